@@ -1,0 +1,1 @@
+"""Screens: cells × genes under perturbation."""

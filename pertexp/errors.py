@@ -1,0 +1,29 @@
+"""What a user can mend, said in one sentence."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RequestError(Exception):
+    """A request that cannot be carried out as it stands: the door prints its sentence and exits with code 2.
+
+    The sentence says what was found, where, what was expected and what to type instead.
+    """
+
+
+class DataError(RequestError):
+    """Input that is missing, unreadable, or not what the configuration says it is."""
+
+
+class MismatchError(RequestError):
+    """Parts that do not fit one another: a model on data of another kind, a loss on another scale."""
+
+
+def nearest(word: str, choices: Iterable[str], limit: int = 5) -> str:
+    """Name the choices that look like `word`, or the first ones: the tail of many an error sentence."""
+    known = sorted({str(choice) for choice in choices})
+    close = get_close_matches(word, known, n=limit, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = ", ".join(known[:limit])
+    return f"known: {shown}{', ...' if len(known) > limit else ''}"

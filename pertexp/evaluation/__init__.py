@@ -1,0 +1,1 @@
+"""Scores a prediction against a truth; knows nothing of how it was made."""

@@ -1,0 +1,1 @@
+"""Task losses: pure functions from a batch to numbers."""

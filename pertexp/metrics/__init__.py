@@ -1,0 +1,1 @@
+"""Metrics: pure functions from an evaluation frame to one number per perturbation."""

@@ -1,0 +1,1 @@
+"""Pure tensor maths: likelihoods, estimators, layers. No Lightning, no Hydra, no file."""
