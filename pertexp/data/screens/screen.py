@@ -68,6 +68,23 @@ class Screen:
         """Number of genes G."""
         return int(self.expression.shape[1])
 
+    def take_cells(self, keep: np.ndarray) -> "Screen":
+        """Some of the cells (a mask or indices); names that no cell carries any more are dropped, control stays first."""
+        perturbation, context = self.perturbation[keep], self.context[keep]
+        used = np.union1d([0], perturbation)
+        lived_in = np.unique(context)
+        return replace(
+            self,
+            expression=self.expression[keep].tocsr(),
+            perturbations=tuple(self.perturbations[i] for i in used),
+            perturbation=np.searchsorted(used, perturbation),
+            contexts=tuple(self.contexts[i] for i in lived_in),
+            context=np.searchsorted(lived_in, context),
+            depth=None if self.depth is None else self.depth[keep],
+            phase=None if self.phase is None else self.phase[keep],
+            truth=None if self.truth is None else self.truth.take(keep, used, lived_in),
+        )
+
     def take_genes(self, keep: np.ndarray) -> "Screen":
         """The same cells on some of the genes; depths stay those of the whole transcriptome."""
         return replace(self, expression=self.expression[:, keep].tocsr(), genes=self.genes[keep])

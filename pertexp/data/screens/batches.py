@@ -1,0 +1,141 @@
+"""Batches of cells: a seeded order, one vectorised gather a batch, and a position that survives a kill."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a batch is cut from: cells, or groups of cells summed.
+
+    Attributes
+    ----------
+    counts
+        `[R, G]` CSR float32: expression of a cell, or sums over the cells of a group.
+    perturbation, context, phase
+        `[R]` int64 indices; phase is 0 (G1) throughout where phases are not known.
+    log_size
+        `[R]` float32 log s, or log Σs of a group.
+    cells
+        `[R]` float32 numbers of cells: 1 for a cell.
+    """
+
+    counts: sp.csr_matrix
+    perturbation: np.ndarray
+    context: np.ndarray
+    phase: np.ndarray
+    log_size: np.ndarray
+    cells: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.counts.shape[0])
+
+    def take(self, rows: np.ndarray) -> Batch:
+        """The batch of these row indices `[B]`; counts become dense `[B, G]`."""
+        return {
+            "counts": torch.from_numpy(gather(self.counts, rows)),
+            "perturbation": torch.from_numpy(self.perturbation[rows]),
+            "context": torch.from_numpy(self.context[rows]),
+            "phase": torch.from_numpy(self.phase[rows]),
+            "log_size": torch.from_numpy(self.log_size[rows]),
+            "cells": torch.from_numpy(self.cells[rows]),
+        }
+
+
+def gather(matrix: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
+    """Dense float32 `[B, G]` of some rows of a CSR matrix, in one gather over their stored entries."""
+    n_columns = matrix.shape[1]
+    start = matrix.indptr[rows].astype(np.int64)
+    length = matrix.indptr[rows + 1] - start
+    ends = np.cumsum(length)
+    shift = np.arange(rows.size) * n_columns
+    entry = np.arange(ends[-1] if ends.size else 0) + np.repeat(start - ends + length, length)
+    dense = np.zeros(rows.size * n_columns, dtype=np.float32)
+    dense[matrix.indices[entry] + np.repeat(shift, length)] = matrix.data[entry]
+    return dense.reshape(rows.size, n_columns)
+
+
+class BatchLoader:
+    """Batches of rows in an order that depends on (seed, epoch) alone.
+
+    Lightning replays a plain DataLoader wrongly when a run resumes in mid-epoch. This loader carries its own position:
+    `state_dict` after batch i says i + 1, and the order of an epoch is drawn anew from its seed, so a resumed run sees
+    the batches that the killed one would have seen.
+
+    Parameters
+    ----------
+    rows
+        What to cut batches from.
+    index
+        `[n]` the rows of this role.
+    batch_size
+        Rows a batch; the last batch may be smaller.
+    shuffle
+        A new order each epoch; otherwise the order of `index`.
+    seed
+        Seed of the orders.
+    rank, world_size
+        This process among those that share the rows; every process gets the same number of batches.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        index: np.ndarray,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.rows = rows
+        self.index = index
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.position = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch; the epoch already under way keeps its position."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+
+    def __len__(self) -> int:
+        return math.ceil(math.ceil(self.index.size / self.world_size) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.position >= len(self):
+            self.position = 0
+        order = self._order()
+        while self.position < len(self):
+            start = self.position * self.batch_size
+            self.position += 1
+            yield self.rows.take(order[start : start + self.batch_size])
+
+    def _order(self) -> np.ndarray:
+        """This process's rows of the epoch: equal shares, the first rows repeated where the division leaves a rest."""
+        order = self.index
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+        share = math.ceil(order.size / self.world_size)
+        return np.resize(order, share * self.world_size)[self.rank :: self.world_size]
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and next batch."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.epoch, self.position = state["epoch"], state["position"]

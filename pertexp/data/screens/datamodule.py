@@ -1,0 +1,114 @@
+"""Screens as Lightning sees them: a design, and loaders over its roles."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from lightning import LightningDataModule
+
+from pertexp.data.screens.batches import BatchLoader, Rows
+from pertexp.data.screens.design import Design, DesignOptions, build_design
+from pertexp.data.screens.pseudobulk import Pseudobulk, cell_rows, pseudobulk_rows
+from pertexp.data.screens.reading import H5adFile
+from pertexp.data.screens.screen import Screen
+from pertexp.data.screens.simulator import SimulatedScreen
+
+
+@dataclass(kw_only=True, eq=False)
+class ScreenData(DesignOptions, LightningDataModule):
+    """Loaders over the cells (or pseudo-bulk rows) of a designed screen.
+
+    Attributes
+    ----------
+    name
+        Name of the data in run directories and tables.
+    kind
+        What sort of experiment this is: a model of another kind is refused.
+    batch_size
+        Rows a training batch.
+    pseudobulk
+        `sum`, `mean`, or None for single cells.
+    loader_seed
+        Seed of the order of batches.
+    """
+
+    name: str
+    kind: str = "screen"
+    batch_size: int = 512
+    pseudobulk: Pseudobulk | None = None
+    loader_seed: int = 0
+
+    def __post_init__(self) -> None:
+        LightningDataModule.__init__(self)
+        self._design: Design | None = None
+
+    def read(self) -> Screen:
+        """The screen before any design."""
+        raise NotImplementedError
+
+    @property
+    def design(self) -> Design:
+        """The design, built at first use."""
+        if self._design is None:
+            self._design = build_design(self.read(), self)
+            self._rows, self._row_role = self._cut_rows(self._design)
+        return self._design
+
+    @property
+    def scale(self) -> str:
+        """Scale of the expression that a model is given."""
+        return self.design.screen.scale
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether any row has the role val."""
+        return bool((self.design.role == "val").any())
+
+    def _cut_rows(self, design: Design) -> tuple[Rows, np.ndarray]:
+        if self.pseudobulk is None:
+            return cell_rows(design), design.role
+        return pseudobulk_rows(design, self.pseudobulk)
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Build the design before any loader is asked for."""
+        _ = self.design
+
+    def train_dataloader(self) -> BatchLoader:
+        """Training rows and controls, shuffled anew each epoch."""
+        return self._loader(("train", "control"), shuffle=True)
+
+    def val_dataloader(self) -> BatchLoader | list[Any]:
+        """Validation rows in a fixed order; an empty list where the split has none."""
+        return self._loader(("val",), shuffle=False) if self.has_validation else []
+
+    def _loader(self, roles: tuple[str, ...], *, shuffle: bool) -> BatchLoader:
+        trainer = self.trainer
+        return BatchLoader(
+            self._rows,
+            np.flatnonzero(np.isin(self._row_role, roles)),
+            self.batch_size,
+            shuffle=shuffle,
+            seed=self.loader_seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class H5adScreenData(ScreenData, H5adFile):
+    """A screen in an .h5ad file."""
+
+    def read(self) -> Screen:
+        """Read and verify the file."""
+        return H5adFile.read(self)
+
+
+@dataclass(kw_only=True, eq=False)
+class SimulatedScreenData(ScreenData):
+    """A screen with known truth."""
+
+    simulator: SimulatedScreen
+
+    def read(self) -> Screen:
+        """Simulate."""
+        return self.simulator()

@@ -1,0 +1,299 @@
+"""The design of an experiment on a screen: who is trained on, and all that is learnt from training rows alone."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
+from pertexp.data.screens.embeddings import EmbeddingSource, gene_rows, perturbation_rows
+from pertexp.data.screens.profiles import (
+    SCALE_NAMES,
+    Units,
+    control_profiles,
+    group_sums,
+    profiles,
+    unit_groups,
+)
+from pertexp.data.screens.scale import log_normalise
+from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
+from pertexp.data.screens.splits import SplitTable
+from pertexp.errors import DataError, MismatchError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingProfiles:
+    """What a baseline may learn from.
+
+    Attributes
+    ----------
+    perturbations
+        All canonical names of the screen, control first.
+    units
+        The training units.
+    values
+        `[U, G]` their profiles.
+    control
+        `[C, G]` control profiles by context.
+    gene_embedding, perturbation_embedding
+        `[G, dg]` and `[P, dp]`.
+    """
+
+    perturbations: tuple[str, ...]
+    units: Units
+    values: np.ndarray
+    control: np.ndarray
+    gene_embedding: np.ndarray
+    perturbation_embedding: np.ndarray
+
+    @property
+    def effects(self) -> np.ndarray:
+        """`[U, G]` profile minus the control profile of the unit's context."""
+        return self.values - self.control[self.units.context]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A screen with its split, its size factors and its embeddings.
+
+    Attributes
+    ----------
+    screen
+        Selected genes, all cells of large enough groups.
+    split
+        The split table, all folds; `split.fold` is the one in use.
+    role
+        `[N]` role of each cell: train, val, test, control or excluded.
+    size_factor
+        `[N]` L / median(L), the median over training and control cells; 1 off the count scale.
+    training
+        Training profiles with the embeddings.
+    notes
+        What was left out, replaced or fell back: plain values for the record of the run.
+    """
+
+    screen: Screen
+    split: SplitTable
+    role: np.ndarray
+    size_factor: np.ndarray
+    training: TrainingProfiles
+    notes: dict[str, Any]
+
+    @property
+    def profile_scale(self) -> str:
+        """The declared scale of profiles, in words."""
+        return SCALE_NAMES[self.screen.scale]
+
+    def units(self, role: str) -> Units:
+        """Units of a role in the fold in use."""
+        return _units_with(self.screen, self.split, role)
+
+    def cells(self, *roles: str) -> np.ndarray:
+        """`[N]` mask of the cells with one of these roles."""
+        return np.isin(self.role, roles)
+
+    def seen_members(self) -> np.ndarray:
+        """For each test unit the number of members that occur in training `[U]`."""
+        rows = self.split.roles()
+        seen = rows.set_index(["perturbation", "context"])["seen"]
+        units = self.units("test")
+        keys = [
+            (self.screen.perturbations[p], self.screen.contexts[c])
+            for p, c in zip(units.perturbation, units.context, strict=True)
+        ]
+        return seen.loc[keys].to_numpy()
+
+
+@dataclass(kw_only=True)
+class DesignOptions:
+    """How to go from a screen to an experiment.
+
+    Attributes
+    ----------
+    split
+        Builder of the split table.
+    gene_embedding, perturbation_embedding
+        Sources of G and P.
+    min_cells
+        Groups (perturbation × context) with fewer cells are left out and listed.
+    n_top_genes
+        Keep the most variable genes of the training rows, and the perturbed genes; all where None.
+    normalize
+        Turn counts into log1p of counts at the median depth.
+    phase_genes
+        Score cell-cycle phases from this gene list (S then G2/M, or .gmt).
+    """
+
+    split: Callable[[pd.DataFrame], SplitTable]
+    gene_embedding: EmbeddingSource
+    perturbation_embedding: EmbeddingSource
+    min_cells: int = 10
+    n_top_genes: int | None = None
+    normalize: bool = False
+    phase_genes: str | None = None
+
+
+def build_design(screen: Screen, options: DesignOptions) -> Design:
+    """Filter groups, split, then fit on training and control rows: genes, depth, phases, embeddings.
+
+    Raises
+    ------
+    DataError
+        On contexts without controls, nothing left to train on, and what the parts refuse.
+    """
+    screen, small = _without_small_groups(screen, options.min_cells)
+    _require_controls(screen)
+    split = options.split(_unit_table(screen)).validate()
+    role = _cell_roles(screen, split)
+    fitted = np.isin(role, ("train", "control"))
+    size_factor = _size_factors(screen, fitted)
+    screen = _with_phases(screen, size_factor, options.phase_genes)
+    screen = _with_top_genes(screen, size_factor, fitted, options.n_top_genes)
+    if options.normalize:
+        screen = _normalised(screen, size_factor)
+        size_factor = np.ones(screen.n_cells)
+    training, missing = _training_profiles(screen, size_factor, split, options)
+    notes: dict[str, Any] = {**screen.provenance, "groups_below_min_cells": small, **missing}
+    return Design(screen, split, role, size_factor, training, notes)
+
+
+def _without_small_groups(screen: Screen, min_cells: int) -> tuple[Screen, list[str]]:
+    n_contexts = len(screen.contexts)
+    group = screen.perturbation * n_contexts + screen.context
+    size = np.bincount(group, minlength=len(screen.perturbations) * n_contexts)
+    small = np.flatnonzero((size < min_cells) & (size > 0))
+    names = [
+        f"{screen.perturbations[g // n_contexts]} in {screen.contexts[g % n_contexts]}: {size[g]}"
+        for g in small
+    ]
+    if not names:
+        return screen, names
+    keep = size[group] >= min_cells
+    log.warning(
+        "left out %d groups with fewer than %d cells (data.min_cells): %s",
+        len(names),
+        min_cells,
+        "; ".join(names[:12]),
+    )
+    if not keep.any():
+        raise DataError(f"no group has {min_cells} cells: type a smaller data.min_cells.")
+    return screen.take_cells(keep), names
+
+
+def _require_controls(screen: Screen) -> None:
+    has_control = np.bincount(screen.context[screen.perturbation == 0], minlength=len(screen.contexts)) > 0
+    if not has_control.all():
+        bare = [name for name, has in zip(screen.contexts, has_control, strict=True) if not has]
+        raise DataError(
+            f"{len(bare)} contexts have no control cells (for example {bare[0]}): an effect needs controls of its own context; "
+            "leave those contexts out with data.where, lower data.min_cells, or name fewer data.context_key."
+        )
+
+
+def _unit_table(screen: Screen) -> pd.DataFrame:
+    frame = pd.DataFrame({"perturbation": screen.perturbation, "context": screen.context})
+    counted = frame.value_counts().rename("n_cells").reset_index()
+    counted["perturbation"] = [screen.perturbations[i] for i in counted["perturbation"]]
+    counted["context"] = [screen.contexts[i] for i in counted["context"]]
+    return counted
+
+
+def _units_with(screen: Screen, split: SplitTable, role: str) -> Units:
+    rows = split.roles()
+    rows = rows[(rows["role"] == role) & (rows["perturbation"] != CONTROL)]
+    perturbation = pd.Index(screen.perturbations).get_indexer(pd.Index(rows["perturbation"]))
+    context = pd.Index(screen.contexts).get_indexer(pd.Index(rows["context"]))
+    return Units(perturbation.astype(np.int64), context.astype(np.int64))
+
+
+def _cell_roles(screen: Screen, split: SplitTable) -> np.ndarray:
+    rows = split.roles()
+    lookup = np.full((len(screen.perturbations), len(screen.contexts)), "excluded", dtype=object)
+    perturbation = pd.Index(screen.perturbations).get_indexer(pd.Index(rows["perturbation"]))
+    context = pd.Index(screen.contexts).get_indexer(pd.Index(rows["context"]))
+    lookup[perturbation, context] = rows["role"].to_numpy()
+    return lookup[screen.perturbation, screen.context].astype(str)
+
+
+def _size_factors(screen: Screen, fitted: np.ndarray) -> np.ndarray:
+    """s = L / median(L) `[N]`; DataError where a cell has no counts at all."""
+    if screen.scale != "counts" or screen.depth is None:
+        return np.ones(screen.n_cells)
+    empty = int(np.count_nonzero(screen.depth <= 0))
+    if empty:
+        raise DataError(
+            f"{empty} cells hold no counts, so they have no size factor: "
+            "remove them, or give the depth of the whole transcriptome with data.depth_key=..."
+        )
+    return screen.depth / np.median(screen.depth[fitted])
+
+
+def _with_phases(screen: Screen, size_factor: np.ndarray, gene_list: str | None) -> Screen:
+    if gene_list is None:
+        return screen
+    if screen.phase is not None:
+        raise MismatchError("phases come from data.phase_key and from data.phase_genes: give one of them.")
+    if screen.scale == "log2fc":
+        raise MismatchError("cell-cycle phases cannot be scored on fold changes: type data.phase_genes=null.")
+    logs = log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
+    phase = score_phases(logs, screen.genes, *read_cell_cycle_genes(gene_list))
+    log.info(
+        "cell-cycle phases scored: %s",
+        dict(zip(PHASES, np.bincount(phase, minlength=3).tolist(), strict=True)),
+    )
+    return replace(screen, phase=phase)
+
+
+def _with_top_genes(screen: Screen, size_factor: np.ndarray, fitted: np.ndarray, n_top: int | None) -> Screen:
+    """The most variable genes of the fitted rows ∪ the perturbed genes."""
+    if n_top is None or n_top >= screen.n_genes:
+        return screen
+    import scanpy as sc
+    from anndata import AnnData
+
+    logs = log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
+    table = sc.pp.highly_variable_genes(
+        AnnData(logs[fitted]), n_top_genes=n_top, flavor="seurat", inplace=False
+    )
+    perturbed = {target for name in screen.perturbations for target in members(name)}
+    keep = table["highly_variable"].to_numpy(dtype=bool) | np.isin(screen.genes, sorted(perturbed))
+    log.info(
+        "kept %d of %d genes: the %d most variable and the perturbed ones.", keep.sum(), screen.n_genes, n_top
+    )
+    return screen.take_genes(keep)
+
+
+def _normalised(screen: Screen, size_factor: np.ndarray) -> Screen:
+    if screen.scale != "counts":
+        raise MismatchError(
+            f"data.normalize=true turns counts into log1p, but the data are on the scale {screen.scale}: type data.normalize=false."
+        )
+    log.info("counts were turned into log1p of counts at the median depth (data.normalize=true).")
+    return replace(screen, expression=log_normalise(screen.expression, size_factor), scale="log1p")
+
+
+def _training_profiles(
+    screen: Screen, size_factor: np.ndarray, split: SplitTable, options: DesignOptions
+) -> tuple[TrainingProfiles, dict[str, Any]]:
+    units = _units_with(screen, split, "train")
+    values = profiles(screen, group_sums(screen, size_factor, unit_groups(screen, units), len(units)))
+    control = control_profiles(screen, size_factor)
+    effects = values - control[units.context]
+    genes, missing_genes = gene_rows(options.gene_embedding, screen, effects)
+    targets, missing_targets = perturbation_rows(options.perturbation_embedding, screen, effects)
+    if missing_targets:
+        log.warning(
+            "%d perturbed targets have no row in the perturbation embedding and get '%s': %s",
+            len(missing_targets), options.perturbation_embedding.fallback, ", ".join(missing_targets[:12]),
+        )  # fmt: skip
+    notes = {
+        "genes_without_embedding": missing_genes,
+        "targets_without_embedding": missing_targets,
+        "embedding_fallback": options.perturbation_embedding.fallback,
+    }
+    return TrainingProfiles(screen.perturbations, units, values, control, genes, targets), notes

@@ -1,0 +1,132 @@
+"""Profiles: what the cells of one perturbation in one context look like together, and how sure we are of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from pertexp.data.screens.scale import log_normalise
+from pertexp.data.screens.screen import Screen
+
+SCALE_NAMES = {
+    "counts": "log1p of counts at the median depth (sum of counts over sum of size factors)",
+    "log1p": "mean of log1p values",
+    "log2fc": "mean of log2 fold changes",
+}
+
+
+@dataclass(frozen=True)
+class Units:
+    """Perturbations in contexts, as indices into the names of the screen: both `[U]`."""
+
+    perturbation: np.ndarray
+    context: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.perturbation.size)
+
+    def take(self, rows: np.ndarray) -> "Units":
+        """Some of the units, by mask or index."""
+        return Units(self.perturbation[rows], self.context[rows])
+
+
+@dataclass(frozen=True)
+class GroupSums:
+    """Sums over the cells of each group, on the scale of the screen.
+
+    Attributes
+    ----------
+    total
+        `[U, G]` sums of expression.
+    exposure
+        `[U]` sums of size factors for counts, else numbers of cells.
+    cells
+        `[U]` numbers of cells.
+    """
+
+    total: np.ndarray
+    exposure: np.ndarray
+    cells: np.ndarray
+
+
+def membership(group: np.ndarray, n_groups: int) -> sp.csr_matrix:
+    """`[U, N]` indicator of cells in groups; cells of group -1 belong to none."""
+    cell = np.flatnonzero(group >= 0)
+    ones = np.ones(cell.size)
+    return sp.csr_matrix((ones, (group[cell], cell)), shape=(n_groups, group.size))
+
+
+def unit_groups(screen: Screen, units: Units, cells: np.ndarray | None = None) -> np.ndarray:
+    """For each cell the row of its unit in `units`, or -1 `[N]`; `cells` (a mask) leaves the others out."""
+    lookup = np.full((len(screen.perturbations), len(screen.contexts)), -1, dtype=np.int64)
+    lookup[units.perturbation, units.context] = np.arange(len(units))
+    group = lookup[screen.perturbation, screen.context]
+    return group if cells is None else np.where(cells, group, -1)
+
+
+def group_sums(screen: Screen, size_factor: np.ndarray, group: np.ndarray, n_groups: int) -> GroupSums:
+    """Sum the cells of each group in one sparse product."""
+    indicator = membership(group, n_groups)
+    exposure = size_factor if screen.scale == "counts" else np.ones(screen.n_cells)
+    total = np.asarray(indicator.dot(screen.expression.astype(np.float64)).todense())
+    return GroupSums(total, indicator.dot(exposure), np.asarray(indicator.sum(axis=1)).ravel())
+
+
+def profiles(screen: Screen, sums: GroupSums) -> np.ndarray:
+    """`[U, G]` profiles on the scale `SCALE_NAMES` names; NaN rows where a group holds no cell.
+
+    For counts log1p(Σy / Σs), the ratio of sums: the mean of per-cell logs would fall with the depth of the cells and
+    could be met by no prediction without dispersion.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = sums.total / sums.exposure[:, None]
+    return np.log1p(mean) if screen.scale == "counts" else mean
+
+
+def control_profiles(screen: Screen, size_factor: np.ndarray) -> np.ndarray:
+    """`[C, G]` profile of the control cells of each context."""
+    group = np.where(screen.perturbation == 0, screen.context, -1)
+    return profiles(screen, group_sums(screen, size_factor, group, len(screen.contexts)))
+
+
+def welch_t(screen: Screen, size_factor: np.ndarray, units: Units) -> np.ndarray:
+    """|t| of each gene, cells of the unit against control cells of its context `[U, G]`.
+
+    Welch's statistic on log1p(y / s); 0 where neither side varies, NaN rows where either side has fewer than two cells.
+    """
+    values = log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
+    values = values.astype(np.float64)
+    n_units, n_contexts = len(units), len(screen.contexts)
+    group = unit_groups(screen, units)
+    group = np.where(screen.perturbation == 0, n_units + screen.context, group)
+    indicator = membership(group, n_units + n_contexts)
+    n = np.asarray(indicator.sum(axis=1)).ravel()[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = indicator.dot(values).toarray() / n
+        square = indicator.dot(values.multiply(values)).toarray() / n
+        squared_error = np.maximum(square - mean**2, 0) / np.where(n > 1, n - 1, np.nan)
+        control = n_units + units.context
+        spread = np.sqrt(squared_error[:n_units] + squared_error[control])
+        shift = np.abs(mean[:n_units] - mean[control])
+        return np.where(
+            spread > 0, shift / spread, np.where(np.isnan(spread), np.nan, np.where(shift > 0, np.inf, 0.0))
+        )
+
+
+def halves(
+    screen: Screen, size_factor: np.ndarray, units: Units, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Profiles of two disjoint random halves of each unit's cells, `[U, G]` each; None where a unit has one cell."""
+    group = unit_groups(screen, units)
+    order = np.random.default_rng(seed).permutation(screen.n_cells)
+    order = order[np.argsort(group[order], kind="stable")]
+    start = np.searchsorted(group[order], group[order], side="left")
+    in_first = np.zeros(screen.n_cells, dtype=bool)
+    in_first[order] = (np.arange(screen.n_cells) - start) % 2 == 0
+    sides = [
+        group_sums(screen, size_factor, np.where(side, group, -1), len(units))
+        for side in (in_first, ~in_first)
+    ]
+    if any((side.exposure <= 0).any() for side in sides):
+        return None
+    return profiles(screen, sides[0]), profiles(screen, sides[1])

@@ -1,0 +1,555 @@
+"""Splits of a screen: a table of who is trained on, who is validated on and who is tested, with a hash.
+
+A unit is a perturbation in a context. Every builder takes the distinct units of a screen (a frame with the
+columns `perturbation`, `context`, `n_cells`, control rows included) and returns one `SplitTable` over all of
+its folds. Equal units and an equal seed give an equal table, whatever the order of the rows.
+"""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeVar
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+
+from pertexp.data.screens.labels import canonical_name
+from pertexp.data.screens.screen import CONTROL, members
+from pertexp.errors import DataError, RequestError, nearest
+
+ROLES = ("train", "val", "test", "control", "excluded")
+UNIT = ["perturbation", "context"]
+COLUMNS = [*UNIT, "fold", "role", "seen"]
+NOT_TESTED = -1
+
+Roles = dict[str, str]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTable:
+    """A split, one row per unit and fold.
+
+    Attributes
+    ----------
+    table
+        Columns `perturbation`, `context`, `fold`, `role` (train, val, test, control, excluded) and `seen`:
+        for a test unit the number of its members that occur in a training unit of that fold, else -1. Sorted.
+    fold
+        The fold to use; not part of the hash.
+    """
+
+    table: pd.DataFrame
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        ordered = self.table[COLUMNS].sort_values(["fold", *UNIT, "role", "seen"], ignore_index=True)
+        object.__setattr__(self, "table", ordered.astype({"fold": np.int64, "seen": np.int64}))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256, in hex, of the canonical CSV text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """Canonical CSV text: header, sorted rows, Unix line ends; written without pandas, so stable."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(self.table[COLUMNS].astype(str).to_numpy().tolist())
+        return buffer.getvalue()
+
+    @property
+    def folds(self) -> list[int]:
+        """Fold numbers, ascending."""
+        return sorted(int(fold) for fold in self.table["fold"].unique())
+
+    def roles(self, fold: int | None = None) -> pd.DataFrame:
+        """Rows of one fold (default: the fold to use); DataError where the table has no such fold."""
+        wanted = self.fold if fold is None else fold
+        if wanted not in self.folds:
+            raise DataError(
+                f"Fold {wanted} was asked for, the split has folds {self.folds[0]} to {self.folds[-1]}: "
+                f"type data.split.fold={self.folds[0]}."
+                if self.folds
+                else f"Fold {wanted} was asked for, the split table is empty: give it at least one row."
+            )
+        return self.table[self.table["fold"] == wanted].reset_index(drop=True)
+
+    def validate(self) -> "SplitTable":
+        """Return the table itself, or raise DataError: see the checks, each says what is wrong and where."""
+        self.roles()
+        _refuse_unknown_roles(self.table)
+        _refuse_double_rows(self.table)
+        _refuse_misplaced_controls(self.table)
+        _refuse_empty_roles(self.table)
+        return self
+
+    def write(self, path: str | Path) -> None:
+        """Write to `.csv` or `.parquet`; the file appears whole or not at all."""
+        path = Path(path)
+        writers: dict[str, Callable[[Path], None]] = {
+            ".csv": self._write_text,
+            ".parquet": lambda to: self.table.to_parquet(to, index=False),
+        }
+        if path.suffix not in writers:
+            raise RequestError(f"A split cannot be written to '{path}': end the name with .csv or .parquet.")
+        partial = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            writers[path.suffix](partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _write_text(self, path: Path) -> None:
+        path.write_bytes(self.text.encode())
+
+
+@dataclass(frozen=True)
+class UnseenPerturbation:
+    """K-fold over perturbations: each, in all contexts, is the test set of exactly one fold.
+
+    A held-out gene is unseen in every form: where the single `A` is tested, training and validation
+    combinations with `A` are excluded, and so are training combinations with a validated single.
+    """
+
+    folds: int = 5
+    val_fraction: float = 0.15
+    seed: int = 0
+    fold: int = 0
+
+    def __call__(self, units: pd.DataFrame) -> SplitTable:
+        """Split the units; DataError with fewer perturbations than folds."""
+        units = _distinct(units)
+        names = _perturbed(units)["perturbation"].unique().tolist()
+        held = _deal(names, self.folds, self.seed, "perturbations")
+        roles = [
+            _hold_out(names, test, self.val_fraction, _generator(self.seed, number))
+            for number, test in enumerate(held)
+        ]
+        return _assemble(units, [_spread(units, one) for one in roles], self.fold)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """K-fold over combinations; singles are trained on, validation is carved from the other combinations.
+
+    `seen=None` hides nothing: every combination is tested once and the `seen` column says what it met.
+    `seen=k` tests a combination with exactly k of its members seen: k members that were also perturbed alone
+    stay, the others are hidden, that is, every other unit with a hidden member is excluded in that fold.
+    Combinations for which k members cannot be kept are not tested (they are trained on where they hold no
+    hidden member), nor are those whose hidden and kept members contradict another's of their fold (excluded).
+    """
+
+    folds: int = 5
+    seen: int | None = None
+    val_fraction: float = 0.15
+    seed: int = 0
+    fold: int = 0
+
+    def __call__(self, units: pd.DataFrame) -> SplitTable:
+        """Split the units; DataError without (enough) combinations that fit `seen`."""
+        units = _distinct(units)
+        names = _perturbed(units)["perturbation"].unique().tolist()
+        held = _deal(self._testable(names), self.folds, self.seed, self._kind())
+        roles = [self._roles(names, test, number) for number, test in enumerate(held)]
+        return _assemble(units, [_spread(units, one) for one in roles], self.fold)
+
+    def _kind(self) -> str:
+        kept = "" if self.seen is None else f" with at least {self.seen} members perturbed alone"
+        return f"combinations{kept}"
+
+    def _testable(self, names: list[str]) -> list[str]:
+        if self.seen not in (None, 0, 1, 2):
+            raise RequestError(f"data.split.seen={self.seen} is not known: type 0, 1, 2 or null.")
+        combinations = [name for name in names if len(members(name)) > 1]
+        if not combinations:
+            raise DataError(
+                f"None of the {len(names)} perturbations is a combination (as in 'A+B'): "
+                "type data/split=unseen_perturbation, or name what joins members in data.separator."
+            )
+        alone = set(names)
+        return [name for name in combinations if len(alone & set(members(name))) >= (self.seen or 0)]
+
+    def _roles(self, names: list[str], test: list[str], number: int) -> Roles:
+        rng = _generator(self.seed, number)
+        hidden, contradicted = self._hide(test, set(names), rng)
+        roles = dict.fromkeys(names, "train")
+        roles |= dict.fromkeys(_containing(names, hidden), "excluded")
+        roles |= dict.fromkeys(test, "test") | dict.fromkeys(contradicted, "excluded")
+        rest = [name for name in _with_role(roles, "train") if len(members(name)) > 1]
+        return roles | dict.fromkeys(_carve(rest, self.val_fraction, rng), "val")
+
+    def _hide(self, test: list[str], alone: set[str], rng: np.random.Generator) -> tuple[set[str], list[str]]:
+        """Choose the members to hide: one choice is reused where it can be, so that little is excluded."""
+        hidden: set[str] = set()
+        kept: set[str] = set()
+        contradicted: list[str] = []
+        if self.seen is None:
+            return hidden, contradicted
+        for name in test:
+            keep = self._keep(members(name), hidden, kept, alone, rng)
+            if keep is None:
+                contradicted.append(name)
+                continue
+            kept |= keep
+            hidden |= set(members(name)) - keep
+        return hidden, contradicted
+
+    def _keep(
+        self,
+        genes: tuple[str, ...],
+        hidden: set[str],
+        kept: set[str],
+        alone: set[str],
+        rng: np.random.Generator,
+    ) -> set[str] | None:
+        """Choose the members of a combination that stay seen; None where earlier choices forbid it."""
+        shuffled = [genes[place] for place in rng.permutation(len(genes))]
+        free = [gene for gene in shuffled if gene in alone and gene not in hidden]
+        keep = set(sorted(free, key=lambda gene: gene not in kept)[: self.seen])
+        fits = len(keep) == self.seen and not (set(genes) - keep) & kept
+        return keep if fits else None
+
+
+@dataclass(frozen=True)
+class LeaveContextOut:
+    """One fold per context (sorted): its perturbed units are the test set, all others train.
+
+    Control cells of the held-out context keep the role `control`: they are an input at prediction time, as in
+    a new cell line whose unperturbed state is known; what is learnt from data takes training contexts alone.
+    Contexts that hold controls only make no fold. `context` names the fold to use; validation units are drawn
+    at random from those of the other contexts.
+    """
+
+    context: str | None = None
+    val_fraction: float = 0.15
+    seed: int = 0
+    fold: int = 0
+
+    def __call__(self, units: pd.DataFrame) -> SplitTable:
+        """Split the units; DataError with fewer than two contexts or an unknown one."""
+        units = _distinct(units)
+        contexts = _contexts(units)
+        roles = [self._roles(units, context, number) for number, context in enumerate(contexts)]
+        return _assemble(units, roles, self._fold_of(contexts))
+
+    def _roles(self, units: pd.DataFrame, context: str, number: int) -> pd.Series:
+        roles = pd.Series(np.where(units["context"] == context, "test", "train"), dtype=object)
+        roles[units["perturbation"] == CONTROL] = "control"
+        rest = roles.index[roles == "train"].tolist()
+        roles[_carve(rest, self.val_fraction, _generator(self.seed, number))] = "val"
+        return roles
+
+    def _fold_of(self, contexts: list[str]) -> int:
+        if self.context is None:
+            return self.fold
+        if self.context not in contexts:
+            raise DataError(
+                f"data.split.context='{self.context}' is not among the {len(contexts)} contexts with "
+                f"perturbed cells: {nearest(self.context, contexts)}"
+            )
+        number = contexts.index(self.context)
+        if self.fold not in (0, number):
+            raise RequestError(
+                f"data.split.context={self.context} is fold {number} and data.split.fold={self.fold} "
+                "was asked for too: give one of them."
+            )
+        return number
+
+
+@dataclass(frozen=True)
+class DoubleHoldOut:
+    """Perturbation fold × context: test = held-out perturbations in the held-out context.
+
+    Training units are other perturbations in other contexts; all else is excluded. Fold number = context
+    number (sorted) × `folds` + perturbation fold; the perturbations of the held-out context are dealt into
+    `folds` parts, so that each perturbed unit is tested exactly once. Controls as in `LeaveContextOut`,
+    held-out genes as in `UnseenPerturbation`.
+    """
+
+    folds: int = 5
+    val_fraction: float = 0.15
+    seed: int = 0
+    fold: int = 0
+
+    def __call__(self, units: pd.DataFrame) -> SplitTable:
+        """Split the units; DataError with one context, or fewer perturbations than folds in one."""
+        units = _distinct(units)
+        roles = [role for context in _contexts(units) for role in self._of_context(units, context)]
+        return _assemble(units, roles, self.fold)
+
+    def _of_context(self, units: pd.DataFrame, context: str) -> list[pd.Series]:
+        perturbed = _perturbed(units)
+        inside = perturbed["context"] == context
+        here = perturbed.loc[inside, "perturbation"].tolist()
+        elsewhere = set(perturbed.loc[~inside, "perturbation"])
+        held = _deal(here, self.folds, self.seed, f"perturbations in context '{context}'")
+        return [
+            self._cross(units, context, self._by_name(elsewhere, test, number))
+            for number, test in enumerate(held)
+        ]
+
+    def _by_name(self, elsewhere: set[str], test: list[str], number: int) -> Roles:
+        names = sorted(elsewhere | set(test))
+        return _hold_out(names, test, self.val_fraction, _generator(self.seed, number))
+
+    @staticmethod
+    def _cross(units: pd.DataFrame, context: str, by_name: Roles) -> pd.Series:
+        roles = _spread(units, by_name).fillna("excluded")
+        crossed = (roles == "test") == (units["context"] == context)
+        return roles.where(crossed | (roles == "control"), "excluded")
+
+
+@dataclass(frozen=True)
+class UserTable:
+    """The user's own table: `perturbation`, `role`, and where wanted `context` and `fold`.
+
+    Without `context` a row holds for all contexts, without `fold` for fold 0. Names are read as sets (`B+A`
+    and `A+B+ctrl` are `A+B`). Controls without a row are `control`; perturbed units without one are refused,
+    or `excluded` with `missing="exclude"`.
+    """
+
+    path: str
+    fold: int = 0
+    missing: Literal["refuse", "exclude"] = "refuse"
+
+    def __call__(self, units: pd.DataFrame) -> SplitTable:
+        """Split the units; DataError where the file or its rows do not fit the data."""
+        units = _distinct(units)
+        rows = self._read()
+        keys = [key for key in ["perturbation", "context"] if key in rows]
+        _refuse_double_rows(rows)
+        rows["perturbation"] = _canonical(rows["perturbation"])
+        self._refuse_unknown(rows, units, keys)
+        wide = units.merge(pd.DataFrame({"fold": sorted(rows["fold"].unique())}), how="cross")
+        table = wide.merge(rows, on=[*keys, "fold"], how="left")
+        table["role"] = table["role"].mask(
+            table["role"].isna() & (table["perturbation"] == CONTROL), "control"
+        )
+        return _finish(self._without_gaps(table), self.fold)
+
+    def _read(self) -> pd.DataFrame:
+        rows = _read_rows(Path(self.path))
+        lacking = [column for column in ("perturbation", "role") if column not in rows]
+        if lacking or rows.empty:
+            what = f"no column {' and '.join(lacking)}" if lacking else "no rows"
+            raise DataError(
+                f"Split table '{self.path}' has {what} (columns found: {', '.join(map(str, rows.columns))}): "
+                "give perturbation and role, and where wanted context and fold."
+            )
+        if "fold" not in rows:
+            rows["fold"] = "0"
+        rows["fold"] = self._whole_numbers(rows["fold"])
+        return rows[[column for column in COLUMNS if column in rows and column != "seen"]]
+
+    def _whole_numbers(self, folds: pd.Series) -> pd.Series:
+        wrong = folds[~folds.str.fullmatch(r"\s*\d+\s*")]
+        if len(wrong):
+            raise DataError(
+                f"Split table '{self.path}' has fold '{wrong.iloc[0]}' in row {wrong.index[0] + 1}: "
+                "folds are whole numbers from 0."
+            )
+        return folds.astype(np.int64)
+
+    def _refuse_unknown(self, rows: pd.DataFrame, units: pd.DataFrame, keys: list[str]) -> None:
+        known = pd.MultiIndex.from_frame(units[keys])
+        given = pd.MultiIndex.from_frame(rows[keys])
+        strangers = rows.loc[~given.isin(known), keys].drop_duplicates()
+        if len(strangers):
+            name = str(strangers["perturbation"].iloc[0])
+            raise DataError(
+                f"Split table '{self.path}' names {len(strangers)} units that are not in the data "
+                f"({_listed(strangers)}; for '{name}' {nearest(name, units['perturbation'])}): remove these "
+                f"rows, or spell them as the data do; control cells are called '{CONTROL}' here."
+            )
+
+    def _without_gaps(self, table: pd.DataFrame) -> pd.DataFrame:
+        gaps = table["role"].isna()
+        if gaps.any() and self.missing == "refuse":
+            raise DataError(
+                f"Split table '{self.path}' has no row for {int(gaps.sum())} units of the data "
+                f"({_listed(table.loc[gaps, UNIT])}): add them, or type data.split.missing=exclude."
+            )
+        return table.assign(role=table["role"].mask(gaps, "excluded"))
+
+
+def _distinct(units: pd.DataFrame) -> pd.DataFrame:
+    """Sort the distinct units, so that no draw depends on the order of rows."""
+    lacking = [column for column in UNIT if column not in units]
+    if lacking:
+        raise DataError(
+            f"The units have no column {' and '.join(lacking)} (found: {', '.join(units.columns)}): "
+            "give one row per perturbation and context."
+        )
+    plain = pd.DataFrame({column: units[column].astype(str).to_numpy(dtype=object) for column in UNIT})
+    return plain.drop_duplicates().sort_values(UNIT, ignore_index=True)
+
+
+def _perturbed(units: pd.DataFrame) -> pd.DataFrame:
+    return units[units["perturbation"] != CONTROL]
+
+
+def _contexts(units: pd.DataFrame) -> list[str]:
+    contexts = sorted(_perturbed(units)["context"].unique().tolist())
+    if len(contexts) < 2:
+        found = f" ('{contexts[0]}')" if contexts else ""
+        raise DataError(
+            f"A context can be held out only where two or more have perturbed cells, and the data have "
+            f"{len(contexts)}{found}: name the column of cell lines or types with data.context_key=..."
+        )
+    return contexts
+
+
+def _generator(seed: int, fold: int) -> np.random.Generator:
+    return np.random.default_rng([seed, fold])
+
+
+def _deal(things: Sequence[str], folds: int, seed: int, kind: str) -> list[list[str]]:
+    """Deal the things into parts whose sizes differ by one at most."""
+    if folds < 2:
+        raise RequestError(f"data.split.folds={folds} leaves nothing to train on: type data.split.folds=3.")
+    if len(things) < folds:
+        remedy = f"type data.split.folds={len(things)}" if len(things) > 1 else "choose another data/split"
+        raise DataError(
+            f"A split into {folds} folds needs at least {folds} units to deal out, and the data have "
+            f"{len(things)} {kind}: {remedy}."
+        )
+    shuffled = [things[place] for place in np.random.default_rng(seed).permutation(len(things))]
+    return [shuffled[number::folds] for number in range(folds)]
+
+
+def _carve(rest: Sequence[T], fraction: float, rng: np.random.Generator) -> list[T]:
+    """Draw validation things: a share of the rest, at least one of four or more, never all."""
+    if not 0 <= fraction < 1:
+        raise RequestError(
+            f"data.split.val_fraction={fraction} is no share: type a number from 0 to below 1."
+        )
+    at_least = 1 if fraction > 0 and len(rest) >= 4 else 0
+    count = min(max(round(fraction * len(rest)), at_least), max(len(rest) - 1, 0))
+    return [rest[place] for place in rng.permutation(len(rest))[:count]]
+
+
+def _hold_out(names: list[str], test: list[str], fraction: float, rng: np.random.Generator) -> Roles:
+    """Assign roles per perturbation; combinations that would show a held-out single are excluded."""
+    roles = dict.fromkeys(names, "train")
+    roles |= dict.fromkeys(_containing(names, set(test)), "excluded")
+    roles |= dict.fromkeys(test, "test")
+    val = _carve(_with_role(roles, "train"), fraction, rng)
+    leaking = _containing(_with_role(roles, "train"), set(val))
+    return roles | dict.fromkeys(leaking, "excluded") | dict.fromkeys(val, "val")
+
+
+def _containing(names: Iterable[str], genes: set[str]) -> list[str]:
+    return [name for name in names if not genes.isdisjoint(members(name))]
+
+
+def _with_role(roles: Mapping[str, str], role: str) -> list[str]:
+    return [name for name, given in roles.items() if given == role]
+
+
+def _spread(units: pd.DataFrame, roles: Roles) -> pd.Series:
+    return units["perturbation"].map(roles | {CONTROL: "control"})
+
+
+def _assemble(units: pd.DataFrame, roles: list[pd.Series], fold: int) -> SplitTable:
+    parts = [units[UNIT].assign(fold=number, role=role) for number, role in enumerate(roles)]
+    return _finish(pd.concat(parts, ignore_index=True), fold)
+
+
+def _finish(table: pd.DataFrame, fold: int) -> SplitTable:
+    """Count what the test units have seen, and refuse a table that is not a split."""
+    counted = pd.concat([rows.assign(seen=_seen(rows)) for _, rows in table.groupby("fold")])
+    return SplitTable(counted, fold).validate()
+
+
+def _seen(rows: pd.DataFrame) -> list[int]:
+    trained = {gene for name in rows.loc[rows["role"] == "train", "perturbation"] for gene in members(name)}
+    return [
+        len(trained & set(members(name))) if role == "test" else NOT_TESTED
+        for name, role in zip(rows["perturbation"], rows["role"], strict=True)
+    ]
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": lambda at: pd.read_csv(at, dtype=str, keep_default_na=False),
+        ".tsv": lambda at: pd.read_csv(at, sep="\t", dtype=str, keep_default_na=False),
+        ".parquet": lambda at: pd.read_parquet(at).astype(str).astype(object),
+    }
+    if path.suffix not in readers:
+        raise RequestError(f"Split table '{path}' is of no known kind: give a .csv, .tsv or .parquet file.")
+    if not path.is_file():
+        raise DataError(f"Split table '{path}' does not exist: give its place with data.split.path=...")
+    try:
+        return readers[path.suffix](path)
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"Split table '{path}' cannot be read ({error}): give a table with a header."
+        ) from error
+
+
+def _listed(rows: pd.DataFrame, limit: int = 8) -> str:
+    shown = [" in ".join(map(str, row)) for row in rows.head(limit).itertuples(index=False, name=None)]
+    return ", ".join(shown) + (", ..." if len(rows) > limit else "")
+
+
+def _canonical(names: pd.Series) -> pd.Series:
+    return names.map({name: canonical_name(name) for name in names.unique()})
+
+
+def _refuse_unknown_roles(table: pd.DataFrame) -> None:
+    unknown = sorted(set(table["role"].astype(str)) - set(ROLES))
+    if unknown:
+        raise DataError(f"The split has the role '{unknown[0]}': a role is one of {', '.join(ROLES)}.")
+
+
+def _refuse_double_rows(table: pd.DataFrame) -> None:
+    keys = pd.DataFrame({column: table[column] for column in ("context", "fold") if column in table})
+    keys["perturbation"] = _canonical(table["perturbation"])
+    twice = keys.duplicated(keep=False)
+    if not twice.any():
+        return
+    first = keys[twice].iloc[0]
+    rows = table[(keys == first).all(axis=1)]
+    names, roles = sorted(set(rows["perturbation"])), sorted(set(rows["role"].astype(str)))
+    where = f"in fold {first['fold']}" + (f", context {first['context']}" if "context" in keys else "")
+    if len(names) > 1:
+        raise DataError(f"{' and '.join(names)} are one perturbation ({where}): give it one row, one name.")
+    also = f"in {len(roles)} roles ({' and '.join(roles)})" if len(roles) > 1 else "twice"
+    raise DataError(f"Perturbation {names[0]} stands {also} {where}: give it one row.")
+
+
+def _refuse_misplaced_controls(table: pd.DataFrame) -> None:
+    control = _canonical(table["perturbation"]) == CONTROL
+    split = table[control & ~table["role"].isin(["control", "excluded"])]
+    if len(split):
+        raise DataError(
+            f"Control cells have the role '{split['role'].iloc[0]}' in fold {split['fold'].iloc[0]}, so "
+            "controls would be split silently: give them the role control."
+        )
+    posing = table[~control & (table["role"] == "control")]
+    if len(posing):
+        raise DataError(
+            f"Perturbation {posing['perturbation'].iloc[0]} has the role control in fold "
+            f"{posing['fold'].iloc[0]}: name control cells in data.control, or give it another role."
+        )
+
+
+def _refuse_empty_roles(table: pd.DataFrame) -> None:
+    held = set(zip(table["fold"], table["role"], strict=True))
+    wanted = [(fold, role) for fold in table["fold"].unique() for role in ("train", "test")]
+    empty = [pair for pair in wanted if pair not in held]
+    if empty:
+        fold, role = empty[0]
+        raise DataError(
+            f"Fold {fold} of the split has no {role} unit: type another data.split.folds or data.split.seed, "
+            "or another data/split."
+        )

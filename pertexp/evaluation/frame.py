@@ -1,0 +1,324 @@
+"""The evaluation frame: predictions beside the truth, one row per held-out perturbation and context."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pertexp.data.screens.screen import CONTROL, JOIN, members
+from pertexp.errors import DataError, RequestError, nearest
+from pertexp.metrics.screens import Scored
+
+REPLICATE = "replicate"
+_TABLES = ("truth", "control", "train_mean", "de_score")
+_HALVES = ("replicate_a", "replicate_b")
+_BASELINE = "baseline:"
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationFrame:
+    """Predictions and truth on the same units and genes: all that a metric may look at.
+
+    Attributes
+    ----------
+    perturbation, context
+        `[U]` canonical perturbation names (`A`, `A+B`) and context names.
+    fold
+        `[U]` integer fold in which the unit was held out.
+    genes
+        `[G]` gene names, unique.
+    scale
+        What the numbers are, declared: `log1p of counts per median depth`.
+    truth, control
+        `[U, G]` mean profile of the unit's cells, and of the real control cells of its context.
+    train_mean
+        `[U, G]` control plus the mean effect of the fold's training perturbations.
+    de_score
+        `[U, G]` |t| of the unit's cells against control cells; a NaN row where there are no cells to test on.
+    predictions
+        `[U, G]` profiles by name: the model first, then the baselines.
+    seen
+        `[U]` how many members of the perturbation were seen in training.
+    replicate
+        `[U, G]` profiles of two disjoint halves of the unit's cells, or None where the data hold no cells.
+
+    Raises
+    ------
+    DataError
+        Where shapes differ, numbers are not finite, a unit appears twice, or its name is not canonical.
+    """
+
+    perturbation: tuple[str, ...]
+    context: tuple[str, ...]
+    fold: np.ndarray
+    genes: tuple[str, ...]
+    scale: str
+    truth: np.ndarray
+    control: np.ndarray
+    train_mean: np.ndarray
+    de_score: np.ndarray
+    predictions: dict[str, np.ndarray]
+    seen: np.ndarray
+    replicate: tuple[np.ndarray, np.ndarray] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        self._set("perturbation", tuple(map(str, self.perturbation)))
+        self._set("context", tuple(map(str, self.context)))
+        self._set("genes", tuple(map(str, self.genes)))
+        self._set("fold", _integers("fold", self.fold))
+        self._set("seen", _integers("seen", self.seen))
+        for name in _TABLES:
+            self._set(name, _table(name, getattr(self, name)))
+        self._set("predictions", {k: _table(f"prediction {k}", v) for k, v in self.predictions.items()})
+        if self.replicate is not None:
+            self._set("replicate", tuple(map(_table, _HALVES, self.replicate)))
+        self._check_names()
+        self._check_units()
+        self._check_tables()
+
+    @property
+    def n_units(self) -> int:
+        """Number of units U."""
+        return len(self.perturbation)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of all that can be scored: predictions in order, then the replicate where there is one."""
+        return (*self.predictions, *((REPLICATE,) if self.replicate is not None else ()))
+
+    @property
+    def own_target(self) -> np.ndarray:
+        """`[U, G]` the gene is a member of the unit's perturbation."""
+        column = {gene: g for g, gene in enumerate(self.genes)}
+        mask = np.zeros((self.n_units, len(self.genes)), dtype=bool)
+        for u, name in enumerate(self.perturbation):
+            mask[u, [column[gene] for gene in members(name) if gene in column]] = True
+        return mask
+
+    def scored(self, name: str) -> Scored:
+        """Show a metric one prediction; for `replicate` one half of the cells predicts the other."""
+        if name not in self.models:
+            raise RequestError(
+                f"no prediction {name!r} in the evaluation frame; {nearest(name, self.models)}"
+            )
+        prediction, truth = self._sides(name)
+        own = self.own_target
+        return Scored(
+            prediction=prediction,
+            truth=truth,
+            control=self.control,
+            train_mean=self.train_mean,
+            de_score=self.de_score,
+            context=np.unique(np.array(self.context), return_inverse=True)[1],
+            fold=self.fold,
+            own_target=own,
+            panel_target=np.asarray(own.any(axis=0)),
+        )
+
+    def to_anndata(self, model: str) -> Any:
+        """Make an AnnData: X is the prediction of `model`; truth, references and baselines are layers."""
+        import anndata
+
+        if model not in self.predictions:
+            raise RequestError(f"no prediction {model!r} to write; {nearest(model, self.predictions)}")
+        baselines = [name for name in self.predictions if name != model]
+        layers = {name: getattr(self, name) for name in _TABLES}
+        layers |= dict(zip(_HALVES, self.replicate or (), strict=False))
+        layers |= {_BASELINE + name: self.predictions[name] for name in baselines}
+        return anndata.AnnData(
+            X=self.predictions[model],
+            obs=self._obs(),
+            var=pd.DataFrame(index=pd.Index(self.genes, dtype=str)),
+            layers=layers,
+            uns={"scale": self.scale, "model": model, "baselines": "\n".join(baselines)},
+        )
+
+    @classmethod
+    def from_anndata(cls, adata: Any) -> "EvaluationFrame":
+        """Read what `to_anndata` wrote; any other AnnData is refused with a `DataError`."""
+        _refuse_foreign(adata)
+        baselines = str(adata.uns["baselines"]).split("\n") if adata.uns["baselines"] else []
+        halves = [adata.layers[name] for name in _HALVES if name in adata.layers]
+        predictions = {str(adata.uns["model"]): adata.X}
+        predictions |= {name: adata.layers[_BASELINE + name] for name in baselines}
+        return cls(
+            perturbation=tuple(adata.obs["perturbation"].astype(str)),
+            context=tuple(adata.obs["context"].astype(str)),
+            fold=adata.obs["fold"].to_numpy(),
+            genes=tuple(adata.var_names),
+            scale=str(adata.uns["scale"]),
+            predictions=predictions,
+            seen=adata.obs["seen"].to_numpy(),
+            replicate=(halves[0], halves[1]) if halves else None,
+            **{name: adata.layers[name] for name in _TABLES},
+        )
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _sides(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        if name == REPLICATE and self.replicate is not None:
+            return self.replicate
+        return self.predictions[name], self.truth
+
+    def _obs(self) -> pd.DataFrame:
+        units = zip(self.fold, self.context, self.perturbation, strict=True)
+        return pd.DataFrame(
+            {
+                "perturbation": list(self.perturbation),
+                "context": list(self.context),
+                "fold": self.fold,
+                "seen": self.seen,
+            },
+            index=pd.Index([f"{fold}|{context}|{name}" for fold, context, name in units]),
+        )
+
+    def _check_names(self) -> None:
+        if not self.perturbation or not self.genes:
+            raise DataError("the evaluation frame is empty; expected at least one unit and one gene.")
+        _refuse_repeats("gene", self.genes)
+        if not self.predictions:
+            raise DataError(
+                "the evaluation frame holds no prediction; expected the model's and the baselines'."
+            )
+        for name in self.predictions:
+            if name in ("", REPLICATE) or "/" in name or "\n" in name:
+                raise DataError(
+                    f"{name!r} cannot name a prediction: give it a name without slash or line break other "
+                    f"than {REPLICATE!r}."
+                )
+
+    def _check_units(self) -> None:
+        for name in ("context", "fold", "seen"):
+            if len(getattr(self, name)) != self.n_units:
+                raise DataError(
+                    f"{name} of the evaluation frame has {len(getattr(self, name))} entries; "
+                    f"expected one per unit, {self.n_units}."
+                )
+        for name in set(self.perturbation):
+            _refuse_uncanonical(name)
+        _refuse_repeats("unit", zip(self.fold.tolist(), self.context, self.perturbation, strict=True))
+        size = np.array([len(members(name)) for name in self.perturbation])
+        if (self.seen < 0).any() or (self.seen > size).any():
+            unit = self.perturbation[int(np.argmax((self.seen < 0) | (self.seen > size)))]
+            raise DataError(f"seen of {unit} is out of range; expected 0 up to its number of members.")
+
+    def _check_tables(self) -> None:
+        finite = {name: getattr(self, name) for name in _TABLES if name != "de_score"} | {
+            f"prediction {name}": table for name, table in self.predictions.items()
+        }
+        finite |= dict(zip(_HALVES, self.replicate or (), strict=False))
+        for name, table in {**finite, "de_score": self.de_score}.items():
+            _refuse_shape(name, table, (self.n_units, len(self.genes)))
+        for name, table in finite.items():
+            if not np.isfinite(table).all():
+                raise DataError(
+                    f"{name} of the evaluation frame has NaN or infinite entries; expected numbers."
+                )
+        missing = np.isnan(self.de_score)
+        if (missing.any(axis=1) != missing.all(axis=1)).any() or (self.de_score < 0).any():
+            raise DataError(
+                "de_score has negative or single NaN entries; expected |t|, or NaN for a whole unit."
+            )
+
+
+def concatenate(frames: Sequence[EvaluationFrame]) -> EvaluationFrame:
+    """Pool the units of several frames, as of folds; predictions that are not in every frame are left out.
+
+    Raises
+    ------
+    DataError
+        Where genes or scale differ, no prediction is common, or a unit repeats.
+    """
+    if not frames:
+        raise DataError("there is no evaluation frame to concatenate; expected one per fold.")
+    first = frames[0]
+    for other in frames[1:]:
+        _refuse_unlike(first, other)
+    names = [name for name in first.predictions if all(name in frame.predictions for frame in frames)]
+    halves = [frame.replicate for frame in frames if frame.replicate is not None]
+    return EvaluationFrame(
+        perturbation=tuple(name for frame in frames for name in frame.perturbation),
+        context=tuple(name for frame in frames for name in frame.context),
+        fold=np.concatenate([frame.fold for frame in frames]),
+        genes=first.genes,
+        scale=first.scale,
+        predictions={name: np.concatenate([frame.predictions[name] for frame in frames]) for name in names},
+        seen=np.concatenate([frame.seen for frame in frames]),
+        replicate=_joined_halves(halves) if len(halves) == len(frames) else None,
+        **{name: np.concatenate([getattr(frame, name) for frame in frames]) for name in _TABLES},
+    )
+
+
+def _joined_halves(halves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([a for a, _ in halves]), np.concatenate([b for _, b in halves])
+
+
+def _table(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{name} of the evaluation frame is no dense table of numbers; expected one."
+        ) from None
+
+
+def _integers(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1 or not (array.size == 0 or np.issubdtype(array.dtype, np.integer)):
+        raise DataError(
+            f"{name} of the evaluation frame is {array.dtype}; expected one whole number per unit."
+        )
+    return array.astype(np.int64)
+
+
+def _refuse_repeats(what: str, names: Iterable[Any]) -> None:
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{what} {name} appears {count} times in the evaluation frame; expected once.")
+
+
+def _refuse_uncanonical(name: str) -> None:
+    parts = name.split(JOIN)
+    if name == CONTROL or CONTROL in parts or "" in parts:
+        raise DataError(f"{name!r} is no perturbation to score; expected names such as 'A' or 'A{JOIN}B'.")
+    if parts != sorted(set(parts)):
+        raise DataError(f"perturbation {name!r} is not canonical; write {JOIN.join(sorted(set(parts)))!r}.")
+
+
+def _refuse_shape(name: str, table: np.ndarray, expected: tuple[int, int]) -> None:
+    if table.shape != expected:
+        raise DataError(
+            f"{name} of the evaluation frame has shape {table.shape}; expected (units, genes) = {expected}."
+        )
+
+
+def _refuse_unlike(first: EvaluationFrame, other: EvaluationFrame) -> None:
+    if first.genes != other.genes:
+        raise DataError("the evaluation frames differ in genes; expected the same in the same order.")
+    if first.scale != other.scale:
+        raise DataError(f"evaluation frames have scales {first.scale!r} and {other.scale!r}; expected one.")
+
+
+def _refuse_foreign(adata: Any) -> None:
+    wanted = {
+        "obs": ({"perturbation", "context", "fold", "seen"}, adata.obs.columns),
+        "uns": ({"scale", "model", "baselines"}, adata.uns),
+        "layers": (set(_TABLES), adata.layers),
+    }
+    missing = [
+        f"{part}[{key!r}]" for part, (keys, held) in wanted.items() for key in sorted(keys - set(held))
+    ]
+    if not missing:
+        listed = [_BASELINE + name for name in str(adata.uns["baselines"]).split("\n") if name]
+        halves = [name for name in _HALVES if name in adata.layers]
+        needed = listed + (list(_HALVES) if halves else [])
+        missing = [f"layers[{name!r}]" for name in needed if name not in adata.layers]
+    if missing:
+        raise DataError(
+            f"this AnnData is no evaluation frame: it lacks {', '.join(missing)}; "
+            "give a file that EvaluationFrame.to_anndata made."
+        )

@@ -1,0 +1,248 @@
+"""Screen metrics under the `core` rules: one function and one row of `CORE` each.
+
+The rules: real control on both sides; signed effects; all target genes of the panel left out of
+discrimination; ties are mid-ranks; divisor P - 1; fewer than 3 candidates is not applicable (NaN); an
+undefined value is the worst one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+MIN_CANDIDATES = 3
+TOP_GENES = 20
+# Differences this small, relative to the numbers they come from, are rounding: no effect, or a tie.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One prediction beside the truth, as every metric sees it; U units = (perturbation, context), G genes.
+
+    Attributes
+    ----------
+    prediction, truth, control, train_mean
+        `[U, G]` profiles on one scale.
+    de_score
+        `[U, G]` |t| of truth against control cells; NaN rows where there are no cells to test on.
+    context, fold
+        `[U]` integer codes; units that share both are one another's candidates in discrimination.
+    own_target
+        `[U, G]` the gene is a member of the unit's perturbation.
+    panel_target
+        `[G]` the gene is a member of any unit's perturbation.
+    """
+
+    prediction: np.ndarray
+    truth: np.ndarray
+    control: np.ndarray
+    train_mean: np.ndarray
+    de_score: np.ndarray
+    context: np.ndarray
+    fold: np.ndarray
+    own_target: np.ndarray
+    panel_target: np.ndarray
+
+    @cached_property
+    def pools(self) -> tuple[np.ndarray, ...]:
+        """Rows of each candidate set: the units of one fold in one context.
+
+        Candidates of other folds are left out: their predictions come from models fitted on this fold's
+        truth, and a mere training mean would fall far below 0.5.
+        """
+        pairs = np.stack([self.fold, self.context], axis=1)
+        _, pool = np.unique(pairs, axis=0, return_inverse=True)
+        pool = pool.reshape(-1)
+        return tuple(np.flatnonzero(pool == code) for code in range(pool.max(initial=-1) + 1))
+
+    @cached_property
+    def l2(self) -> tuple[np.ndarray, ...]:
+        """Per pool `[P, P]`: Euclidean distance of predicted (rows) to true (columns) effects."""
+        predicted, true = self._effects()
+        return tuple(cdist(predicted[rows], true[rows]) for rows in self.pools)
+
+    @cached_property
+    def cosine(self) -> tuple[np.ndarray, ...]:
+        """Per pool `[P, P]`: chord √(2d) of the cosine distance d, which orders as d; zero norm has d = 1."""
+        predicted, true = (_unit_rows(effect) for effect in self._effects())
+        return tuple(_chords(predicted[rows], true[rows]) for rows in self.pools)
+
+    def _effects(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted and true effects on the genes that no perturbation of the panel targets."""
+        keep = ~self.panel_target
+        control = self.control[:, keep]
+        return _effect(self.prediction[:, keep], control), _effect(self.truth[:, keep], control)
+
+
+def _noise(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`[U, 1]` size of what rounding leaves of profile - reference."""
+    return ROUNDING * np.maximum(_peak(profile), _peak(reference))
+
+
+def _peak(values: np.ndarray) -> np.ndarray:
+    """`[U, 1]` largest magnitude of each row."""
+    return np.abs(values).max(axis=1, initial=0.0, keepdims=True)
+
+
+def _effect(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Signed effect `[U, G]`; a row that is rounding alone becomes zero."""
+    effect = profile - reference
+    return np.where(_peak(effect) > _noise(profile, reference), effect, 0.0)
+
+
+def _unit_rows(effect: np.ndarray) -> np.ndarray:
+    """Rows brought to norm 1; zero rows stay zero."""
+    peak = _peak(effect)
+    scaled = effect / np.where(peak > 0, peak, 1.0)
+    norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return scaled / np.where(norm > 0, norm, 1.0)
+
+
+def _chords(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Euclidean distances between unit rows; √2, the chord of cosine distance 1, where either row is zero."""
+    undirected = (_peak(predicted) == 0) | (_peak(true) == 0).T
+    return np.where(undirected, np.sqrt(2.0), cdist(predicted, true))
+
+
+def _mid_rank_score(distances: np.ndarray) -> np.ndarray:
+    """1 - (closer + tied / 2) / (P - 1) for the diagonal of each row of `[P, P]`."""
+    own = np.diagonal(distances)[:, None]
+    margin = ROUNDING * distances.max(axis=1, keepdims=True)
+    closer = (distances < own - margin).sum(axis=1)
+    tied = (np.abs(distances - own) <= margin).sum(axis=1) - 1
+    return 1.0 - (closer + tied / 2.0) / (len(distances) - 1)
+
+
+def _discrimination(view: Scored, distances: tuple[np.ndarray, ...], transpose: bool = False) -> np.ndarray:
+    """Mid-rank score of every unit within its pool; NaN in pools of fewer than 3 candidates."""
+    values = np.full(len(view.truth), np.nan)
+    for rows, matrix in zip(view.pools, distances, strict=True):
+        if len(rows) >= MIN_CANDIDATES:
+            values[rows] = _mid_rank_score(matrix.T if transpose else matrix)
+    return values
+
+
+def _standardised(profile: np.ndarray, reference: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Effect `[U, G]` with weighted mean 0 and weighted norm 1; zero rows where it does not vary."""
+    effect = profile - reference
+    total = weights.sum(axis=1, keepdims=True)
+    mean = (weights * effect).sum(axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+    centred = np.where(weights > 0, effect - mean, 0.0)
+    peak = _peak(centred)
+    varies = peak > _noise(profile, reference)
+    scaled = np.where(varies, centred, 0.0) / np.where(varies, peak, 1.0)
+    norm = np.sqrt((weights * scaled**2).sum(axis=1, keepdims=True))
+    return scaled / np.where(norm > 0, norm, 1.0)
+
+
+def _pearson(view: Scored, reference: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Weighted Pearson correlation of predicted and true effects, `[U]`; -1 where either does not vary."""
+    weights = np.ones_like(view.truth) if weights is None else weights
+    predicted = _standardised(view.prediction, reference, weights)
+    true = _standardised(view.truth, reference, weights)
+    defined = predicted.any(axis=1) & true.any(axis=1)
+    correlation = np.clip((weights * predicted * true).sum(axis=1), -1.0, 1.0)
+    return np.where(defined, correlation, -1.0)
+
+
+def _top_weights(score: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
+    """Weight 1 on the k highest of the allowed genes; genes tied at the cut share the places left."""
+    score = np.where(allowed, score, -np.inf)
+    places = np.minimum(k, allowed.sum(axis=1))
+    rank = np.maximum(places, 1) - 1
+    cut = np.take_along_axis(-np.sort(-score, axis=1), rank[:, None], axis=1)
+    above, tied = score > cut, (score == cut) & allowed
+    share = (places - above.sum(axis=1)) / np.maximum(tied.sum(axis=1), 1)
+    return above + tied * share[:, None]
+
+
+def mse(view: Scored) -> np.ndarray:
+    """Mean over genes of squared profile errors, own targets included."""
+    return np.mean((view.prediction - view.truth) ** 2, axis=1)
+
+
+def mae(view: Scored) -> np.ndarray:
+    """Mean over genes of absolute profile errors, own targets included."""
+    return np.mean(np.abs(view.prediction - view.truth), axis=1)
+
+
+def pearson_delta(view: Scored) -> np.ndarray:
+    """Pearson correlation over all genes of predicted and true effects against the real control."""
+    return _pearson(view, view.control)
+
+
+def pearson_delta_mean(view: Scored) -> np.ndarray:
+    """Pearson correlation of effects against the mean of the training perturbations (Systema)."""
+    return _pearson(view, view.train_mean)
+
+
+def pearson_delta_top20(view: Scored) -> np.ndarray:
+    """`pearson_delta` on the 20 genes of highest |t|, own targets left out; NaN where nothing was tested."""
+    tested = ~np.isnan(view.de_score).any(axis=1)
+    weights = _top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
+    return np.where(tested, _pearson(view, view.control, weights), np.nan)
+
+
+def discrimination_l2(view: Scored) -> np.ndarray:
+    """Rank of the own truth among all truths by Euclidean distance to the predicted effect."""
+    return _discrimination(view, view.l2)
+
+
+def discrimination_cosine(view: Scored) -> np.ndarray:
+    """Rank of the own truth among all truths by cosine distance to the predicted effect."""
+    return _discrimination(view, view.cosine)
+
+
+def discrimination_l2_t(view: Scored) -> np.ndarray:
+    """Rank of the own prediction among all predictions by Euclidean distance to the true effect."""
+    return _discrimination(view, view.l2, transpose=True)
+
+
+def discrimination_cosine_t(view: Scored) -> np.ndarray:
+    """Rank of the own prediction among all predictions by cosine distance to the true effect."""
+    return _discrimination(view, view.cosine, transpose=True)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table: what is computed, between which bounds, in which space, from cells or not."""
+
+    name: str
+    function: Callable[[Scored], np.ndarray]
+    best: float
+    worst: float
+    space: str
+    needs_de: bool = False
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the metric."""
+        return self.best > self.worst
+
+    @property
+    def not_applicable(self) -> str:
+        """Why a value of this metric may be missing."""
+        if self.needs_de:
+            return "no cells to test for differential expression"
+        return f"fewer than {MIN_CANDIDATES} candidates in one fold and context"
+
+
+CORE: dict[str, Metric] = {
+    row.name: row
+    for row in (
+        Metric("mse", mse, 0.0, np.inf, "profile"),
+        Metric("mae", mae, 0.0, np.inf, "profile"),
+        Metric("pearson_delta", pearson_delta, 1.0, -1.0, "effect against control"),
+        Metric("pearson_delta_mean", pearson_delta_mean, 1.0, -1.0, "effect against training mean"),
+        Metric(
+            "pearson_delta_top20", pearson_delta_top20, 1.0, -1.0, "effect against control", needs_de=True
+        ),
+        Metric("discrimination_l2", discrimination_l2, 1.0, 0.0, "effect against control"),
+        Metric("discrimination_cosine", discrimination_cosine, 1.0, 0.0, "effect against control"),
+        Metric("discrimination_l2_t", discrimination_l2_t, 1.0, 0.0, "effect against control"),
+        Metric("discrimination_cosine_t", discrimination_cosine_t, 1.0, 0.0, "effect against control"),
+    )
+}

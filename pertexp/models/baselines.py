@@ -1,0 +1,190 @@
+"""Baselines: what a model has to beat. Plain `fit` and `predict` on profiles, no network."""
+
+from typing import Literal, Protocol, Self
+
+import numpy as np
+
+from pertexp.data.screens.design import TrainingProfiles
+from pertexp.data.screens.profiles import Units
+from pertexp.data.screens.screen import members
+from pertexp.errors import RequestError
+from pertexp.nn.bilinear_ridge import fit_bilinear_ridge
+
+
+class Predictor(Protocol):
+    """Anything that predicts profiles: a fitted baseline or a trained model."""
+
+    def predict(self, units: Units) -> np.ndarray:
+        """`[U, G]` profiles on the declared scale."""
+
+
+class Baseline(Predictor, Protocol):
+    """A predictor that is fitted on training profiles at once."""
+
+    def fit(self, training: TrainingProfiles) -> Self:
+        """Learn from training profiles; return itself."""
+
+
+class NoChange:
+    """Every perturbation leaves the control profile of its context as it is."""
+
+    def fit(self, training: TrainingProfiles) -> Self:
+        """Keep the control profiles."""
+        self._control = training.control
+        return self
+
+    def predict(self, units: Units) -> np.ndarray:
+        """`[U, G]` control profiles."""
+        return self._control[units.context]
+
+
+class TrainMean:
+    """Every perturbation has the mean effect of the training perturbations, each with equal weight.
+
+    The mean is over the unit's own context where it holds training units, else over all contexts.
+    """
+
+    def fit(self, training: TrainingProfiles) -> Self:
+        """Average effects by context."""
+        self._control = training.control
+        self._mean = np.stack(
+            [_context_mean(training, context) for context in range(training.control.shape[0])]
+        )
+        return self
+
+    def predict(self, units: Units) -> np.ndarray:
+        """`[U, G]` control plus mean effect."""
+        return self._control[units.context] + self._mean[units.context]
+
+
+def _context_mean(training: TrainingProfiles, context: int) -> np.ndarray:
+    own = training.units.context == context
+    return training.effects[own if own.any() else slice(None)].mean(axis=0)
+
+
+class Additive:
+    """Effects add up: a set has the effects of its members, known from training.
+
+    The effect of a set seen in training (in the same context, else the mean over contexts) is used as it is; a
+    combination not seen is the sum of its members, and a member not seen counts with the mean effect of training
+    (Systema's matching mean). For single perturbations in an unseen context this is the context-transfer mean.
+    """
+
+    def fit(self, training: TrainingProfiles) -> Self:
+        """Index the training effects by name and context."""
+        self._training = training
+        self._fallback = TrainMean().fit(training)
+        self._position = {name: index for index, name in enumerate(training.perturbations)}
+        return self
+
+    def predict(self, units: Units) -> np.ndarray:
+        """`[U, G]` control plus sum of effects."""
+        effects = [
+            self._effect(self._training.perturbations[perturbation], context)
+            for perturbation, context in zip(units.perturbation.tolist(), units.context.tolist(), strict=True)
+        ]
+        return self._training.control[units.context] + np.stack(effects)
+
+    def _effect(self, name: str, context: int) -> np.ndarray:
+        whole = self._known(name, context)
+        if whole is not None:
+            return whole
+        parts = [self._known(member, context) for member in members(name)]
+        mean = self._fallback._mean[context]
+        if all(part is None for part in parts):
+            return mean
+        return np.sum([mean if part is None else part for part in parts], axis=0)
+
+    def _known(self, name: str, context: int) -> np.ndarray | None:
+        rows = np.flatnonzero(self._training.units.perturbation == self._position.get(name, -1))
+        if not rows.size:
+            return None
+        own = rows[self._training.units.context[rows] == context]
+        return self._training.effects[own if own.size else rows].mean(axis=0)
+
+
+class BilinearRidge:
+    """Ahlmann-Eltze's linear model: gene embedding × kernel × perturbation embedding, in closed form.
+
+    Parameters
+    ----------
+    ridge
+        λ on both sides.
+    link
+        `identity`: effects are differences of profiles. `log`: differences of log means, for profiles that are
+        log1p of means; this is the linear limit of the NB-GLM.
+    """
+
+    def __init__(self, ridge: float = 0.1, link: Literal["identity", "log"] = "identity") -> None:
+        if ridge < 0:
+            raise RequestError(f"ridge={ridge} is negative: expected λ ≥ 0.")
+        self._ridge = ridge
+        self._log = link == "log"
+
+    def fit(self, training: TrainingProfiles) -> Self:
+        """Solve for K and b."""
+        self._training = training
+        self._control = self._forward(training.control)
+        effects = self._forward(training.values) - self._control[training.units.context]
+        rows = training.perturbation_embedding[training.units.perturbation]
+        self._fit = fit_bilinear_ridge(effects, training.gene_embedding, rows, self._ridge)
+        return self
+
+    def predict(self, units: Units) -> np.ndarray:
+        """`[U, G]` control plus linear effect."""
+        rows = self._training.perturbation_embedding[units.perturbation]
+        linear = self._control[units.context] + self._fit.effect(self._training.gene_embedding, rows)
+        return np.log1p(np.exp(linear)) if self._log else linear
+
+    def _forward(self, profiles: np.ndarray) -> np.ndarray:
+        if not self._log:
+            return profiles
+        return np.log(np.maximum(np.expm1(profiles), SMALLEST_MEAN))
+
+
+SMALLEST_MEAN = 1e-4
+
+
+class NearestNeighbours:
+    """The mean effect of the k training perturbations nearest in the embedding (cosine), within reach of the context.
+
+    Units of the same context are preferred where there are any; equal similarities share their weight, so that a
+    perturbation without an embedding gets the train mean.
+    """
+
+    def __init__(self, k: int = 5) -> None:
+        if k < 1:
+            raise RequestError(f"k={k} nearest neighbours: expected at least 1.")
+        self._k = k
+
+    def fit(self, training: TrainingProfiles) -> Self:
+        """Keep the training effects and unit-length embeddings."""
+        self._training = training
+        self._direction = _unit_rows(training.perturbation_embedding)
+        return self
+
+    def predict(self, units: Units) -> np.ndarray:
+        """`[U, G]` control plus mean effect of the neighbours."""
+        training = self._training
+        similarity = self._direction[units.perturbation] @ self._direction[training.units.perturbation].T
+        same = units.context[:, None] == training.units.context[None, :]
+        allowed = np.where(same.any(axis=1, keepdims=True), same, True)
+        weights = np.stack([
+            _top_share(row, mask, self._k) for row, mask in zip(similarity, allowed, strict=True)
+        ])  # fmt: skip
+        return training.control[units.context] + weights @ training.effects
+
+
+def _unit_rows(rows: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(length > 0, length, 1.0)
+
+
+def _top_share(similarity: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
+    """Weights `[n]` of the k most similar allowed entries; those tied at the edge share what is left."""
+    candidates = np.where(allowed, similarity, -np.inf)
+    k = min(k, int(allowed.sum()))
+    edge = np.sort(candidates)[::-1][k - 1]
+    above = candidates > edge + 1e-12
+    tied = ~above & (candidates >= edge - 1e-12)
+    return (above + tied * (k - above.sum()) / tied.sum()) / k

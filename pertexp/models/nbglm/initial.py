@@ -1,0 +1,76 @@
+"""Where the NB-GLM starts: control means, dispersions, and the closed-form kernel."""
+
+import numpy as np
+import torch
+
+from pertexp.data.screens.design import Design
+from pertexp.data.screens.profiles import group_sums, unit_groups
+from pertexp.models.nbglm.network import Facts, NBGLMNetwork
+from pertexp.nn.bilinear_ridge import BilinearFit, fit_bilinear_ridge
+from pertexp.nn.dispersion import control_mean, estimate_dispersion
+
+
+def facts_of(design: Design, size_factor: np.ndarray, pseudo_count: float, *, cell_cycle: bool) -> Facts:
+    """Statistics of control cells `[C, G]` and dispersions `[G]`.
+
+    μ_ctrl = (Σy + a) / (Σs + a/mean) by context; with the cell cycle on, over G1 cells, whose phase effect is 0.
+    θ is fitted on control cells, centred within contexts (and phases).
+    """
+    screen = design.screen
+    control = screen.perturbation == 0
+    phase = (
+        np.zeros(screen.n_cells, dtype=np.int64) if screen.phase is None or not cell_cycle else screen.phase
+    )
+    means, unseen = [], []
+    for context in range(len(screen.contexts)):
+        own = control & (screen.context == context)
+        reference = own & (phase == 0) if (own & (phase == 0)).any() else own
+        counts = screen.expression[reference]
+        means.append(control_mean(counts, size_factor[reference], pseudo_count))
+        unseen.append(np.asarray(counts.sum(axis=0)).ravel() == 0)
+    group = (screen.context * 3 + phase)[control]
+    theta = estimate_dispersion(screen.expression[control], size_factor[control], group).theta
+    share = np.stack([
+        np.bincount(phase[control & (screen.context == context)], minlength=3) for context in range(len(screen.contexts))
+    ]).astype(float)  # fmt: skip
+    return Facts(
+        gene_embedding=torch.from_numpy(design.training.gene_embedding),
+        perturbation_embedding=torch.from_numpy(design.training.perturbation_embedding),
+        log_control_mean=torch.from_numpy(np.log(np.stack(means))),
+        unseen=torch.from_numpy(np.stack(unseen)),
+        theta=torch.from_numpy(theta),
+        phase_share=torch.from_numpy(share / share.sum(axis=1, keepdims=True)),
+    )
+
+
+def closed_form(
+    design: Design, size_factor: np.ndarray, facts: Facts, pseudo_count: float, ridge: float
+) -> BilinearFit:
+    """The bilinear ridge on log mean ratios of the training units: the small-effect limit of the model."""
+    units = design.training.units
+    sums = group_sums(design.screen, size_factor, unit_groups(design.screen, units), len(units))
+    reference = facts.log_control_mean.numpy()[units.context]
+    log_mean = np.log(
+        (sums.total + pseudo_count) / (sums.exposure[:, None] + pseudo_count / np.exp(reference))
+    )
+    return fit_bilinear_ridge(
+        log_mean - reference,
+        design.training.gene_embedding,
+        design.training.perturbation_embedding[units.perturbation],
+        ridge,
+    )
+
+
+@torch.no_grad()
+def start_from(network: NBGLMNetwork, fit: BilinearFit) -> None:
+    """Set K and b so that α·(G K P + b) is the linear fit; with a rank, its best approximation of that rank."""
+    alpha = network.log_alpha.exp()
+    kernel = torch.from_numpy(fit.kernel).to(alpha.dtype) / alpha
+    network.bias.copy_(torch.from_numpy(fit.bias).to(alpha.dtype) / alpha)
+    if "K" in network.factors:
+        network.factors["K"].copy_(kernel)
+        return
+    left, weight, right = torch.linalg.svd(kernel, full_matrices=False)
+    rank = min(network.factors["A"].shape[1], int((weight > weight.max() * 1e-7).sum()))
+    network.factors["A"][:, :rank] = left[:, :rank] * weight[:rank].sqrt()
+    network.factors["B"][:, :rank] = right[:rank].T * weight[:rank].sqrt()

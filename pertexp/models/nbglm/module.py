@@ -1,0 +1,248 @@
+"""The LightningModule that trains the NB-GLM and predicts with it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pertexp.data.screens.batches import Batch
+from pertexp.data.screens.datamodule import ScreenData
+from pertexp.data.screens.profiles import Units
+from pertexp.errors import MismatchError, RequestError
+from pertexp.losses.counts import CountLoss
+from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
+from pertexp.models.nbglm.network import Bound, Facts, LearnedScalar, NBGLMNetwork
+from pertexp.nn.count_sampling import Sampler, sample_counts
+from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
+from pertexp.typed import typed
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """λ₁‖K‖₁ + λ₂‖K‖²_F (sums) beside a data loss that is a mean over cells and genes.
+
+    `l1` holds for the full kernel; with a rank, `group` penalises Σ_j ‖A_j‖₂ + ‖B_j‖₂ over columns instead. Both are
+    proximal steps, so entries and columns become exactly zero.
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+    group: float = 0.0
+
+
+@dataclass(frozen=True)
+class SizeFactor:
+    """Whether log s is the offset of a cell, in training and in sampling."""
+
+    use_sf: bool = True
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How cells are drawn from the mean.
+
+    `heterogeneity` is r₀ of the per-cell factor L ~ Gamma(r₀, r₀), or None. `cells_per_unit` > 0 makes a run write
+    that many sampled cells for each tested perturbation.
+    """
+
+    sampler: Sampler = "nb"
+    heterogeneity: float | None = None
+    cells_per_unit: int = 0
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """`closed_form`: the bilinear ridge with this λ; `zero`: K = 0, b = 0."""
+
+    kind: Literal["closed_form", "zero"] = "closed_form"
+    ridge: float = 0.1
+
+
+@dataclass(frozen=True)
+class NBGLMOptions:
+    """Everything that `model.*` sets; the group's YAML file says what each is for."""
+
+    name: str = "nbglm"
+    rank: int | None = None
+    bound: Bound = "tanh"
+    alpha: LearnedScalar = field(default_factory=LearnedScalar)
+    dispersion: Literal["moments", "learned"] = "moments"
+    cell_cycle: bool = False
+    pseudo_count: float = 0.5
+    start: Initialisation = field(default_factory=Initialisation)
+    regularization: Regularization = field(default_factory=Regularization)
+    size_factor: SizeFactor = field(default_factory=SizeFactor)
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        penalty = self.regularization
+        if self.rank is not None and self.rank < 1:
+            raise RequestError(f"model.rank={self.rank}: expected at least 1, or null for the full kernel.")
+        if self.rank is not None and penalty.l1 > 0:
+            raise RequestError(
+                f"model.rank={self.rank} and model.regularization.l1={penalty.l1} were both given, but a penalty on the entries of K "
+                "does not act on its factors: type model.regularization.group=... instead, or model.rank=null."
+            )
+        if self.rank is None and penalty.group > 0:
+            raise RequestError(
+                f"model.regularization.group={penalty.group} penalises the columns of A and B: type model.rank=... as well."
+            )
+        if self.alpha.value <= 0:
+            raise RequestError(
+                f"model.alpha.value={self.alpha.value}: expected a positive bound on |log fold change|."
+            )
+        if min(penalty.l1, penalty.l2, penalty.group) < 0:
+            raise RequestError("model.regularization holds a negative weight: expected l1, l2, group ≥ 0.")
+
+
+class NBGLM(lightning.LightningModule):
+    """Low-rank NB-GLM; trained by any loss on counts, predicts mean profiles and samples cells."""
+
+    def __init__(
+        self,
+        network: NBGLMNetwork,
+        options: NBGLMOptions,
+        loss: CountLoss,
+        optimizer: Callable[..., Optimizer],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.options = options
+        self.loss = loss
+        self.make_optimizer = optimizer
+
+    @classmethod
+    def from_data(
+        cls, data: ScreenData, loss: CountLoss, optimizer: Callable[..., Optimizer], **options: Any
+    ) -> "NBGLM":
+        """Initialise on the training and control rows of a screen of counts.
+
+        Raises
+        ------
+        MismatchError
+            Where the data are not counts, the loss cannot train θ, or phases are wanted and absent.
+        """
+        chosen = typed(NBGLMOptions, options, "model")
+        _require_fit(data, loss, chosen)
+        design = data.design
+        size_factor = design.size_factor if chosen.size_factor.use_sf else np.ones_like(design.size_factor)
+        facts = facts_of(design, size_factor, chosen.pseudo_count, cell_cycle=chosen.cell_cycle)
+        network = build_network(facts, chosen)
+        if chosen.start.kind == "closed_form":
+            start_from(
+                network, closed_form(design, size_factor, facts, chosen.pseudo_count, chosen.start.ridge)
+            )
+        return cls(network.float(), chosen, loss, optimizer)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Data loss plus λ₂‖K‖²; the other penalties are proximal steps."""
+        data_loss = self._data_loss(batch)
+        self.log("train/loss", data_loss, on_step=True, on_epoch=False, prog_bar=True)
+        weight = self.options.regularization.l2
+        return data_loss + weight * self.network.kernel.square().sum() if weight else data_loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Mean data loss over validation rows, weighted by cells."""
+        cells = int(batch["cells"].sum())
+        self.log(
+            "val/loss", self._data_loss(batch), on_step=False, on_epoch=True, prog_bar=True, batch_size=cells
+        )
+
+    def _data_loss(self, batch: Batch) -> Tensor:
+        """Mean over cells and genes."""
+        offset = batch["log_size"] if self.options.size_factor.use_sf else batch["cells"].log()
+        log_mu = self.network(batch["perturbation"], batch["context"], batch["phase"], offset)
+        loss = self.loss(batch["counts"], log_mu, self.network.theta, batch["cells"])
+        return loss.sum() / (batch["cells"].sum() * loss.shape[1])
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer of the group `optimizer` over all parameters."""
+        return self.make_optimizer(self.parameters())
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """A step of the optimizer, then the proximal step of the penalty on the kernel."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        penalty = self.options.regularization
+        if not (penalty.l1 or penalty.group):
+            return
+        inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        for factor in self.network.factors.values():
+            step = adam_step_size(inner, factor)
+            if penalty.l1:
+                soft_threshold_(factor, penalty.l1 * step)
+            else:
+                shrink_columns_(factor, penalty.group * step.mean(dim=0))
+
+    @torch.no_grad()
+    def predict(self, units: Units) -> np.ndarray:
+        """`[U, G]` profiles: log1p of expected counts at the median depth."""
+        return torch.log1p(self._mean(units)).double().cpu().numpy()
+
+    @torch.no_grad()
+    def sample(self, units: Units, size_factor: np.ndarray, seed: int) -> np.ndarray:
+        """Counts `[U, G]`, one cell a unit, at size factors `[U]`."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        size = torch.as_tensor(size_factor, dtype=torch.float32, device=self.device)
+        mu = self._mean(units) * (size.unsqueeze(1) if self.options.size_factor.use_sf else 1.0)
+        chosen = self.options.sampling
+        theta = self.network.theta.expand_as(mu)
+        return sample_counts(mu, theta, chosen.sampler, generator, chosen.heterogeneity).cpu().numpy()
+
+    def _mean(self, units: Units) -> Tensor:
+        perturbation = torch.from_numpy(units.perturbation).to(self.device)
+        return self.network.mean(perturbation, torch.from_numpy(units.context).to(self.device))
+
+
+def build_network(facts: Facts, options: NBGLMOptions) -> NBGLMNetwork:
+    """The network that the options describe, at K = 0."""
+    if options.rank is not None:
+        largest = min(facts.gene_embedding.shape[1], facts.perturbation_embedding.shape[1])
+        if options.rank > largest:
+            lightning.pytorch.utilities.rank_zero_info(
+                f"model.rank={options.rank} exceeds min(dg, dp)={largest}: further columns start at zero."
+            )
+    return NBGLMNetwork(
+        facts,
+        rank=options.rank,
+        bound=options.bound,
+        alpha=options.alpha,
+        cell_cycle=options.cell_cycle,
+        learn_theta=options.dispersion == "learned",
+    )
+
+
+def _require_fit(data: ScreenData, loss: CountLoss, options: NBGLMOptions) -> None:
+    if data.kind != "screen":
+        raise MismatchError(
+            f"model=nbglm reads screens, but data={data.name} holds {data.kind}: type data=norman_mini or data=screen."
+        )
+    if data.scale != "counts":
+        raise MismatchError(
+            f"model=nbglm needs counts, but data={data.name} is on the scale {data.scale}: name raw counts with data.layer=... "
+            "data.scale=counts, or type data.recover_counts=true where log1p values came from counts (and data.normalize=false)."
+        )
+    if not isinstance(loss, CountLoss):
+        raise MismatchError("model=nbglm trains on counts: type loss=nb, or another loss on counts.")
+    if options.dispersion == "learned" and not loss.identifies_theta:
+        raise MismatchError(
+            f"loss={loss.name} has no minimum in θ, so model.dispersion=learned would run away: type loss=nb or model.dispersion=moments."
+        )
+    if options.cell_cycle and data.design.screen.phase is None:
+        raise MismatchError(
+            "model.cell_cycle=true needs phases: type data.phase_key=<column of obs> or data.phase_genes=<gene list>."
+        )
+    if not math.isfinite(options.pseudo_count) or options.pseudo_count < 0:
+        raise RequestError(f"model.pseudo_count={options.pseudo_count}: expected a finite number ≥ 0.")

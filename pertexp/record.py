@@ -1,0 +1,114 @@
+"""What a run leaves behind so that it can be repeated and trusted."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from pertexp import __version__
+from pertexp.data.screens.design import Design
+from pertexp.errors import DataError
+
+PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "anndata", "scanpy")
+CONFIG = Path("config") / "config.yaml"
+
+
+def saved_config(folder: str) -> DictConfig:
+    """The composed configuration of an earlier run; DataError where the folder holds none."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise DataError(f"{folder} is not a run folder (no {CONFIG}): type repeat=outputs/runs/<date>/<run>")
+    try:
+        config = OmegaConf.load(path)
+    except yaml.YAMLError as fault:
+        raise DataError(
+            f"{path} is not valid YAML ({str(fault).splitlines()[0]}): the file was changed or cut off."
+        ) from fault
+    if not isinstance(config, DictConfig):
+        raise DataError(f"{path} holds no configuration: the file was changed or cut off.")
+    return config
+
+
+def environment() -> dict[str, Any]:
+    """Command, git revision, and versions of everything that computes."""
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {"pertexp": __version__, **{name: _version(name) for name in PACKAGES}},
+    }
+
+
+def schema(design: Design) -> dict[str, Any]:
+    """What a checkpoint needs to be used elsewhere: plain values only."""
+    screen = design.screen
+    return {
+        "genes": screen.genes.tolist(),
+        "perturbations": list(screen.perturbations),
+        "contexts": list(screen.contexts),
+        "scale": screen.scale,
+        "profile_scale": design.profile_scale,
+        "split_hash": design.split.hash,
+        "fold": design.split.fold,
+        "versions": {"pertexp": __version__, "torch": _version("torch"), "lightning": _version("lightning")},
+    }
+
+
+def write_record(folder: Path, design: Design) -> None:
+    """Write split.parquet, data.json and environment.json."""
+    design.split.write(folder / "split.parquet")
+    roles = design.split.roles()["role"].value_counts().to_dict()
+    cells = {role: int((design.role == role).sum()) for role in sorted(set(design.role))}
+    write_json(
+        folder / "data.json",
+        {
+            "cells": design.screen.n_cells,
+            "genes": design.screen.n_genes,
+            "split_hash": design.split.hash,
+            "fold": design.split.fold,
+            "units_by_role": {str(role): int(count) for role, count in roles.items()},
+            "cells_by_role": cells,
+            "notes": design.notes,
+        },
+    )
+    write_json(folder / "environment.json", environment())
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_revision() -> str | None:
+    """Revision of the checkout that the package lies in, `+changes` where it is not clean; None outside a checkout."""
+    home = Path(__file__).resolve().parents[1]
+    if not (home / ".git").exists():
+        return None
+    try:
+        revision = _git(home, "rev-parse", "HEAD")
+        return revision + ("+changes" if _git(home, "status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(home: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(home), *words], capture_output=True, text=True, check=True
+    ).stdout.strip()  # noqa: S603, S607

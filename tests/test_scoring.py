@@ -1,0 +1,287 @@
+"""Scores, verdicts in words, files and the console table."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from pertexp.errors import RequestError
+from pertexp.evaluation.frame import EvaluationFrame, concatenate
+from pertexp.evaluation.scoring import score, verdict
+from pertexp.evaluation.table import plain_text, render
+from pertexp.metrics.intervals import bootstrap_mean
+from pertexp.metrics.screens import CORE
+
+
+def frame(n=12, contexts=1, fold=0, quality=0.3, combos=False, replicate=True, genes=40, scale=1.0):
+    rng = np.random.default_rng(fold)
+    names = tuple(f"p{fold}_{i:02d}" + ("+q" if combos and i % 2 else "") for i in range(n))
+    control = np.repeat(rng.normal(3.0, 1.0, size=(contexts, genes)), n, axis=0)
+    effect = scale * (rng.normal(size=control.shape) + rng.normal(size=genes))
+    noise = lambda size: scale * size * rng.normal(size=control.shape)  # noqa: E731
+    mean = control + scale * rng.normal(size=genes)
+    truth = control + effect
+    return EvaluationFrame(
+        perturbation=names * contexts,
+        context=tuple(f"c{i}" for i in range(contexts) for _ in range(n)),
+        fold=np.full(n * contexts, fold),
+        genes=tuple(f"g{i}" for i in range(genes)),
+        scale="log1p of counts per median depth",
+        truth=truth,
+        control=control,
+        train_mean=mean,
+        de_score=np.abs(effect),
+        predictions={"nbglm": truth + noise(quality), "train_mean": mean, "no_change": control},
+        seen=np.tile(np.arange(n) % 2, contexts) if combos else np.zeros(n * contexts, dtype=int),
+        replicate=(truth + noise(0.1), truth + noise(0.1)) if replicate else None,
+    )
+
+
+def scored(**kwargs):
+    return score(frame(**kwargs), n_resamples=200)
+
+
+def test_every_prediction_every_metric_every_unit_has_a_row():
+    scores = scored(contexts=2)
+    assert len(scores.per_unit) == 4 * len(CORE) * 24
+    columns = ["model", "metric", "perturbation", "context", "fold", "seen", "value"]
+    assert list(scores.per_unit.columns) == columns
+    assert scores.models == ("nbglm", "train_mean", "no_change", "replicate")
+    assert scores.metrics == tuple(CORE)
+
+
+def test_values_and_aggregates_are_those_of_the_metric_and_the_bootstrap():
+    one = frame(contexts=2)
+    scores = score(one, n_resamples=300, seed=5)
+    for name, metric in CORE.items():
+        expected = metric.function(one.scored("nbglm"))
+        rows = scores.rows("nbglm", name)
+        np.testing.assert_array_equal(rows["value"], expected)
+        assert tuple(rows["perturbation"]) == one.perturbation
+        interval = bootstrap_mean(expected, np.array(one.perturbation), 300, 5)
+        summary = scores.summary("nbglm", name)
+        assert tuple(summary[["mean", "low", "high", "n"]]) == (
+            interval.mean,
+            interval.low,
+            interval.high,
+            interval.n,
+        )
+        assert (summary["best"], summary["worst"]) == (metric.best, metric.worst)
+
+
+def test_the_replicate_is_scored_half_against_half():
+    one = frame()
+    a, b = one.replicate
+    np.testing.assert_allclose(
+        scored().rows("replicate", "mse")["value"], ((a - b) ** 2).mean(axis=1), rtol=1e-13
+    )
+
+
+def test_without_a_replicate_the_row_is_absent_and_the_reason_is_given():
+    scores = scored(replicate=False)
+    assert "replicate" not in scores.models
+    assert scores.notes == ("replicate: not available, the data hold no cells to split into two halves",)
+    assert "replicate: not available" in plain_text(scores, "t")
+
+
+def test_folds_are_pooled_before_scoring():
+    folds = [frame(fold=0), frame(fold=1, n=4)]
+    pooled = score(concatenate(folds), n_resamples=50)
+    for metric in CORE:
+        apart = [score(one, n_resamples=50).rows("nbglm", metric)["value"] for one in folds]
+        np.testing.assert_array_equal(pooled.rows("nbglm", metric)["value"], np.concatenate(apart))
+        mean = pooled.summary("nbglm", metric)["mean"]
+        assert mean == pytest.approx(np.concatenate(apart).mean(), rel=1e-12)
+
+
+def test_the_same_seed_gives_the_same_scores():
+    pd.testing.assert_frame_equal(scored().aggregate, scored().aggregate)
+    other = score(frame(), n_resamples=200, seed=1).aggregate
+    assert not np.allclose(other["low"], scored().aggregate["low"], atol=0)
+
+
+def test_combinations_are_aggregated_by_members_seen():
+    scores = scored(combos=True)
+    table = scores.by_seen.query("model == 'nbglm' and metric == 'mse'")
+    assert sorted(zip(table["members"], table["seen"], table["n"], strict=True)) == [(1, 0, 6), (2, 1, 6)]
+    rows = scores.rows("nbglm", "mse")
+    double = table.query("members == 2")["mean"].item()
+    assert double == pytest.approx(
+        rows.loc[rows["perturbation"].str.contains("+", regex=False), "value"].mean()
+    )
+    assert scored().by_seen.empty
+
+
+def test_a_better_model_is_said_to_beat_the_best_baseline():
+    first = verdict(scored(), "nbglm")[0]
+    assert first.startswith("nbglm beats train_mean on pearson_delta: difference +")
+    assert first.endswith("over 12 perturbations.")
+
+
+def test_lower_is_better_where_it_is():
+    sentences = verdict(scored(), "nbglm", primary="mse", others=())
+    assert len(sentences) == 1
+    assert sentences[0].startswith("nbglm beats no_change on mse: difference -")
+    assert "nbglm is worse than" in verdict(scored(quality=30.0), "nbglm", primary="mse", others=())[0]
+
+
+def test_a_copy_of_the_best_baseline_cannot_be_told_apart():
+    one = frame()
+    copied = replace(one, predictions=one.predictions | {"nbglm": one.predictions["train_mean"]})
+    sentence = verdict(score(copied, n_resamples=100), "nbglm", others=())[0]
+    assert sentence == (
+        "nbglm does not beat train_mean on pearson_delta: difference +0.000 [0.000, 0.000] "
+        "over 12 perturbations; the two cannot be told apart."
+    )
+
+
+def test_the_verdict_on_pure_noise_is_rarely_a_win():
+    """Two predictions of equal quality: a 95 % interval excludes zero about one time in twenty."""
+    told_apart = 0
+    for fold in range(60):
+        one = frame(fold=fold, n=40, genes=20)
+        noise = np.random.default_rng(1000 + fold).normal(size=(2, *one.truth.shape))
+        rivals = {"a": one.truth + noise[0], "b": one.truth + noise[1]}
+        sentence = verdict(score(replace(one, predictions=rivals), n_resamples=200), "a", others=())[0]
+        told_apart += "cannot be told apart" not in sentence
+    assert told_apart <= 9
+
+
+def test_the_replicate_is_no_baseline():
+    assert not any("replicate" in sentence for sentence in verdict(scored(quality=5.0), "nbglm"))
+
+
+def test_the_primary_metric_is_named_once_and_first():
+    sentences = verdict(scored(), "nbglm", primary="mse")
+    assert [" on mse:" in sentence for sentence in sentences] == [True, False, False]
+
+
+def test_one_unit_decides_nothing():
+    sentences = verdict(scored(n=1), "nbglm")
+    assert "rest on one unit" in sentences[0]
+    assert sentences[-1].startswith("discrimination_cosine is not applicable here: fewer than 3 candidates")
+
+
+def test_one_perturbation_in_many_contexts_is_counted_in_contexts():
+    assert "over 6 contexts and folds of one perturbation" in verdict(scored(n=1, contexts=6), "nbglm")[0]
+
+
+def test_without_baselines_nothing_is_said():
+    alone = replace(frame(), predictions={"nbglm": frame().truth})
+    assert verdict(score(alone, n_resamples=20), "nbglm") == [
+        "No baseline was scored beside nbglm: nothing can be said about it."
+    ]
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(RequestError, match="'nbgl' was not scored; did you mean nbglm"):
+        verdict(scored(), "nbgl")
+    with pytest.raises(RequestError, match="'pearson' was not scored; did you mean pearson_delta"):
+        verdict(scored(), "nbglm", primary="pearson")
+
+
+def test_small_differences_keep_their_digits():
+    sentence = verdict(scored(scale=1e-3), "nbglm", primary="mse", others=())[0]
+    assert "0.000" not in sentence
+    assert "e-0" in sentence
+
+
+def test_written_files_hold_the_tables_in_valid_json(tmp_path):
+    scores = scored(n=2, contexts=2, combos=True)
+    scores.write(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.json", "metrics.parquet"]
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run" / "metrics.parquet"), scores.per_unit)
+    text = (tmp_path / "run" / "metrics.json").read_text(encoding="utf-8")
+    refuse = pytest.fail
+    document = json.loads(text, parse_constant=refuse)
+    assert document["scale"] == "log1p of counts per median depth"
+    rows = {(row["model"], row["metric"]): row for row in document["aggregate"]}
+    assert rows["nbglm", "mse"]["mean"] == scores.summary("nbglm", "mse")["mean"]
+    assert rows["nbglm", "mse"]["worst"] is None
+    assert rows["nbglm", "discrimination_l2"]["mean"] is None
+    assert rows["nbglm", "discrimination_l2"]["n_left_out"] == 4
+    assert {row["members"] for row in document["by_seen"]} == {1, 2}
+
+
+def test_a_write_that_fails_leaves_the_old_files_and_nothing_else(tmp_path, monkeypatch):
+    scored().write(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(self, path, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    with pytest.raises(OSError, match="disk full"):
+        scored(quality=3.0).write(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("n", [1, 2, 12])
+def test_the_table_fits_a_hundred_columns_and_names_every_row(n, scale):
+    text = plain_text(scored(n=n, scale=scale), "nbglm on a planted screen")
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "\x1b" not in text
+    assert "…" not in text
+    first = [line.split()[0] for line in lines if line[1:2].strip() and "[" not in line]
+    order = [first.index(name) for name in ("nbglm", "train_mean", "no_change", "replicate")]
+    assert order == sorted(order)
+
+
+def cells(text, model):
+    """Marked and unmarked numbers in the line of a model, block after block."""
+    return [line.split()[1:] for line in text.splitlines() if line.split()[:1] == [model] and "." in line]
+
+
+def test_the_best_value_that_is_no_ceiling_is_marked():
+    text = plain_text(scored(), "t")
+    assert all(cell.endswith("*") for block in cells(text, "nbglm") for cell in block[:1])
+    assert not any(cell.endswith("*") for block in cells(text, "replicate") for cell in block)
+    mean = scored().summary("nbglm", "pearson_delta")["mean"]
+    assert f"{mean:.3f}*" in cells(text, "nbglm")[0]
+
+
+def test_small_errors_are_shown_in_the_power_of_ten_of_their_header():
+    scores = scored(scale=1e-3)
+    text = plain_text(scores, "t")
+    mean = scores.summary("no_change", "mse")["mean"]
+    exponent = int(f"{mean:e}".split("e")[1])
+    assert f"×1e{exponent}" in text
+    assert cells(text, "no_change")[0][0] == f"{mean / 10.0**exponent:.3f}"
+
+
+def test_the_footnotes_say_what_is_undefined_missing_and_uncertain():
+    text = " ".join(plain_text(scored(n=2), "t").split())
+    assert "pearson_delta, pearson_delta_top20: an effect that is zero" in text
+    assert "no_change (2 units)" in text
+    assert "Not applicable for 2 units (fewer than 3 candidates in one fold and context)" in text
+    assert "Intervals over fewer than 20 perturbations are too narrow" in text
+    assert "one half of the real cells predicts the other half" in text
+    assert "2 units: 2 perturbation(s), 1 context(s), 1 fold(s)" in text
+    assert "intervals over perturbations" in text
+    assert "intervals over contexts and folds" in " ".join(plain_text(scored(n=1, contexts=3), "t").split())
+    assert "too narrow" not in plain_text(scored(n=20), "t")
+
+
+def test_markup_in_a_name_is_printed_as_it_is():
+    one = frame()
+    odd = replace(one, predictions={"[red]x": one.truth, "train_mean": one.train_mean})
+    text = plain_text(score(odd, n_resamples=20), "[bold]t[/bold]")
+    assert cells(text, "[red]x")
+    assert text.startswith("[bold]t[/bold]")
+
+
+def test_the_best_value_is_bold_on_a_terminal():
+    console = Console(
+        width=100, force_terminal=True, color_system="standard", record=True, file=io.StringIO()
+    )
+    console.print(render(scored(), "t"))
+    styled = console.export_text(styles=True)
+    mean = scored().summary("nbglm", "pearson_delta")["mean"]
+    assert f"\x1b[1m{mean:.3f}*" in styled
