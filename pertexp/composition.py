@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_method, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pertexp.errors import RequestError
 from pertexp.typed import check_type
@@ -32,11 +32,8 @@ def build(node: DictConfig, where: str, **extra: Any) -> Any:
 
 def build_group(node: DictConfig | None, where: str) -> dict[str, Any]:
     """Build every entry of a group that takes several at once (callbacks, loggers, baselines)."""
-    return {
-        str(name): build(child, f"{where}.{name}")
-        for name, child in (node or {}).items()
-        if child is not None
-    }
+    entries: dict[Any, Any] = {} if node is None else dict(node)
+    return {name: build(child, f"{where}.{name}") for name, child in entries.items() if child is not None}
 
 
 def check(plain: Any, where: str) -> None:
@@ -73,8 +70,3 @@ def _cause(fault: InstantiationException, where: str) -> Exception:
     if isinstance(last, TypeError) and "argument" in str(last):
         return RequestError(f"{where}: {str(last).split('.')[-1]}; look at its options with --help.")
     return fault
-
-
-def choices(node: DictConfig | ListConfig) -> Any:
-    """The plain values of a node, interpolations resolved: for records and tables."""
-    return OmegaConf.to_container(node, resolve=True)

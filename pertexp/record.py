@@ -109,6 +109,4 @@ def _git_revision() -> str | None:
 
 
 def _git(home: Path, *words: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(home), *words], capture_output=True, text=True, check=True
-    ).stdout.strip()  # noqa: S603, S607
+    return subprocess.run(["git", "-C", str(home), *words], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603, S607

@@ -1,10 +1,10 @@
 """`python -m pertexp.run`: compose, prepare, fit, evaluate, write."""
 
 import hashlib
-import json
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,8 @@ SWEEP = "PERTEXP_SWEEP"
 
 def config_hash(*, _root_: DictConfig) -> str:
     """Twelve hex digits of a job's composed configuration: where a sweep finds what it has done."""
-    own = {
-        str(key): value
-        for key, value in OmegaConf.to_container(_root_, resolve=False).items()
-        if key != "hydra"
-    }  # type: ignore[union-attr]
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:12]
+    own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+    return hashlib.sha256(OmegaConf.to_yaml(own, sort_keys=True).encode()).hexdigest()[:12]
 
 
 OmegaConf.register_new_resolver("config_hash", config_hash, replace=True)
@@ -42,11 +38,7 @@ OmegaConf.register_new_resolver("config_hash", config_hash, replace=True)
 def sweep_name(words: list[str]) -> str:
     """A name that the same sweep gets again: its single choices, and a hash of all its overrides."""
     overrides = sorted(word for word in words if not word.startswith("-"))
-    single = [
-        word.split("=", 1)[1]
-        for word in overrides
-        if word.startswith(("model=", "data=")) and "," not in word
-    ]
+    single = [word.split("=", 1)[1] for word in overrides if word.startswith(("model=", "data=")) and "," not in word]
     digest = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:8]
     return "_".join([*single, digest])
 
@@ -73,7 +65,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
     from pertexp.composition import build
     from pertexp.record import write_record
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
     _say_hello(config, console)
     data, model, trainer = prepare(config)
     if trainer.is_global_zero:
@@ -92,6 +84,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
 
 def prepare(config: DictConfig) -> tuple[Any, "LightningModule", "Trainer"]:
     """Build data, model and trainer, and refuse what does not fit before anything is trained."""
+    _quieten()
     import lightning
 
     from pertexp.composition import build, build_group
@@ -146,6 +139,14 @@ def _repeated(config: DictConfig) -> DictConfig:
             f"repeat={config.repeat} repeats a run as it was, but {others[0]} was given too: remove one of them."
         )
     return saved_config(config.repeat)
+
+
+def _quieten() -> None:
+    """Leave out what Lightning says of itself; warnings about the user's run stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 def _say_hello(config: DictConfig, console: Any) -> None:

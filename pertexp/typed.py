@@ -25,10 +25,7 @@ def typed(kind: type[T], values: Any, where: str) -> T:
 
 def check_type(hint: Any, value: Any, where: str) -> None:
     """Refuse a plain value that does not fit a type hint; hints that say nothing of plain values pass everything."""
-    try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:
-        adapter = _adapter_of_declared(hint)
+    adapter = _adapter(hint)
     if adapter is None:
         return
     try:
@@ -38,19 +35,16 @@ def check_type(hint: Any, value: Any, where: str) -> None:
             raise RequestError(_sentence(fault, where)) from None
 
 
-def _adapter_of_declared(hint: Any) -> TypeAdapter[Any] | None:
-    """Types that bring their own pydantic settings (dataclasses) take none from us."""
+def _adapter(hint: Any) -> TypeAdapter[Any] | None:
     try:
-        return TypeAdapter(hint)
-    except PydanticUserError:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # dataclasses take no settings from outside, and nothing plain goes into them
         return None
 
 
 def _sentence(fault: ValidationError, where: str) -> str:
     error = fault.errors()[0]
-    path = ".".join(
-        [where, *(str(part) for part in error["loc"] if isinstance(part, str) and part.isidentifier())]
-    )
+    path = ".".join([where, *(str(part) for part in error["loc"] if isinstance(part, str) and part.isidentifier())])
     if error["type"] == "unexpected_keyword_argument":
         return f"{path} is not an option: remove it, or look at what there is with --help."
     return f"{path}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}."

@@ -100,9 +100,7 @@ def test_a_panel_with_both_symbols_keeps_the_current_one():
 
 def test_too_few_genes_are_counted():
     log_expression, _ = cycling(PANEL, S_GENES, G2M_GENES)
-    with pytest.raises(
-        DataError, match=r"200 genes has 4 of 6 S genes and 14 of 14 G2/M genes, phases need 5"
-    ):
+    with pytest.raises(DataError, match=r"200 genes has 4 of 6 S genes and 14 of 14 G2/M genes, phases need 5"):
         score_phases(log_expression, PANEL, [*S_GENES[:4], "A", "B"], G2M_GENES)
     with pytest.raises(DataError, match=r"12 of 12 S genes and 0 of 1"):
         score_phases(log_expression, PANEL, S_GENES, ["A"])
@@ -124,25 +122,19 @@ def test_a_line_list_splits_at_its_43rd_line(tmp_path):
     assert g2m_genes == ("B0", "HJURP", "JPT1")
 
 
-@pytest.mark.parametrize(
-    "names", [("G1/S", "G2/M"), ("S", "G2M"), ("phase_S", "phase_G2_M"), ("S phase", "g2/m")]
-)
+@pytest.mark.parametrize("names", [("G1/S", "G2/M"), ("S", "G2M"), ("phase_S", "phase_G2_M"), ("S phase", "g2/m")])
 def test_gene_sets_are_found_by_name_in_any_order(tmp_path, names):
     path = tmp_path / "sets.gmt"
-    path.write_text(
-        f"APOPTOSIS\tx\tTP53\n{names[1]}\t\tFAM64A\tTOP2A\n{names[0]}\tcycle\tPCNA\tMCM5\tPCNA\t\n"
-    )
+    path.write_text(f"APOPTOSIS\tx\tTP53\n{names[1]}\t\tFAM64A\tTOP2A\n{names[0]}\tcycle\tPCNA\tMCM5\tPCNA\t\n")
     assert read_cell_cycle_genes(path) == (("PCNA", "MCM5"), ("PIMREG", "TOP2A"))
 
 
 def test_lists_that_are_no_lists(tmp_path):
     path = tmp_path / "sets.gmt"
-    with pytest.raises(DataError, match=r"does not exist.*data\.cell_cycle="):
+    with pytest.raises(DataError, match=r"does not exist.*data\.phase_genes="):
         read_cell_cycle_genes(path)
     path.write_text("HALLMARK_G2M_CHECKPOINT\t\tTOP2A\nHALLMARK_E2F_TARGETS\t\tMCM5\n")
-    with pytest.raises(
-        DataError, match="hold 0 sets named for S and 1 for G2/M among HALLMARK_G2M_CHECKPOINT"
-    ):
+    with pytest.raises(DataError, match="hold 0 sets named for S and 1 for G2/M among HALLMARK_G2M_CHECKPOINT"):
         read_cell_cycle_genes(path)
     short = tmp_path / "genes.txt"
     short.write_text("\n".join(f"A{number}" for number in range(43)))

@@ -93,13 +93,9 @@ def test_the_mode_is_that_of_the_likelihood_over_every_cell():
 
         def negative_posterior(x, y=y, mean=mean, trend=found.trend[gene]):
             adjustment = -0.5 * np.log((mean / (1 + mean / np.exp(x))).sum())
-            return (
-                -log_likelihood(x, y, mean) - adjustment + (x - np.log(trend)) ** 2 / (2 * found.prior_sd**2)
-            )
+            return -log_likelihood(x, y, mean) - adjustment + (x - np.log(trend)) ** 2 / (2 * found.prior_sd**2)
 
-        best = minimize_scalar(
-            negative_posterior, bounds=(-7, 12), method="bounded", options={"xatol": 1e-7}
-        ).x
+        best = minimize_scalar(negative_posterior, bounds=(-7, 12), method="bounded", options={"xatol": 1e-7}).x
         assert np.log(found.theta[gene]) == pytest.approx(best, abs=2e-3)
 
 

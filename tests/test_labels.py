@@ -32,11 +32,7 @@ def test_names_are_control_then_sorted_and_codes_are_int64():
     assert codes.tolist() == [3, 2, 2, 0, 1]
 
 
-@given(
-    st.lists(
-        st.lists(st.sampled_from([*GENES, "ctrl", "NT"]), min_size=1, max_size=5), min_size=1, max_size=20
-    )
-)
+@given(st.lists(st.lists(st.sampled_from([*GENES, "ctrl", "NT"]), min_size=1, max_size=5), min_size=1, max_size=20))
 def test_a_label_is_the_set_of_its_members(sets):
     got = decoded(["+".join(one) for one in sets] + ["NT"], "NT")
     assert [set(members(name)) for name in got[:-1]] == [set(one) - {"ctrl", "NT"} for one in sets]

@@ -47,9 +47,7 @@ def naive_discrimination(scored, distance, transpose):
     out = np.full(len(scored.truth), np.nan)
     for u in range(len(out)):
         pool = [
-            v
-            for v in range(len(out))
-            if scored.context[v] == scored.context[u] and scored.fold[v] == scored.fold[u]
+            v for v in range(len(out)) if scored.context[v] == scored.context[u] and scored.fold[v] == scored.fold[u]
         ]
         if len(pool) < 3:
             continue
@@ -138,9 +136,7 @@ def test_top20_ignores_the_own_target_however_large():
     shared = scored.de_score.copy()
     shared[scored.own_target] = 0
     plain = replace(scored, de_score=shared)
-    np.testing.assert_allclose(
-        values("pearson_delta_top20", spiked), values("pearson_delta_top20", plain), atol=1e-9
-    )
+    np.testing.assert_allclose(values("pearson_delta_top20", spiked), values("pearson_delta_top20", plain), atol=1e-9)
 
 
 def test_top20_shares_the_last_places_among_tied_genes():
@@ -152,9 +148,7 @@ def test_top20_shares_the_last_places_among_tied_genes():
         own_target=tied.own_target[:, order],
         panel_target=tied.panel_target[order],
     )
-    np.testing.assert_allclose(
-        values("pearson_delta_top20", tied), values("pearson_delta_top20", shuffled), atol=1e-13
-    )
+    np.testing.assert_allclose(values("pearson_delta_top20", tied), values("pearson_delta_top20", shuffled), atol=1e-13)
     for u, got in enumerate(values("pearson_delta_top20", tied)):
         places = np.array([1.0] * 15 + [6 / (N_GENES - 15)] * (N_GENES - 15))
         places[u] = 0.0

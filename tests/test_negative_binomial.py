@@ -45,9 +45,7 @@ def test_against_fifty_digits(dtype):
     mpmath = pytest.importorskip("mpmath")
     y, log_mu, theta = grid(dtype)
     with mpmath.workdps(50):
-        truth = np.array(
-            [exact(mpmath, *p) for p in zip(y.tolist(), log_mu.tolist(), theta.tolist(), strict=True)]
-        )
+        truth = np.array([exact(mpmath, *p) for p in zip(y.tolist(), log_mu.tolist(), theta.tolist(), strict=True)])
     ours = (nb_deviance(y, log_mu, theta), nb_saturated_log_prob(y, theta), nb_log_prob(y, log_mu, theta))
     for name, got, expected in zip(("deviance", "saturated", "log_prob"), ours, truth.T, strict=True):
         assert got.dtype == dtype
@@ -61,9 +59,7 @@ def test_poisson_deviance_against_fifty_digits(dtype):
     y, log_mu, _ = grid(dtype)
     got = poisson_deviance(y, log_mu).double().tolist()
     with mpmath.workdps(50):
-        for value, count, eta in zip(
-            got, map(mpmath.mpf, y.tolist()), map(mpmath.mpf, log_mu.tolist()), strict=True
-        ):
+        for value, count, eta in zip(got, map(mpmath.mpf, y.tolist()), map(mpmath.mpf, log_mu.tolist()), strict=True):
             log_part = count * (mpmath.log(count) - eta) if count else 0
             expected = float(2 * (log_part - count + mpmath.exp(eta)))
             assert abs(value - expected) <= ERROR[dtype] * (1 + abs(expected))
@@ -208,9 +204,7 @@ def test_per_sample_gradients():
 def test_the_textbook_form_in_float32_errs_where_this_does_not():
     """Near the Poisson the two logarithms cancel; the deviance here is 0.1."""
     y, log_mu, theta = torch.tensor(1010.0), torch.tensor(math.log(1000.0)), torch.tensor(1e9)
-    naive = 2 * (
-        y * (y.log() - log_mu) - (y + theta) * (torch.log(y + theta) - torch.log(log_mu.exp() + theta))
-    )
+    naive = 2 * (y * (y.log() - log_mu) - (y + theta) * (torch.log(y + theta) - torch.log(log_mu.exp() + theta)))
     truth = 2 * (1010 * (math.log(1010) - log_mu.item()) - 1010 + math.exp(log_mu.item()))
     assert abs(naive.item() - truth) > 0.05
     assert nb_deviance(y, log_mu, theta).item() == pytest.approx(truth, abs=1e-6)

@@ -76,9 +76,7 @@ def test_values_and_aggregates_are_those_of_the_metric_and_the_bootstrap():
 def test_the_replicate_is_scored_half_against_half():
     one = frame()
     a, b = one.replicate
-    np.testing.assert_allclose(
-        scored().rows("replicate", "mse")["value"], ((a - b) ** 2).mean(axis=1), rtol=1e-13
-    )
+    np.testing.assert_allclose(scored().rows("replicate", "mse")["value"], ((a - b) ** 2).mean(axis=1), rtol=1e-13)
 
 
 def test_without_a_replicate_the_row_is_absent_and_the_reason_is_given():
@@ -110,9 +108,7 @@ def test_combinations_are_aggregated_by_members_seen():
     assert sorted(zip(table["members"], table["seen"], table["n"], strict=True)) == [(1, 0, 6), (2, 1, 6)]
     rows = scores.rows("nbglm", "mse")
     double = table.query("members == 2")["mean"].item()
-    assert double == pytest.approx(
-        rows.loc[rows["perturbation"].str.contains("+", regex=False), "value"].mean()
-    )
+    assert double == pytest.approx(rows.loc[rows["perturbation"].str.contains("+", regex=False), "value"].mean())
     assert scored().by_seen.empty
 
 
@@ -278,9 +274,7 @@ def test_markup_in_a_name_is_printed_as_it_is():
 
 
 def test_the_best_value_is_bold_on_a_terminal():
-    console = Console(
-        width=100, force_terminal=True, color_system="standard", record=True, file=io.StringIO()
-    )
+    console = Console(width=100, force_terminal=True, color_system="standard", record=True, file=io.StringIO())
     console.print(render(scored(), "t"))
     styled = console.export_text(styles=True)
     mean = scored().summary("nbglm", "pearson_delta")["mean"]

@@ -68,9 +68,7 @@ def test_combinations_are_pairs_of_singles_with_sorted_members():
     assert {gene for pair in pairs for gene in pair} == set(screen.truth.target_names)
 
 
-@pytest.mark.parametrize(
-    ("share", "n_genes", "measured"), [(0.5, 30, 3), (0.0, 30, 0), (1.0, 30, 6), (1.0, 4, 4)]
-)
+@pytest.mark.parametrize(("share", "n_genes", "measured"), [(0.5, 30, 3), (0.0, 30, 0), (1.0, 30, 6), (1.0, 4, 4)])
 def test_the_share_of_measured_targets(share, n_genes, measured):
     screen = replace(SMALL, measured_share=share, n_genes=n_genes)()
     targets = screen.truth.target_names
@@ -145,13 +143,20 @@ def test_counts_are_negative_binomial_around_the_planted_mean():
 
 def test_effects_can_be_seen_in_the_counts(default):
     scaled = default.expression.multiply(1 / default.truth.size_factor[:, None]).tocsr()
-    mean = np.vstack(
-        [scaled[default.perturbation == code].mean(axis=0) for code in range(len(default.perturbations))]
-    )
+    mean = np.vstack([scaled[default.perturbation == code].mean(axis=0) for code in range(len(default.perturbations))])
     well_counted = default.truth.control_mean[0] > 0.5
     seen = np.log(np.asarray(mean)[1:, well_counted] / np.asarray(mean)[0, well_counted])
     planted = default.truth.effect[1:, well_counted]
     assert np.corrcoef(seen.ravel(), planted.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("as_mask", [True, False])
+def test_the_truth_follows_the_cells_that_are_taken(as_mask):
+    screen = replace(SMALL, cell_cycle_sd=0.5)()
+    mask = (screen.context == 1) & ~np.isin(screen.perturbation, [2, 5])
+    taken = screen.take_cells(mask if as_mask else np.flatnonzero(mask))
+    assert (len(taken.perturbations), taken.contexts) == (8, ("context2",))
+    np.testing.assert_array_equal(expected_counts(taken), expected_counts(screen)[mask])
 
 
 def test_phases_appear_with_a_planted_cycle_only():

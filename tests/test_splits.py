@@ -131,13 +131,9 @@ def test_an_exact_small_case_of_the_leak_rule():
         assert set(rows.index[rows == "excluded"]) == expected
 
 
-@pytest.mark.parametrize(
-    ("count", "fraction", "expected"), [(20, 0.25, 4), (8, 0.01, 1), (8, 0.0, 0), (4, 0.1, 0)]
-)
+@pytest.mark.parametrize(("count", "fraction", "expected"), [(20, 0.25, 4), (8, 0.01, 1), (8, 0.0, 0), (4, 0.1, 0)])
 def test_the_number_of_validation_perturbations(count, fraction, expected):
-    split = UnseenPerturbation(folds=4, val_fraction=fraction)(
-        grid([f"T{number:02d}" for number in range(count)])
-    )
+    split = UnseenPerturbation(folds=4, val_fraction=fraction)(grid([f"T{number:02d}" for number in range(count)]))
     assert [len(in_role(split.roles(fold), "val")) for fold in split.folds] == [expected] * 4
 
 
@@ -414,9 +410,7 @@ def test_a_user_table_by_context_and_fold(tmp_path):
 def test_units_without_a_row_are_refused_or_excluded(tmp_path):
     units = grid(["A", "B", "C"], ["x", "y"])
     text = "perturbation,role\nA,train\nB,test\n"
-    with pytest.raises(
-        DataError, match=r"no row for 2 units of the data \(C in x, C in y\).*missing=exclude"
-    ):
+    with pytest.raises(DataError, match=r"no row for 2 units of the data \(C in x, C in y\).*missing=exclude"):
         user(tmp_path, text)(units)
     rows = user(tmp_path, text, missing="exclude")(units).roles()
     assert in_role(rows, "excluded").tolist() == ["C", "C"]

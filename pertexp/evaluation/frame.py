@@ -101,9 +101,7 @@ class EvaluationFrame:
     def scored(self, name: str) -> Scored:
         """Show a metric one prediction; for `replicate` one half of the cells predicts the other."""
         if name not in self.models:
-            raise RequestError(
-                f"no prediction {name!r} in the evaluation frame; {nearest(name, self.models)}"
-            )
+            raise RequestError(f"no prediction {name!r} in the evaluation frame; {nearest(name, self.models)}")
         prediction, truth = self._sides(name)
         own = self.own_target
         return Scored(
@@ -168,8 +166,8 @@ class EvaluationFrame:
         units = zip(self.fold, self.context, self.perturbation, strict=True)
         return pd.DataFrame(
             {
-                "perturbation": list(self.perturbation),
-                "context": list(self.context),
+                "perturbation": pd.Categorical(self.perturbation),
+                "context": pd.Categorical(self.context),
                 "fold": self.fold,
                 "seen": self.seen,
             },
@@ -181,9 +179,7 @@ class EvaluationFrame:
             raise DataError("the evaluation frame is empty; expected at least one unit and one gene.")
         _refuse_repeats("gene", self.genes)
         if not self.predictions:
-            raise DataError(
-                "the evaluation frame holds no prediction; expected the model's and the baselines'."
-            )
+            raise DataError("the evaluation frame holds no prediction; expected the model's and the baselines'.")
         for name in self.predictions:
             if name in ("", REPLICATE) or "/" in name or "\n" in name:
                 raise DataError(
@@ -215,14 +211,10 @@ class EvaluationFrame:
             _refuse_shape(name, table, (self.n_units, len(self.genes)))
         for name, table in finite.items():
             if not np.isfinite(table).all():
-                raise DataError(
-                    f"{name} of the evaluation frame has NaN or infinite entries; expected numbers."
-                )
+                raise DataError(f"{name} of the evaluation frame has NaN or infinite entries; expected numbers.")
         missing = np.isnan(self.de_score)
         if (missing.any(axis=1) != missing.all(axis=1)).any() or (self.de_score < 0).any():
-            raise DataError(
-                "de_score has negative or single NaN entries; expected |t|, or NaN for a whole unit."
-            )
+            raise DataError("de_score has negative or single NaN entries; expected |t|, or NaN for a whole unit.")
 
 
 def concatenate(frames: Sequence[EvaluationFrame]) -> EvaluationFrame:
@@ -261,17 +253,13 @@ def _table(name: str, values: Any) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise DataError(
-            f"{name} of the evaluation frame is no dense table of numbers; expected one."
-        ) from None
+        raise DataError(f"{name} of the evaluation frame is no dense table of numbers; expected one.") from None
 
 
 def _integers(name: str, values: Any) -> np.ndarray:
     array = np.asarray(values)
     if array.ndim != 1 or not (array.size == 0 or np.issubdtype(array.dtype, np.integer)):
-        raise DataError(
-            f"{name} of the evaluation frame is {array.dtype}; expected one whole number per unit."
-        )
+        raise DataError(f"{name} of the evaluation frame is {array.dtype}; expected one whole number per unit.")
     return array.astype(np.int64)
 
 
@@ -309,9 +297,7 @@ def _refuse_foreign(adata: Any) -> None:
         "uns": ({"scale", "model", "baselines"}, adata.uns),
         "layers": (set(_TABLES), adata.layers),
     }
-    missing = [
-        f"{part}[{key!r}]" for part, (keys, held) in wanted.items() for key in sorted(keys - set(held))
-    ]
+    missing = [f"{part}[{key!r}]" for part, (keys, held) in wanted.items() for key in sorted(keys - set(held))]
     if not missing:
         listed = [_BASELINE + name for name in str(adata.uns["baselines"]).split("\n") if name]
         halves = [name for name in _HALVES if name in adata.layers]

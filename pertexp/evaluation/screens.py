@@ -2,17 +2,27 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from rich.console import Console
 
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import group_sums, halves, profiles, unit_groups, welch_t
+from pertexp.data.screens.profiles import halves, unit_profiles, welch_t
 from pertexp.evaluation.frame import EvaluationFrame
 from pertexp.evaluation.scoring import Scores, score, verdict
 from pertexp.evaluation.table import render
-from pertexp.models.baselines import Baseline, Predictor, TrainMean
+from pertexp.models.baselines import Baseline, Predictor
+from pertexp.record import write_json
+
+
+@runtime_checkable
+class FindsTruth(Protocol):
+    """A model that can be held against what a simulator planted."""
+
+    def recovery(self, design: Design) -> dict[str, float]:
+        """Named scores of the recovery."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,7 @@ class Report:
     scores: Scores
     verdict: list[str]
     primary: str
+    recovery: dict[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -40,6 +51,8 @@ class Report:
         partial = folder / ".predictions.h5ad.partial"
         self.frame.to_anndata(self.model).write_h5ad(partial)
         partial.replace(folder / "predictions.h5ad")
+        if self.recovery:
+            write_json(folder / "recovery.json", self.recovery)
         self.scores.write(folder)
 
     def show(self, console: Console, title: str) -> None:
@@ -47,6 +60,9 @@ class Report:
         console.print(render(self.scores, title))
         for line in self.verdict:
             console.print(line, highlight=False)
+        if self.recovery:
+            found = "; ".join(f"{name} {value:.3f}" for name, value in self.recovery.items())
+            console.print(f"planted truth: {found}", highlight=False)
 
 
 @dataclass(frozen=True)
@@ -77,22 +93,23 @@ class ScreenEvaluation:
             predictions[baseline_name] = baseline.fit(design.training).predict(units)
         frame = evaluation_frame(design, predictions, self.seed)
         scores = score(frame, self.n_resamples, self.seed)
-        return Report(name, frame, scores, verdict(scores, name, self.primary), self.primary)
+        planted = isinstance(model, FindsTruth) and design.screen.truth is not None
+        recovery = model.recovery(design) if planted else {}
+        return Report(name, frame, scores, verdict(scores, name, self.primary), self.primary, recovery)
 
 
 def evaluation_frame(design: Design, predictions: dict[str, np.ndarray], seed: int) -> EvaluationFrame:
     """Predictions beside the truth of the test units; real controls on both sides."""
     screen, units = design.screen, design.units("test")
-    sums = group_sums(screen, design.size_factor, unit_groups(screen, units), len(units))
     return EvaluationFrame(
         perturbation=tuple(screen.perturbations[p] for p in units.perturbation),
         context=tuple(screen.contexts[c] for c in units.context),
         fold=np.full(len(units), design.split.fold),
         genes=tuple(screen.genes.tolist()),
         scale=design.profile_scale,
-        truth=profiles(screen, sums),
+        truth=unit_profiles(screen, design.size_factor, units),
         control=design.training.control[units.context],
-        train_mean=TrainMean().fit(design.training).predict(units),
+        train_mean=(design.training.control + design.training.mean_effect)[units.context],
         de_score=welch_t(screen, design.size_factor, units),
         predictions=predictions,
         seen=design.seen_members(),

@@ -45,7 +45,9 @@ class SweepTable(Callback):
             return
         table = summarise(jobs, self.primary)
         table.to_csv(folder / "sweep.csv", index=False)
-        title = f"{len(jobs)} jobs, folds pooled, mean ± s.d. over seeds, best {self.primary} first: {folder / 'sweep.csv'}"
+        title = (
+            f"{len(jobs)} jobs, folds pooled, mean ± s.d. over seeds, best {self.primary} first: {folder / 'sweep.csv'}"
+        )
         Console().print(render_sweep(table, self.primary, title))
 
 
@@ -143,9 +145,7 @@ def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableTy
         out.add_column(name, justify="left" if name in keys else "right", overflow="fold")
     for position, row in table.iterrows():
         cells = [str(row[key]) for key in keys]
-        out.add_row(
-            *cells, *(_mean_and_sd(row, metric) for metric in shown), style="bold" if position == 0 else None
-        )
+        out.add_row(*cells, *(_mean_and_sd(row, metric) for metric in shown), style="bold" if position == 0 else None)
     return out
 
 

@@ -19,7 +19,7 @@ _FEW = 20
 
 def render(scores: Scores, title: str) -> RenderableType:
     """Lay the scores out as tables of at most five metrics, with footnotes; reads well at 100 columns."""
-    metrics = scores.metrics
+    metrics = [name for name in scores.metrics if scores.aggregate.set_index("metric").loc[[name], "n"].any()]
     blocks = [metrics[start : start + _COLUMNS] for start in range(0, len(metrics), _COLUMNS)]
     notes = [Text(line, style="dim") for line in _footnotes(scores)]
     return Group(Text(title, style="bold"), *(_block(scores, block) for block in blocks), *notes)
@@ -93,9 +93,7 @@ def _footnotes(scores: Scores) -> list[str]:
             "hold the truth 88 times in 100, those over 3 only 75 times."
         )
     if REPLICATE in scores.models:
-        lines.append(
-            f"{REPLICATE}: one half of the real cells predicts the other half; a ceiling, not a model."
-        )
+        lines.append(f"{REPLICATE}: one half of the real cells predicts the other half; a ceiling, not a model.")
     lines.extend(f"{note}." for note in scores.notes)
     return lines + _worst_lines(scores) + _left_out_lines(scores)
 
@@ -135,6 +133,5 @@ def _left_out_lines(scores: Scores) -> list[str]:
         if count:
             left_out.setdefault((CORE[metric].not_applicable, int(count)), []).append(metric)
     return [
-        f"Not applicable for {count} units ({why}): {', '.join(names)}."
-        for (why, count), names in left_out.items()
+        f"Not applicable for {count} units ({why}): {', '.join(names)}." for (why, count), names in left_out.items()
     ]

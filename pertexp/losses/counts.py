@@ -32,12 +32,15 @@ class CountLoss:
         Whether its minimum determines the dispersion theta.
     scale
         Scale of the data that it is written for.
+    given_theta
+        What is left of it where theta is fixed and constants are dropped; the loss itself where None.
     """
 
     name: str
     compute: Elementwise
     identifies_theta: bool = False
     scale: str = "counts"
+    given_theta: Elementwise | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.compute.__doc__)
@@ -47,29 +50,34 @@ class CountLoss:
         """Loss of every row and gene, `[B, G]`."""
         return self.compute(counts, log_mu, theta, cells)
 
+    def at_fixed_theta(self) -> Elementwise:
+        """The same loss without terms that depend on theta alone: same gradients in log_mu, less work."""
+        return self.given_theta or self.compute
+
     def __reduce__(self) -> str:
         # Pickled by name, as a function is: the function itself is no longer reachable under its name.
         return self.name
 
 
-def count_loss(*, identifies_theta: bool = False) -> Callable[[Elementwise], CountLoss]:
+def count_loss(
+    *, identifies_theta: bool = False, given_theta: Elementwise | None = None
+) -> Callable[[Elementwise], CountLoss]:
     """Turn a function into a `CountLoss` of its name."""
-    return lambda compute: CountLoss(compute.__name__, compute, identifies_theta)
+    return lambda compute: CountLoss(compute.__name__, compute, identifies_theta, given_theta=given_theta)
 
 
-@count_loss(identifies_theta=True)
+def _half_deviance(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> Tensor:
+    return likelihood.nb_deviance(counts, log_mu, _summed_theta(theta, cells)) / 2
+
+
+@count_loss(identifies_theta=True, given_theta=_half_deviance)
 def nb(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> Tensor:
     """Negative log likelihood of the negative binomial, in nats.
 
-    Where theta requires no gradient the saturated term is a constant and is left out: the value is then
-    deviance/2, with the same gradient. So compare values only between calls that agree on
-    `theta.requires_grad` (under `no_grad` a theta computed from a parameter requires none).
+    Where theta is fixed the saturated term is a constant, and `nb.at_fixed_theta()` is half the deviance alone.
     """
-    size = _summed_theta(theta, cells)
-    half = likelihood.nb_deviance(counts, log_mu, size) / 2
-    if not theta.requires_grad:
-        return half
-    return half - likelihood.nb_saturated_log_prob(counts, size)
+    saturated = likelihood.nb_saturated_log_prob(counts, _summed_theta(theta, cells))
+    return _half_deviance(counts, log_mu, theta, cells) - saturated
 
 
 @count_loss()

@@ -237,9 +237,7 @@ CORE: dict[str, Metric] = {
         Metric("mae", mae, 0.0, np.inf, "profile"),
         Metric("pearson_delta", pearson_delta, 1.0, -1.0, "effect against control"),
         Metric("pearson_delta_mean", pearson_delta_mean, 1.0, -1.0, "effect against training mean"),
-        Metric(
-            "pearson_delta_top20", pearson_delta_top20, 1.0, -1.0, "effect against control", needs_de=True
-        ),
+        Metric("pearson_delta_top20", pearson_delta_top20, 1.0, -1.0, "effect against control", needs_de=True),
         Metric("discrimination_l2", discrimination_l2, 1.0, 0.0, "effect against control"),
         Metric("discrimination_cosine", discrimination_cosine, 1.0, 0.0, "effect against control"),
         Metric("discrimination_l2_t", discrimination_l2_t, 1.0, 0.0, "effect against control"),

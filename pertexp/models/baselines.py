@@ -1,5 +1,6 @@
 """Baselines: what a model has to beat. Plain `fit` and `predict` on profiles, no network."""
 
+from collections.abc import Callable
 from typing import Literal, Protocol, Self
 
 import numpy as np
@@ -8,7 +9,7 @@ from pertexp.data.screens.design import TrainingProfiles
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.screen import members
 from pertexp.errors import RequestError
-from pertexp.nn.bilinear_ridge import fit_bilinear_ridge
+from pertexp.nn.bilinear_ridge import choose_ridge, fit_bilinear_ridge
 
 
 class Predictor(Protocol):
@@ -47,19 +48,12 @@ class TrainMean:
     def fit(self, training: TrainingProfiles) -> Self:
         """Average effects by context."""
         self._control = training.control
-        self._mean = np.stack(
-            [_context_mean(training, context) for context in range(training.control.shape[0])]
-        )
+        self._mean = training.mean_effect
         return self
 
     def predict(self, units: Units) -> np.ndarray:
         """`[U, G]` control plus mean effect."""
         return self._control[units.context] + self._mean[units.context]
-
-
-def _context_mean(training: TrainingProfiles, context: int) -> np.ndarray:
-    own = training.units.context == context
-    return training.effects[own if own.any() else slice(None)].mean(axis=0)
 
 
 class Additive:
@@ -73,7 +67,6 @@ class Additive:
     def fit(self, training: TrainingProfiles) -> Self:
         """Index the training effects by name and context."""
         self._training = training
-        self._fallback = TrainMean().fit(training)
         self._position = {name: index for index, name in enumerate(training.perturbations)}
         return self
 
@@ -90,7 +83,7 @@ class Additive:
         if whole is not None:
             return whole
         parts = [self._known(member, context) for member in members(name)]
-        mean = self._fallback._mean[context]
+        mean = self._training.mean_effect[context]
         if all(part is None for part in parts):
             return mean
         return np.sum([mean if part is None else part for part in parts], axis=0)
@@ -106,43 +99,51 @@ class Additive:
 class BilinearRidge:
     """Ahlmann-Eltze's linear model: gene embedding × kernel × perturbation embedding, in closed form.
 
+    Effects are differences from the mean training effect of the context, so it starts from the train mean.
+
     Parameters
     ----------
     ridge
-        λ on both sides.
+        λ on both sides; None chooses it on the validation perturbations. 0.1 is the published value.
     link
         `identity`: effects are differences of profiles. `log`: differences of log means, for profiles that are
         log1p of means; this is the linear limit of the NB-GLM.
     """
 
-    def __init__(self, ridge: float = 0.1, link: Literal["identity", "log"] = "identity") -> None:
-        if ridge < 0:
-            raise RequestError(f"ridge={ridge} is negative: expected λ ≥ 0.")
-        self._ridge = ridge
-        self._log = link == "log"
+    def __init__(self, ridge: float | None = None, link: Literal["identity", "log"] = "identity") -> None:
+        if ridge is not None and ridge < 0:
+            raise RequestError(f"ridge={ridge} is negative: expected λ ≥ 0, or null to choose it on validation units.")
+        self.ridge = ridge
+        self._forward, self._back = LINKS[link]
 
     def fit(self, training: TrainingProfiles) -> Self:
-        """Solve for K and b."""
-        self._training = training
-        self._control = self._forward(training.control)
-        effects = self._forward(training.values) - self._control[training.units.context]
-        rows = training.perturbation_embedding[training.units.perturbation]
-        self._fit = fit_bilinear_ridge(effects, training.gene_embedding, rows, self._ridge)
+        """Solve for K; λ is in `ridge` afterwards."""
+        linked = training.mapped(self._forward)
+        self._mean = linked.control + linked.mean_effect
+        self._genes, self._rows = training.gene_embedding, training.perturbation_embedding
+        sides = [
+            (values - self._mean[units.context], self._rows[units.perturbation])
+            for units, values in ((linked.units, linked.values), (linked.validation_units, linked.validation_values))
+        ]
+        if self.ridge is None:
+            self.ridge = choose_ridge(sides[0], sides[1], self._genes)
+        self._fit = fit_bilinear_ridge(sides[0][0], self._genes, sides[0][1], self.ridge)
         return self
 
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` control plus linear effect."""
-        rows = self._training.perturbation_embedding[units.perturbation]
-        linear = self._control[units.context] + self._fit.effect(self._training.gene_embedding, rows)
-        return np.log1p(np.exp(linear)) if self._log else linear
-
-    def _forward(self, profiles: np.ndarray) -> np.ndarray:
-        if not self._log:
-            return profiles
-        return np.log(np.maximum(np.expm1(profiles), SMALLEST_MEAN))
+        """`[U, G]` control plus mean effect plus linear effect."""
+        effect = self._fit.effect(self._genes, self._rows[units.perturbation])
+        return self._back(self._mean[units.context] + effect)
 
 
 SMALLEST_MEAN = 1e-4
+LINKS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
+    "identity": (lambda profile: profile, lambda linear: linear),
+    "log": (
+        lambda profile: np.log(np.maximum(np.expm1(profile), SMALLEST_MEAN)),
+        lambda linear: np.log1p(np.exp(linear)),
+    ),
+}
 
 
 class NearestNeighbours:

@@ -70,9 +70,7 @@ def control_mean(counts: sp.csr_matrix, size_factor: np.ndarray, pseudo_count: f
     return (total + pseudo_count) / (exposure + pseudo_count / typical)
 
 
-def moment_dispersion(
-    counts: sp.csr_matrix, size_factor: np.ndarray, groups: np.ndarray | None = None
-) -> np.ndarray:
+def moment_dispersion(counts: sp.csr_matrix, size_factor: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Dispersions `[G]` by moments of q = y/s: theta = q̄² / (v - mean(1/s) q̄), v with ddof = 1 (DESeq2).
 
     Parameters
@@ -94,9 +92,7 @@ def moment_dispersion(
     return _moments(matrix, size, _group_index(groups, matrix.shape[0]))
 
 
-def estimate_dispersion(
-    counts: sp.csr_matrix, size_factor: np.ndarray, groups: np.ndarray | None = None
-) -> Dispersion:
+def estimate_dispersion(counts: sp.csr_matrix, size_factor: np.ndarray, groups: np.ndarray | None = None) -> Dispersion:
     """Dispersions of all genes, shrunk to a trend of log theta on the log mean.
 
     Trend, spread about it and gene dispersions are found together (EM with Laplace's approximation, one
@@ -190,9 +186,7 @@ class _Likelihood:
         return first - 0.5 * adjustment.sum(axis=0), second
 
 
-def _shrink(
-    likelihood: _Likelihood, start: np.ndarray, mean: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _shrink(likelihood: _Likelihood, start: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Posterior modes and trend of log theta `[G]`, and the variance between genes."""
     smooth = _smoother(mean)
     finite = start < np.log(THETA_MAX)

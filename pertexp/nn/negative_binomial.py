@@ -87,7 +87,7 @@ class _HalfDeviance(torch.autograd.Function):
         # Both logarithms are of 1 + something positive, so neither cancels however far y is from mu.
         on_total = torch.log1p(gap / (low + size)).mul_(size)
         # y = 0 needs any finite logarithm; far enough above the smallest float that gap / low is finite too.
-        low = low.clamp_(min=torch.finfo(low.dtype).tiny * 1e18)
+        low = torch.clamp(low, min=torch.finfo(low.dtype).tiny * 1e18)
         on_count = gap.div_(low).mul_(size / high.add_(size)).log1p_().mul_(y)
         half = on_count.sub_(on_total)
         half = torch.where(y < mu, -half, half).clamp_min_(0.0)

@@ -37,28 +37,26 @@ class EpochClock(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Not called when a run resumes in mid-epoch: the loader's own state says where it was."""
-        trainer.train_dataloader.set_epoch(trainer.current_epoch)
+        loader: Any = trainer.train_dataloader
+        loader.set_epoch(trainer.current_epoch)
 
 
 class RandomState(Callback):
     """Saves the state of every random generator, so that a resumed run draws what the killed one would have drawn."""
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:  # noqa: ARG002
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Put the states in as tensors and plain numbers: nothing that needs unpickling."""
         version, numbers, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+        legacy: Any = np.random.get_state()  # noqa: NPY002
+        name, keys, *rest = legacy
         checkpoint["random_state"] = {
             "python": [version, list(numbers), gauss],
-            "numpy": [name, keys.tolist(), position, has_gauss, cached],
+            "numpy": [name, keys.tolist(), *rest],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:  # noqa: ARG002
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Put the generators back where they were."""
         state = checkpoint.get("random_state")
         if state is None:
@@ -78,22 +76,18 @@ class SchemaStamp(Callback):
     def __init__(self, schema: dict[str, Any]) -> None:
         self.schema = schema
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:  # noqa: ARG002
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Genes and their order, perturbations, contexts, scale, split hash, versions: plain values."""
         checkpoint["schema"] = self.schema
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:  # noqa: ARG002
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """DataError where the checkpoint was trained on another split or other genes."""
         other = checkpoint.get("schema", {})
         for key in ("genes", "perturbations", "contexts", "split_hash", "fold"):
             if key in other and other[key] != self.schema[key]:
                 raise DataError(
-                    f"the checkpoint was trained on other data ({key} differs): resume with the configuration of its own run, "
-                    "or start anew without ckpt_path."
+                    f"the checkpoint was trained on other data ({key} differs): resume with the configuration of "
+                    "its own run, or start anew without ckpt_path."
                 )
 
 
@@ -110,8 +104,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # torch raises many kinds for a truncated, foreign or unsafe file
         raise DataError(
-            f"{path} cannot be read as a checkpoint ({type(fault).__name__}): it may be truncated, foreign, or hold code, "
-            "which is never run; name another with ckpt_path=..."
+            f"{path} cannot be read as a checkpoint ({type(fault).__name__}): it may be truncated, foreign, or "
+            "hold code, which is never run; name another with ckpt_path=..."
         ) from fault
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DataError(f"{path} holds no weights (`state_dict`): name a checkpoint that pertexp wrote.")

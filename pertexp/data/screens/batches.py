@@ -125,7 +125,7 @@ class BatchLoader:
             yield self.rows.take(order[start : start + self.batch_size])
 
     def _order(self) -> np.ndarray:
-        """This process's rows of the epoch: equal shares, the first rows repeated where the division leaves a rest."""
+        """The rows of this process in this epoch: equal shares, the first repeated where the division leaves a rest."""
         order = self.index
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)

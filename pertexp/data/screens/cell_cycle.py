@@ -37,9 +37,7 @@ def read_cell_cycle_genes(path: str | Path) -> tuple[Genes, Genes]:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(
-            f"Cell-cycle gene list '{path}' does not exist: give its place with data.cell_cycle=..."
-        )
+        raise DataError(f"Cell-cycle gene list '{path}' does not exist: give its place with data.phase_genes=...")
     lines = [line.rstrip() for line in path.read_text().splitlines() if line.strip()]
     s_genes, g2m_genes = _from_sets(lines, path) if path.suffix == ".gmt" else _from_lines(lines, path)
     return _current(s_genes), _current(g2m_genes)
@@ -79,9 +77,7 @@ def score_phases(
     return names.map({name: code for code, name in enumerate(PHASES)}).to_numpy(dtype=np.int64)
 
 
-def _scanpy_phases(
-    log_expression: sp.csr_matrix, panel: list[str], s_genes: Genes, g2m_genes: Genes
-) -> pd.Series:
+def _scanpy_phases(log_expression: sp.csr_matrix, panel: list[str], s_genes: Genes, g2m_genes: Genes) -> pd.Series:
     import scanpy as sc
     from anndata import AnnData
 
@@ -93,7 +89,7 @@ def _scanpy_phases(
     except RuntimeError as error:
         raise DataError(
             f"The panel of {len(panel)} genes leaves no reference genes to score phases against ({error}): "
-            "give more genes, or leave phases out with data.cell_cycle=null."
+            "give more genes, or leave phases out with data.phase_genes=null."
         ) from error
     finally:
         np.random.set_state(state)  # noqa: NPY002
@@ -137,5 +133,5 @@ def _refuse_sparse_panel(panel: list[str], s_genes: Genes, g2m_genes: Genes) -> 
         raise DataError(
             f"The panel of {len(panel)} genes has {in_s} of {len(s_genes)} S genes and {in_g2m} of "
             f"{len(g2m_genes)} G2/M genes, phases need {LEAST_GENES} of each: give more genes, or leave "
-            "phases out with data.cell_cycle=null."
+            "phases out with data.phase_genes=null."
         )

@@ -55,11 +55,6 @@ class ScreenData(DesignOptions, LightningDataModule):
         return self._design
 
     @property
-    def scale(self) -> str:
-        """Scale of the expression that a model is given."""
-        return self.design.screen.scale
-
-    @property
     def has_validation(self) -> bool:
         """Whether any row has the role val."""
         return bool((self.design.role == "val").any())
@@ -95,12 +90,8 @@ class ScreenData(DesignOptions, LightningDataModule):
 
 
 @dataclass(kw_only=True, eq=False)
-class H5adScreenData(ScreenData, H5adFile):
+class H5adScreenData(H5adFile, ScreenData):
     """A screen in an .h5ad file."""
-
-    def read(self) -> Screen:
-        """Read and verify the file."""
-        return H5adFile.read(self)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,7 @@ import pandas as pd
 
 from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
 from pertexp.data.screens.embeddings import EmbeddingSource, gene_rows, perturbation_rows
-from pertexp.data.screens.profiles import (
-    SCALE_NAMES,
-    Units,
-    control_profiles,
-    group_sums,
-    profiles,
-    unit_groups,
-)
+from pertexp.data.screens.profiles import SCALE_NAMES, Units, control_profiles, unit_profiles
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
 from pertexp.data.screens.splits import SplitTable
@@ -38,6 +32,8 @@ class TrainingProfiles:
         The training units.
     values
         `[U, G]` their profiles.
+    validation_units, validation_values
+        The same for validation: to choose by, never to fit.
     control
         `[C, G]` control profiles by context.
     gene_embedding, perturbation_embedding
@@ -47,6 +43,8 @@ class TrainingProfiles:
     perturbations: tuple[str, ...]
     units: Units
     values: np.ndarray
+    validation_units: Units
+    validation_values: np.ndarray
     control: np.ndarray
     gene_embedding: np.ndarray
     perturbation_embedding: np.ndarray
@@ -55,6 +53,22 @@ class TrainingProfiles:
     def effects(self) -> np.ndarray:
         """`[U, G]` profile minus the control profile of the unit's context."""
         return self.values - self.control[self.units.context]
+
+    @cached_property
+    def mean_effect(self) -> np.ndarray:
+        """`[C, G]` mean effect of the training units of each context; of all contexts where it has none."""
+        effects, context = self.effects, self.units.context
+        own = [effects[context == c] for c in range(self.control.shape[0])]
+        return np.stack([(rows if len(rows) else effects).mean(axis=0) for rows in own])
+
+    def mapped(self, link: Callable[[np.ndarray], np.ndarray]) -> "TrainingProfiles":
+        """The same profiles on another scale."""
+        return replace(
+            self,
+            values=link(self.values),
+            validation_values=link(self.validation_values),
+            control=link(self.control),
+        )
 
 
 @dataclass(frozen=True)
@@ -167,10 +181,7 @@ def _without_small_groups(screen: Screen, min_cells: int) -> tuple[Screen, list[
     group = screen.perturbation * n_contexts + screen.context
     size = np.bincount(group, minlength=len(screen.perturbations) * n_contexts)
     small = np.flatnonzero((size < min_cells) & (size > 0))
-    names = [
-        f"{screen.perturbations[g // n_contexts]} in {screen.contexts[g % n_contexts]}: {size[g]}"
-        for g in small
-    ]
+    names = [f"{screen.perturbations[g // n_contexts]} in {screen.contexts[g % n_contexts]}: {size[g]}" for g in small]
     if not names:
         return screen, names
     keep = size[group] >= min_cells
@@ -190,8 +201,9 @@ def _require_controls(screen: Screen) -> None:
     if not has_control.all():
         bare = [name for name, has in zip(screen.contexts, has_control, strict=True) if not has]
         raise DataError(
-            f"{len(bare)} contexts have no control cells (for example {bare[0]}): an effect needs controls of its own context; "
-            "leave those contexts out with data.where, lower data.min_cells, or name fewer data.context_key."
+            f"{len(bare)} contexts have no control cells (for example {bare[0]}): an effect needs controls of "
+            "its own context; leave those contexts out with data.where, lower data.min_cells, or name fewer "
+            "data.context_key."
         )
 
 
@@ -241,7 +253,7 @@ def _with_phases(screen: Screen, size_factor: np.ndarray, gene_list: str | None)
     if screen.scale == "log2fc":
         raise MismatchError("cell-cycle phases cannot be scored on fold changes: type data.phase_genes=null.")
     logs = log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
-    phase = score_phases(logs, screen.genes, *read_cell_cycle_genes(gene_list))
+    phase = score_phases(logs, screen.genes.tolist(), *read_cell_cycle_genes(gene_list))
     log.info(
         "cell-cycle phases scored: %s",
         dict(zip(PHASES, np.bincount(phase, minlength=3).tolist(), strict=True)),
@@ -257,21 +269,18 @@ def _with_top_genes(screen: Screen, size_factor: np.ndarray, fitted: np.ndarray,
     from anndata import AnnData
 
     logs = log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
-    table = sc.pp.highly_variable_genes(
-        AnnData(logs[fitted]), n_top_genes=n_top, flavor="seurat", inplace=False
-    )
+    table = sc.pp.highly_variable_genes(AnnData(logs[fitted]), n_top_genes=n_top, flavor="seurat", inplace=False)
     perturbed = {target for name in screen.perturbations for target in members(name)}
     keep = table["highly_variable"].to_numpy(dtype=bool) | np.isin(screen.genes, sorted(perturbed))
-    log.info(
-        "kept %d of %d genes: the %d most variable and the perturbed ones.", keep.sum(), screen.n_genes, n_top
-    )
+    log.info("kept %d of %d genes: the %d most variable and the perturbed ones.", keep.sum(), screen.n_genes, n_top)
     return screen.take_genes(keep)
 
 
 def _normalised(screen: Screen, size_factor: np.ndarray) -> Screen:
     if screen.scale != "counts":
         raise MismatchError(
-            f"data.normalize=true turns counts into log1p, but the data are on the scale {screen.scale}: type data.normalize=false."
+            f"data.normalize=true turns counts into log1p, but the data are on the scale {screen.scale}: "
+            "type data.normalize=false."
         )
     log.info("counts were turned into log1p of counts at the median depth (data.normalize=true).")
     return replace(screen, expression=log_normalise(screen.expression, size_factor), scale="log1p")
@@ -280,8 +289,8 @@ def _normalised(screen: Screen, size_factor: np.ndarray) -> Screen:
 def _training_profiles(
     screen: Screen, size_factor: np.ndarray, split: SplitTable, options: DesignOptions
 ) -> tuple[TrainingProfiles, dict[str, Any]]:
-    units = _units_with(screen, split, "train")
-    values = profiles(screen, group_sums(screen, size_factor, unit_groups(screen, units), len(units)))
+    units, validation_units = _units_with(screen, split, "train"), _units_with(screen, split, "val")
+    values = unit_profiles(screen, size_factor, units)
     control = control_profiles(screen, size_factor)
     effects = values - control[units.context]
     genes, missing_genes = gene_rows(options.gene_embedding, screen, effects)
@@ -296,4 +305,14 @@ def _training_profiles(
         "targets_without_embedding": missing_targets,
         "embedding_fallback": options.perturbation_embedding.fallback,
     }
-    return TrainingProfiles(screen.perturbations, units, values, control, genes, targets), notes
+    training = TrainingProfiles(
+        perturbations=screen.perturbations,
+        units=units,
+        values=values,
+        validation_units=validation_units,
+        validation_values=unit_profiles(screen, size_factor, validation_units),
+        control=control,
+        gene_embedding=genes,
+        perturbation_embedding=targets,
+    )
+    return training, notes

@@ -57,8 +57,8 @@ class TableFile:
         path = Path(self.path)
         if not path.is_file():
             raise DataError(
-                f"no embedding file {path}: type data.perturbation_embedding.path=/path/to/table.csv (or gene_embedding), "
-                "or choose another source, for example data/perturbation_embedding=pca"
+                f"no embedding file {path}: type data.perturbation_embedding.path=/path/to/table.csv "
+                "(or gene_embedding), or choose another source, for example data/perturbation_embedding=pca"
             )
         names, vectors = _read_npz(path) if path.suffix == ".npz" else _read_text(path)
         if not np.isfinite(vectors).all():
@@ -122,9 +122,7 @@ class Planted:
         return EmbeddingTable(np.asarray(screen.truth.target_names), screen.truth.target_embedding)
 
 
-def gene_rows(
-    source: EmbeddingSource, screen: Screen, training_effects: np.ndarray
-) -> tuple[np.ndarray, list[str]]:
+def gene_rows(source: EmbeddingSource, screen: Screen, training_effects: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """`[G, d]` vectors of the screen's genes, and the genes that got the fallback."""
     return _align(source, source.table(screen, training_effects), screen.genes.tolist(), "gene_embedding")
 
@@ -146,9 +144,7 @@ def perturbation_rows(
     return summed, missing
 
 
-def _align(
-    source: EmbeddingSource, table: EmbeddingTable, names: list[str], role: str
-) -> tuple[np.ndarray, list[str]]:
+def _align(source: EmbeddingSource, table: EmbeddingTable, names: list[str], role: str) -> tuple[np.ndarray, list[str]]:
     vectors = table.vectors
     if source.normalise:
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -190,5 +186,5 @@ def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return frame.index.to_numpy().astype(str), frame.to_numpy(dtype=np.float64)
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as fault:
         raise DataError(
-            f"{path} is not an embedding table: expected a name in the first column and numbers in the others ({fault})."
+            f"{path} is not an embedding table: expected a name in the first column, numbers in the others ({fault})."
         ) from fault

@@ -83,6 +83,11 @@ def profiles(screen: Screen, sums: GroupSums) -> np.ndarray:
     return np.log1p(mean) if screen.scale == "counts" else mean
 
 
+def unit_profiles(screen: Screen, size_factor: np.ndarray, units: Units) -> np.ndarray:
+    """`[U, G]` profiles of the cells of each unit."""
+    return profiles(screen, group_sums(screen, size_factor, unit_groups(screen, units), len(units)))
+
+
 def control_profiles(screen: Screen, size_factor: np.ndarray) -> np.ndarray:
     """`[C, G]` profile of the control cells of each context."""
     group = np.where(screen.perturbation == 0, screen.context, -1)
@@ -113,9 +118,7 @@ def welch_t(screen: Screen, size_factor: np.ndarray, units: Units) -> np.ndarray
         )
 
 
-def halves(
-    screen: Screen, size_factor: np.ndarray, units: Units, seed: int
-) -> tuple[np.ndarray, np.ndarray] | None:
+def halves(screen: Screen, size_factor: np.ndarray, units: Units, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Profiles of two disjoint random halves of each unit's cells, `[U, G]` each; None where a unit has one cell."""
     group = unit_groups(screen, units)
     order = np.random.default_rng(seed).permutation(screen.n_cells)
@@ -123,10 +126,7 @@ def halves(
     start = np.searchsorted(group[order], group[order], side="left")
     in_first = np.zeros(screen.n_cells, dtype=bool)
     in_first[order] = (np.arange(screen.n_cells) - start) % 2 == 0
-    sides = [
-        group_sums(screen, size_factor, np.where(side, group, -1), len(units))
-        for side in (in_first, ~in_first)
-    ]
+    sides = [group_sums(screen, size_factor, np.where(side, group, -1), len(units)) for side in (in_first, ~in_first)]
     if any((side.exposure <= 0).any() for side in sides):
         return None
     return profiles(screen, sides[0]), profiles(screen, sides[1])

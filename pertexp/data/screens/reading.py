@@ -125,9 +125,7 @@ def _open(path: Path, expected: str | None) -> AnnData:
             "it may be truncated or another format; fetch it again or write it with anndata."
         ) from fault
     if adata.n_obs == 0 or adata.n_vars == 0:
-        raise DataError(
-            f"{path} is empty ({adata.n_obs} cells × {adata.n_vars} genes): expected at least one of each."
-        )
+        raise DataError(f"{path} is empty ({adata.n_obs} cells × {adata.n_vars} genes): expected at least one of each.")
     return adata
 
 
@@ -175,9 +173,7 @@ def _matrix(adata: AnnData, layer: str | None, scale: Scale) -> sp.csr_matrix:
     matrix: Any = adata.X if layer is None else adata.layers[layer]
     where = "X" if layer is None else f"layers['{layer}']"
     if matrix is None:
-        raise DataError(
-            f"the file has no X: name the matrix with data.layer=... ({nearest('', adata.layers)})"
-        )
+        raise DataError(f"the file has no X: name the matrix with data.layer=... ({nearest('', adata.layers)})")
     if getattr(matrix, "dtype", np.dtype(object)).kind not in "fiub":
         raise DataError(
             f"{where} does not hold numbers ({getattr(matrix, 'dtype', type(matrix))}): expected counts or logs."
@@ -198,7 +194,8 @@ def _contexts(obs: pd.DataFrame, key: str | list[str] | None) -> tuple[tuple[str
     for name, column in zip(keys, columns, strict=True):
         if column.isna().any():
             raise DataError(
-                f"obs['{name}'] is missing for {int(column.isna().sum())} cells (data.context_key): fill it or leave them out."
+                f"obs['{name}'] (data.context_key) is missing for {int(column.isna().sum())} cells: "
+                "fill it or leave them out."
             )
     joined = columns[0].astype(str)
     for column in columns[1:]:
@@ -228,9 +225,7 @@ def _phases(obs: pd.DataFrame, key: str | None) -> np.ndarray | None:
     labels = _column(obs, key, "data.phase_key").astype(str)
     unknown = sorted(set(labels) - set(PHASES))
     if unknown:
-        raise DataError(
-            f"obs['{key}'] (data.phase_key) holds '{unknown[0]}': expected only {', '.join(PHASES)}."
-        )
+        raise DataError(f"obs['{key}'] (data.phase_key) holds '{unknown[0]}': expected only {', '.join(PHASES)}.")
     return labels.map({name: code for code, name in enumerate(PHASES)}).to_numpy(dtype=np.int64)
 
 
@@ -263,9 +258,7 @@ def _with_counts(screen: Screen) -> Screen:
         perturbation=screen.perturbation,
         contexts=screen.contexts,
         context=screen.context,
-        depth=screen.depth
-        if screen.depth is not None
-        else np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),
+        depth=screen.depth if screen.depth is not None else np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),
         phase=screen.phase,
         provenance={"counts_recovered": int(keep.sum()), "counts_not_recoverable": int(failed.size)},
     )

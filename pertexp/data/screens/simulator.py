@@ -10,7 +10,7 @@ its members' rows of P, and where asked for a planted interaction of its own.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -57,6 +57,30 @@ class SimulatedTruth:
     cell_cycle: np.ndarray
     size_factor: np.ndarray
     phase: np.ndarray
+
+    def take(self, cells: np.ndarray, perturbations: np.ndarray, contexts: np.ndarray) -> "SimulatedTruth":
+        """Keep the truth of some cells (mask or indices) and of the perturbations and contexts they name.
+
+        The size factors stay as planted: their median over the kept cells need not be one.
+        """
+        return replace(
+            self,
+            control_mean=self.control_mean[contexts],
+            effect=self.effect[perturbations],
+            size_factor=self.size_factor[cells],
+            phase=self.phase[cells],
+        )
+
+    def take_genes(self, genes: np.ndarray) -> "SimulatedTruth":
+        """Keep the truth of some genes (mask or indices)."""
+        return replace(
+            self,
+            gene_embedding=self.gene_embedding[genes],
+            control_mean=self.control_mean[:, genes],
+            theta=self.theta[genes],
+            effect=self.effect[:, genes],
+            cell_cycle=self.cell_cycle[genes],
+        )
 
 
 @dataclass(frozen=True)
@@ -135,9 +159,7 @@ class SimulatedScreen:
 
     def _need(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
-            raise RequestError(
-                f"Simulated screen: {name}={getattr(self, name)} was asked for; give {expected}."
-            )
+            raise RequestError(f"Simulated screen: {name}={getattr(self, name)} was asked for; give {expected}.")
 
     def __call__(self) -> Screen:
         """Simulate the screen, with its `SimulatedTruth` in `truth`."""

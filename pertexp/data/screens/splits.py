@@ -131,8 +131,7 @@ class UnseenPerturbation:
         names = _perturbed(units)["perturbation"].unique().tolist()
         held = _deal(names, self.folds, self.seed, "perturbations")
         roles = [
-            _hold_out(names, test, self.val_fraction, _generator(self.seed, number))
-            for number, test in enumerate(held)
+            _hold_out(names, test, self.val_fraction, _generator(self.seed, number)) for number, test in enumerate(held)
         ]
         return _assemble(units, [_spread(units, one) for one in roles], self.fold)
 
@@ -292,10 +291,7 @@ class DoubleHoldOut:
         here = perturbed.loc[inside, "perturbation"].tolist()
         elsewhere = set(perturbed.loc[~inside, "perturbation"])
         held = _deal(here, self.folds, self.seed, f"perturbations in context '{context}'")
-        return [
-            self._cross(units, context, self._by_name(elsewhere, test, number))
-            for number, test in enumerate(held)
-        ]
+        return [self._cross(units, context, self._by_name(elsewhere, test, number)) for number, test in enumerate(held)]
 
     def _by_name(self, elsewhere: set[str], test: list[str], number: int) -> Roles:
         names = sorted(elsewhere | set(test))
@@ -331,9 +327,7 @@ class UserTable:
         self._refuse_unknown(rows, units, keys)
         wide = units.merge(pd.DataFrame({"fold": sorted(rows["fold"].unique())}), how="cross")
         table = wide.merge(rows, on=[*keys, "fold"], how="left")
-        table["role"] = table["role"].mask(
-            table["role"].isna() & (table["perturbation"] == CONTROL), "control"
-        )
+        table["role"] = table["role"].mask(table["role"].isna() & (table["perturbation"] == CONTROL), "control")
         return _finish(self._without_gaps(table), self.fold)
 
     def _read(self) -> pd.DataFrame:
@@ -429,9 +423,7 @@ def _deal(things: Sequence[str], folds: int, seed: int, kind: str) -> list[list[
 def _carve(rest: Sequence[T], fraction: float, rng: np.random.Generator) -> list[T]:
     """Draw validation things: a share of the rest, at least one of four or more, never all."""
     if not 0 <= fraction < 1:
-        raise RequestError(
-            f"data.split.val_fraction={fraction} is no share: type a number from 0 to below 1."
-        )
+        raise RequestError(f"data.split.val_fraction={fraction} is no share: type a number from 0 to below 1.")
     at_least = 1 if fraction > 0 and len(rest) >= 4 else 0
     count = min(max(round(fraction * len(rest)), at_least), max(len(rest) - 1, 0))
     return [rest[place] for place in rng.permutation(len(rest))[:count]]
@@ -491,9 +483,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
     try:
         return readers[path.suffix](path)
     except (ValueError, OSError) as error:
-        raise DataError(
-            f"Split table '{path}' cannot be read ({error}): give a table with a header."
-        ) from error
+        raise DataError(f"Split table '{path}' cannot be read ({error}): give a table with a header.") from error
 
 
 def _listed(rows: pd.DataFrame, limit: int = 8) -> str:

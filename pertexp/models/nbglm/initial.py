@@ -1,13 +1,17 @@
 """Where the NB-GLM starts: control means, dispersions, and the closed-form kernel."""
 
+import logging
+
 import numpy as np
 import torch
 
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import group_sums, unit_groups
+from pertexp.data.screens.profiles import Units, group_sums, unit_groups
 from pertexp.models.nbglm.network import Facts, NBGLMNetwork
-from pertexp.nn.bilinear_ridge import BilinearFit, fit_bilinear_ridge
+from pertexp.nn.bilinear_ridge import BilinearFit, choose_ridge, fit_bilinear_ridge
 from pertexp.nn.dispersion import control_mean, estimate_dispersion
+
+log = logging.getLogger(__name__)
 
 
 def facts_of(design: Design, size_factor: np.ndarray, pseudo_count: float, *, cell_cycle: bool) -> Facts:
@@ -18,9 +22,7 @@ def facts_of(design: Design, size_factor: np.ndarray, pseudo_count: float, *, ce
     """
     screen = design.screen
     control = screen.perturbation == 0
-    phase = (
-        np.zeros(screen.n_cells, dtype=np.int64) if screen.phase is None or not cell_cycle else screen.phase
-    )
+    phase = np.zeros(screen.n_cells, dtype=np.int64) if screen.phase is None or not cell_cycle else screen.phase
     means, unseen = [], []
     for context in range(len(screen.contexts)):
         own = control & (screen.context == context)
@@ -30,9 +32,8 @@ def facts_of(design: Design, size_factor: np.ndarray, pseudo_count: float, *, ce
         unseen.append(np.asarray(counts.sum(axis=0)).ravel() == 0)
     group = (screen.context * 3 + phase)[control]
     theta = estimate_dispersion(screen.expression[control], size_factor[control], group).theta
-    share = np.stack([
-        np.bincount(phase[control & (screen.context == context)], minlength=3) for context in range(len(screen.contexts))
-    ]).astype(float)  # fmt: skip
+    share = np.zeros((len(screen.contexts), 3))
+    np.add.at(share, (screen.context[control], phase[control]), 1)
     return Facts(
         gene_embedding=torch.from_numpy(design.training.gene_embedding),
         perturbation_embedding=torch.from_numpy(design.training.perturbation_embedding),
@@ -44,21 +45,28 @@ def facts_of(design: Design, size_factor: np.ndarray, pseudo_count: float, *, ce
 
 
 def closed_form(
-    design: Design, size_factor: np.ndarray, facts: Facts, pseudo_count: float, ridge: float
+    design: Design, size_factor: np.ndarray, facts: Facts, pseudo_count: float, ridge: float | None
 ) -> BilinearFit:
-    """The bilinear ridge on log mean ratios of the training units: the small-effect limit of the model."""
-    units = design.training.units
+    """The bilinear ridge on log mean ratios of the training units: the small-effect limit of the model.
+
+    λ is chosen on the validation units where `ridge` is None.
+    """
+    genes, rows = design.training.gene_embedding, design.training.perturbation_embedding
+    sides = [
+        (_log_ratios(design, units, size_factor, facts, pseudo_count), rows[units.perturbation])
+        for units in (design.training.units, design.training.validation_units)
+    ]
+    chosen = choose_ridge(sides[0], sides[1], genes) if ridge is None else ridge
+    log.info("closed-form start with λ=%g%s", chosen, " (chosen on validation units)" if ridge is None else "")
+    return fit_bilinear_ridge(sides[0][0], genes, sides[0][1], chosen)
+
+
+def _log_ratios(design: Design, units: Units, size_factor: np.ndarray, facts: Facts, pseudo_count: float) -> np.ndarray:
+    """`[U, G]` log μ − log μ_ctrl, each unit with the pseudo-count of the control mean as its prior."""
     sums = group_sums(design.screen, size_factor, unit_groups(design.screen, units), len(units))
     reference = facts.log_control_mean.numpy()[units.context]
-    log_mean = np.log(
-        (sums.total + pseudo_count) / (sums.exposure[:, None] + pseudo_count / np.exp(reference))
-    )
-    return fit_bilinear_ridge(
-        log_mean - reference,
-        design.training.gene_embedding,
-        design.training.perturbation_embedding[units.perturbation],
-        ridge,
-    )
+    prior = pseudo_count / np.exp(reference)
+    return np.log((sums.total + pseudo_count) / (sums.exposure[:, None] + prior)) - reference
 
 
 @torch.no_grad()

@@ -14,11 +14,13 @@ from torch.optim import Optimizer
 
 from pertexp.data.screens.batches import Batch
 from pertexp.data.screens.datamodule import ScreenData
+from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
 from pertexp.errors import MismatchError, RequestError
 from pertexp.losses.counts import CountLoss
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
 from pertexp.models.nbglm.network import Bound, Facts, LearnedScalar, NBGLMNetwork
+from pertexp.models.nbglm.recovery import planted_recovery
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
 from pertexp.typed import typed
@@ -59,10 +61,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Initialisation:
-    """`closed_form`: the bilinear ridge with this λ; `zero`: K = 0, b = 0."""
+    """`closed_form`: the bilinear ridge with this λ (None: chosen on validation units); `zero`: K = 0, b = 0."""
 
     kind: Literal["closed_form", "zero"] = "closed_form"
-    ridge: float = 0.1
+    ridge: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,17 @@ class NBGLMOptions:
             raise RequestError(f"model.rank={self.rank}: expected at least 1, or null for the full kernel.")
         if self.rank is not None and penalty.l1 > 0:
             raise RequestError(
-                f"model.rank={self.rank} and model.regularization.l1={penalty.l1} were both given, but a penalty on the entries of K "
-                "does not act on its factors: type model.regularization.group=... instead, or model.rank=null."
+                f"model.rank={self.rank} and model.regularization.l1={penalty.l1} were both given, but a "
+                "penalty on the entries of K does not act on its factors: type model.regularization.group=... "
+                "instead, or model.rank=null."
             )
         if self.rank is None and penalty.group > 0:
             raise RequestError(
-                f"model.regularization.group={penalty.group} penalises the columns of A and B: type model.rank=... as well."
+                f"model.regularization.group={penalty.group} penalises the columns of A and B: "
+                "type model.rank=... as well."
             )
         if self.alpha.value <= 0:
-            raise RequestError(
-                f"model.alpha.value={self.alpha.value}: expected a positive bound on |log fold change|."
-            )
+            raise RequestError(f"model.alpha.value={self.alpha.value}: expected a positive bound on |log fold change|.")
         if min(penalty.l1, penalty.l2, penalty.group) < 0:
             raise RequestError("model.regularization holds a negative weight: expected l1, l2, group ≥ 0.")
 
@@ -115,7 +117,7 @@ class NBGLM(lightning.LightningModule):
         super().__init__()
         self.network = network
         self.options = options
-        self.loss = loss
+        self.loss = loss if options.dispersion == "learned" else loss.at_fixed_theta()
         self.make_optimizer = optimizer
 
     @classmethod
@@ -136,9 +138,7 @@ class NBGLM(lightning.LightningModule):
         facts = facts_of(design, size_factor, chosen.pseudo_count, cell_cycle=chosen.cell_cycle)
         network = build_network(facts, chosen)
         if chosen.start.kind == "closed_form":
-            start_from(
-                network, closed_form(design, size_factor, facts, chosen.pseudo_count, chosen.start.ridge)
-            )
+            start_from(network, closed_form(design, size_factor, facts, chosen.pseudo_count, chosen.start.ridge))
         return cls(network.float(), chosen, loss, optimizer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
@@ -151,9 +151,7 @@ class NBGLM(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Mean data loss over validation rows, weighted by cells."""
         cells = int(batch["cells"].sum())
-        self.log(
-            "val/loss", self._data_loss(batch), on_step=False, on_epoch=True, prog_bar=True, batch_size=cells
-        )
+        self.log("val/loss", self._data_loss(batch), on_step=False, on_epoch=True, prog_bar=True, batch_size=cells)
 
     def _data_loss(self, batch: Batch) -> Tensor:
         """Mean over cells and genes."""
@@ -201,6 +199,11 @@ class NBGLM(lightning.LightningModule):
         theta = self.network.theta.expand_as(mu)
         return sample_counts(mu, theta, chosen.sampler, generator, chosen.heterogeneity).cpu().numpy()
 
+    @torch.no_grad()
+    def recovery(self, design: Design) -> dict[str, float]:
+        """How well the truth that a simulator planted was found; see `planted_recovery`."""
+        return planted_recovery(self.network, design)
+
     def _mean(self, units: Units) -> Tensor:
         perturbation = torch.from_numpy(units.perturbation).to(self.device)
         return self.network.mean(perturbation, torch.from_numpy(units.context).to(self.device))
@@ -229,16 +232,18 @@ def _require_fit(data: ScreenData, loss: CountLoss, options: NBGLMOptions) -> No
         raise MismatchError(
             f"model=nbglm reads screens, but data={data.name} holds {data.kind}: type data=norman_mini or data=screen."
         )
-    if data.scale != "counts":
+    if data.design.screen.scale != "counts":
         raise MismatchError(
-            f"model=nbglm needs counts, but data={data.name} is on the scale {data.scale}: name raw counts with data.layer=... "
-            "data.scale=counts, or type data.recover_counts=true where log1p values came from counts (and data.normalize=false)."
+            f"model=nbglm needs counts, but data={data.name} is on the scale {data.design.screen.scale}: name raw "
+            "counts with data.layer=... data.scale=counts, or type data.recover_counts=true where log1p values came "
+            "from counts (and data.normalize=false)."
         )
     if not isinstance(loss, CountLoss):
         raise MismatchError("model=nbglm trains on counts: type loss=nb, or another loss on counts.")
     if options.dispersion == "learned" and not loss.identifies_theta:
         raise MismatchError(
-            f"loss={loss.name} has no minimum in θ, so model.dispersion=learned would run away: type loss=nb or model.dispersion=moments."
+            f"loss={loss.name} has no minimum in θ, so model.dispersion=learned would run away: "
+            "type loss=nb or model.dispersion=moments."
         )
     if options.cell_cycle and data.design.screen.phase is None:
         raise MismatchError(
