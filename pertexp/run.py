@@ -84,7 +84,6 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
 
 def prepare(config: DictConfig) -> tuple[Any, "LightningModule", "Trainer"]:
     """Build data, model and trainer, and refuse what does not fit before anything is trained."""
-    _quieten()
     import lightning
 
     from pertexp.composition import build, build_group
@@ -92,6 +91,7 @@ def prepare(config: DictConfig) -> tuple[Any, "LightningModule", "Trainer"]:
     from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp
     from pertexp.typed import check_type
 
+    _quieten()
     check_type(int, config.seed, "seed")
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data = build(config.data, "data")

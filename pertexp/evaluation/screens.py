@@ -93,8 +93,9 @@ class ScreenEvaluation:
             predictions[baseline_name] = baseline.fit(design.training).predict(units)
         frame = evaluation_frame(design, predictions, self.seed)
         scores = score(frame, self.n_resamples, self.seed)
-        planted = isinstance(model, FindsTruth) and design.screen.truth is not None
-        recovery = model.recovery(design) if planted else {}
+        recovery: dict[str, float] = {}
+        if isinstance(model, FindsTruth) and design.screen.truth is not None:
+            recovery = model.recovery(design)
         return Report(name, frame, scores, verdict(scores, name, self.primary), self.primary, recovery)
 
 
