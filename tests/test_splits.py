@@ -11,12 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pertexp.data.screens.screen import CONTROL, members
+from pertexp.data.screens.split_table import COLUMNS, SplitTable
 from pertexp.data.screens.splits import (
-    COLUMNS,
     Combination,
     DoubleHoldOut,
     LeaveContextOut,
-    SplitTable,
     UnseenPerturbation,
     UserTable,
 )

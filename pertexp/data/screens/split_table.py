@@ -1,0 +1,165 @@
+"""The split of a screen as a table: who is trained on, who is validated on, who is tested, with a hash."""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+
+from pertexp.data.screens.labels import canonical_name
+from pertexp.data.screens.screen import CONTROL
+from pertexp.errors import DataError, RequestError
+
+ROLES = ("train", "val", "test", "control", "excluded")
+UNIT = ["perturbation", "context"]
+COLUMNS = [*UNIT, "fold", "role", "seen"]
+NOT_TESTED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTable:
+    """A split, one row per unit and fold.
+
+    Attributes
+    ----------
+    table
+        Columns `perturbation`, `context`, `fold`, `role` (train, val, test, control, excluded) and `seen`:
+        for a test unit the number of its members that occur in a training unit of that fold, else -1. Sorted.
+    fold
+        The fold to use; not part of the hash.
+    """
+
+    table: pd.DataFrame
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        ordered = self.table[COLUMNS].sort_values(["fold", *UNIT, "role", "seen"], ignore_index=True)
+        object.__setattr__(self, "table", ordered.astype({"fold": np.int64, "seen": np.int64}))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256, in hex, of the canonical CSV text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """Canonical CSV text: header, sorted rows, Unix line ends; written without pandas, so stable."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(self.table[COLUMNS].astype(str).to_numpy().tolist())
+        return buffer.getvalue()
+
+    @property
+    def folds(self) -> list[int]:
+        """Fold numbers, ascending."""
+        return sorted(int(fold) for fold in self.table["fold"].unique())
+
+    def roles(self, fold: int | None = None) -> pd.DataFrame:
+        """Rows of one fold (default: the fold to use); DataError where the table has no such fold."""
+        wanted = self.fold if fold is None else fold
+        if wanted not in self.folds:
+            raise DataError(
+                f"Fold {wanted} was asked for, the split has folds {self.folds[0]} to {self.folds[-1]}: "
+                f"type data.split.fold={self.folds[0]}."
+                if self.folds
+                else f"Fold {wanted} was asked for, the split table is empty: give it at least one row."
+            )
+        return self.table[self.table["fold"] == wanted].reset_index(drop=True)
+
+    def validate(self) -> "SplitTable":
+        """Return the table itself, or raise DataError: see the checks, each says what is wrong and where."""
+        self.roles()
+        _refuse_unknown_roles(self.table)
+        refuse_double_rows(self.table)
+        _refuse_misplaced_controls(self.table)
+        _refuse_empty_roles(self.table)
+        return self
+
+    def write(self, path: str | Path) -> None:
+        """Write to `.csv` or `.parquet`; the file appears whole or not at all."""
+        path = Path(path)
+        writers: dict[str, Callable[[Path], None]] = {
+            ".csv": self._write_text,
+            ".parquet": lambda to: self.table.to_parquet(to, index=False),
+        }
+        if path.suffix not in writers:
+            raise RequestError(f"A split cannot be written to '{path}': end the name with .csv or .parquet.")
+        partial = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            writers[path.suffix](partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _write_text(self, path: Path) -> None:
+        path.write_bytes(self.text.encode())
+
+
+def listed(rows: pd.DataFrame, limit: int = 8) -> str:
+    """The first rows in words, for an error."""
+    shown = [" in ".join(map(str, row)) for row in rows.head(limit).itertuples(index=False, name=None)]
+    return ", ".join(shown) + (", ..." if len(rows) > limit else "")
+
+
+def canonical_names(names: pd.Series) -> pd.Series:
+    """Canonical perturbation names, worked out once per distinct label."""
+    return names.map({name: canonical_name(name) for name in names.unique()})
+
+
+def _refuse_unknown_roles(table: pd.DataFrame) -> None:
+    unknown = sorted(set(table["role"].astype(str)) - set(ROLES))
+    if unknown:
+        raise DataError(f"The split has the role '{unknown[0]}': a role is one of {', '.join(ROLES)}.")
+
+
+def refuse_double_rows(table: pd.DataFrame) -> None:
+    """DataError where a unit stands twice in a fold, also under two names."""
+    keys = pd.DataFrame({column: table[column] for column in ("context", "fold") if column in table})
+    keys["perturbation"] = canonical_names(table["perturbation"])
+    twice = keys.duplicated(keep=False)
+    if not twice.any():
+        return
+    first = keys[twice].iloc[0]
+    rows = table[(keys == first).all(axis=1)]
+    names, roles = sorted(set(rows["perturbation"])), sorted(set(rows["role"].astype(str)))
+    where = f"in fold {first['fold']}" + (f", context {first['context']}" if "context" in keys else "")
+    if len(names) > 1:
+        raise DataError(f"{' and '.join(names)} are one perturbation ({where}): give it one row, one name.")
+    also = f"in {len(roles)} roles ({' and '.join(roles)})" if len(roles) > 1 else "twice"
+    raise DataError(f"Perturbation {names[0]} stands {also} {where}: give it one row.")
+
+
+def _refuse_misplaced_controls(table: pd.DataFrame) -> None:
+    control = canonical_names(table["perturbation"]) == CONTROL
+    split = table[control & ~table["role"].isin(["control", "excluded"])]
+    if len(split):
+        raise DataError(
+            f"Control cells have the role '{split['role'].iloc[0]}' in fold {split['fold'].iloc[0]}, so "
+            "controls would be split silently: give them the role control."
+        )
+    posing = table[~control & (table["role"] == "control")]
+    if len(posing):
+        raise DataError(
+            f"Perturbation {posing['perturbation'].iloc[0]} has the role control in fold "
+            f"{posing['fold'].iloc[0]}: name control cells in data.control, or give it another role."
+        )
+
+
+def _refuse_empty_roles(table: pd.DataFrame) -> None:
+    held = set(zip(table["fold"], table["role"], strict=True))
+    wanted = [(fold, role) for fold in table["fold"].unique() for role in ("train", "test")]
+    empty = [pair for pair in wanted if pair not in held]
+    if empty:
+        fold, role = empty[0]
+        raise DataError(
+            f"Fold {fold} of the split has no {role} unit: type another data.split.folds or data.split.seed, "
+            "or another data/split."
+        )
