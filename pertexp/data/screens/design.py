@@ -14,7 +14,7 @@ from pertexp.data.screens.embeddings import EmbeddingSource, gene_rows, perturba
 from pertexp.data.screens.profiles import SCALE_NAMES, Units, control_profiles, unit_profiles
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
-from pertexp.data.screens.splits import SplitTable
+from pertexp.data.screens.split_table import SplitTable
 from pertexp.errors import DataError, MismatchError
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def build_design(screen: Screen, options: DesignOptions) -> Design:
     role = _cell_roles(screen, split)
     fitted = np.isin(role, ("train", "control"))
     size_factor = _size_factors(screen, fitted)
-    screen = _with_phases(screen, size_factor, options.phase_genes)
+    screen = _with_phases(screen, size_factor, role, options.phase_genes)
     screen = _with_top_genes(screen, size_factor, fitted, options.n_top_genes)
     if options.normalize:
         screen = _normalised(screen, size_factor)
@@ -245,7 +245,7 @@ def _size_factors(screen: Screen, fitted: np.ndarray) -> np.ndarray:
     return screen.depth / np.median(screen.depth[fitted])
 
 
-def _with_phases(screen: Screen, size_factor: np.ndarray, gene_list: str | None) -> Screen:
+def _with_phases(screen: Screen, size_factor: np.ndarray, role: np.ndarray, gene_list: str | None) -> Screen:
     if gene_list is None:
         return screen
     if screen.phase is not None:
@@ -253,7 +253,8 @@ def _with_phases(screen: Screen, size_factor: np.ndarray, gene_list: str | None)
     if screen.scale == "log2fc":
         raise MismatchError("cell-cycle phases cannot be scored on fold changes: type data.phase_genes=null.")
     logs = log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
-    phase = score_phases(logs, screen.genes.tolist(), *read_cell_cycle_genes(gene_list))
+    s_genes, g2m_genes = read_cell_cycle_genes(gene_list)
+    phase = _by_role(role, lambda rows: score_phases(logs[rows], screen.genes.tolist(), s_genes, g2m_genes))
     log.info(
         "cell-cycle phases scored: %s",
         dict(zip(PHASES, np.bincount(phase, minlength=3).tolist(), strict=True)),
@@ -261,10 +262,26 @@ def _with_phases(screen: Screen, size_factor: np.ndarray, gene_list: str | None)
     return replace(screen, phase=phase)
 
 
+def _by_role(role: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Scores `[N]` that depend on the mean expression of the cells scored together.
+
+    Fitted cells are scored among themselves, each held-out role beside them: no test cell moves the phase of another.
+    """
+    fitted = np.isin(role, ("train", "control"))
+    scores = np.empty(role.size, dtype=np.int64)
+    scores[fitted] = score(fitted)
+    for held_out in sorted(set(role[~fitted])):
+        rows = fitted | (role == held_out)
+        scores[role == held_out] = score(rows)[~fitted[rows]]
+    return scores
+
+
 def _with_top_genes(screen: Screen, size_factor: np.ndarray, fitted: np.ndarray, n_top: int | None) -> Screen:
     """The most variable genes of the fitted rows ∪ the perturbed genes."""
     if n_top is None or n_top >= screen.n_genes:
         return screen
+    if screen.scale == "log2fc":
+        raise MismatchError("variable genes cannot be chosen on fold changes: type data.n_top_genes=null.")
     import scanpy as sc
     from anndata import AnnData
 

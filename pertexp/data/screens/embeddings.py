@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,11 @@ class TableFile:
                 "(or gene_embedding), or choose another source, for example data/perturbation_embedding=pca"
             )
         names, vectors = _read_npz(path) if path.suffix == ".npz" else _read_text(path)
+        if vectors.ndim != 2 or len(names) != len(vectors) or vectors.size == 0:
+            raise DataError(
+                f"{path} holds {names.size} names and vectors of shape {vectors.shape}: expected one row of numbers a "
+                "name (columns parted by commas, by tabs in a .tsv)."
+            )
         if not np.isfinite(vectors).all():
             raise DataError(f"{path} holds NaN or infinite entries: every vector must be finite.")
         if np.unique(names).size < names.size:
@@ -173,9 +179,9 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["genes"].astype(str), file["emb"].astype(np.float64)
-    except (KeyError, ValueError, OSError) as fault:
+    except (KeyError, ValueError, TypeError, EOFError, OSError, BadZipFile) as fault:
         raise DataError(
-            f"{path} is not an embedding: expected an .npz with arrays `genes` and `emb` ({fault})."
+            f"{path} is not an embedding: expected an .npz with arrays `genes` and `emb` ({_one_line(fault)})."
         ) from fault
 
 
@@ -186,5 +192,10 @@ def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return frame.index.to_numpy().astype(str), frame.to_numpy(dtype=np.float64)
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as fault:
         raise DataError(
-            f"{path} is not an embedding table: expected a name in the first column, numbers in the others ({fault})."
+            f"{path} is not an embedding table: expected a name in the first column, numbers in the others "
+            f"({_one_line(fault)})."
         ) from fault
+
+
+def _one_line(fault: Exception) -> str:
+    return " ".join(str(fault).split())

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from pertexp.data.screens.batches import Rows
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import membership
+from pertexp.errors import MismatchError
 
 Pseudobulk = Literal["sum", "mean"]
 
@@ -32,8 +33,18 @@ def pseudobulk_rows(design: Design, kind: Pseudobulk) -> tuple[Rows, np.ndarray]
     `sum`: sums of counts with offset log Σs and n cells, so that a negative binomial with θ_bulk = nθ holds (exactly
     where the cells of a group share one size factor). `mean`: means of counts with the log of the mean size factor and
     weight 1, as the source document has it; it keeps the θ of single cells and so understates what a large group knows.
+
+    Raises
+    ------
+    MismatchError
+        On sums of anything but counts.
     """
     screen = design.screen
+    if kind == "sum" and screen.scale != "counts":
+        raise MismatchError(
+            f"data.pseudobulk=sum adds up counts, but the data are on the scale {screen.scale}: "
+            "type data.pseudobulk=mean or null."
+        )
     phase = np.zeros(screen.n_cells, dtype=np.int64) if screen.phase is None else screen.phase
     key = np.stack([screen.perturbation, screen.context, phase])
     groups, first, group = np.unique(key, axis=1, return_index=True, return_inverse=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class H5adFile:
         Column of `obs` with the depth of the whole transcriptome. On a panel the sum over the panel's genes would let
         effects leak into size factors.
     where
-        Keep only cells whose columns hold these values: `{cell_type: [k562]}`.
+        Keep only cells whose columns hold this value or one of these: `{cell_type: [k562]}`.
     separator, fold_guides
         What joins the members of a combination; a regular expression removed from each member (guide numbers).
     phase_key
@@ -61,7 +61,7 @@ class H5adFile:
     layer: str | None = None
     recover_counts: bool = False
     depth_key: str | None = None
-    where: dict[str, list[str]] = field(default_factory=dict)
+    where: dict[str, Any] | None = None
     separator: str = "+"
     fold_guides: str | None = None
     phase_key: str | None = None
@@ -76,7 +76,7 @@ class H5adFile:
             On a missing, truncated or foreign file, unknown columns, a wrong scale, NaN, duplicate genes, no control.
         """
         adata = _open(Path(self.path), self.expected)
-        adata, dropped = _subset(adata, self.where)
+        adata, dropped = _subset(adata, self.where or {})
         genes = _gene_names(adata, self.gene_symbol_key)
         expression = _matrix(adata, self.layer, self.scale)
         screen = self._label(adata.obs, expression, genes)
@@ -121,7 +121,7 @@ def _open(path: Path, expected: str | None) -> AnnData:
         adata = read_h5ad(path)
     except Exception as fault:  # h5py and anndata raise many kinds for a truncated or foreign file
         raise DataError(
-            f"{path} cannot be read as .h5ad ({type(fault).__name__}: {str(fault).splitlines()[0][:120]}): "
+            f"{path} cannot be read as .h5ad ({type(fault).__name__}: {' '.join(str(fault).split())[:120]}): "
             "it may be truncated or another format; fetch it again or write it with anndata."
         ) from fault
     if adata.n_obs == 0 or adata.n_vars == 0:
@@ -137,16 +137,17 @@ def _column(frame: pd.DataFrame, key: str, option: str) -> pd.Series:
     return frame[key]
 
 
-def _subset(adata: AnnData, where: dict[str, list[str]]) -> tuple[AnnData, int]:
+def _subset(adata: AnnData, where: dict[str, Any]) -> tuple[AnnData, int]:
     keep = np.ones(adata.n_obs, dtype=bool)
     for key, values in where.items():
         column = _column(adata.obs, key, "data.where").astype(str)
-        unknown = sorted({str(value) for value in values} - set(column))
+        wanted = {str(value) for value in (values if isinstance(values, list) else [values])}
+        unknown = sorted(wanted - set(column))
         if unknown:
             raise DataError(
                 f"data.where.{key} names '{unknown[0]}', which no cell has: {nearest(unknown[0], set(column))}"
             )
-        keep &= column.isin([str(value) for value in values]).to_numpy()
+        keep &= column.isin(wanted).to_numpy()
     if not keep.any():
         raise DataError(f"no cell is left by data.where={where}: loosen it.")
     return (adata if keep.all() else adata[keep]), int((~keep).sum())
@@ -216,7 +217,11 @@ def _depth(obs: pd.DataFrame, key: str | None, expression: sp.csr_matrix, scale:
         return depth
     if scale != "counts":
         return None
-    return np.asarray(expression.sum(axis=1), dtype=np.float64).ravel()
+    return _totals(expression)
+
+
+def _totals(counts: sp.csr_matrix) -> np.ndarray:
+    return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
 
 def _phases(obs: pd.DataFrame, key: str | None) -> np.ndarray | None:
@@ -230,7 +235,7 @@ def _phases(obs: pd.DataFrame, key: str | None) -> np.ndarray | None:
 
 
 def _with_counts(screen: Screen) -> Screen:
-    """The screen on recovered counts; cells for which none exist, or with none at all, are left out and reported."""
+    """The screen on recovered counts; cells for which none exist are left out and reported."""
     if screen.scale != "log1p":
         raise DataError(
             f"data.recover_counts=true brings counts back from log1p, but data.scale={screen.scale}: "
@@ -258,7 +263,7 @@ def _with_counts(screen: Screen) -> Screen:
         perturbation=screen.perturbation,
         contexts=screen.contexts,
         context=screen.context,
-        depth=screen.depth if screen.depth is not None else np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),
+        depth=_totals(counts) if screen.depth is None else screen.depth,
         phase=screen.phase,
         provenance={"counts_recovered": int(keep.sum()), "counts_not_recoverable": int(failed.size)},
     )
