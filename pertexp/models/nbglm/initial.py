@@ -7,6 +7,7 @@ import torch
 
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, group_sums, unit_groups
+from pertexp.errors import DataError
 from pertexp.models.nbglm.network import Facts, NBGLMNetwork
 from pertexp.nn.bilinear_ridge import BilinearFit, choose_ridge, fit_bilinear_ridge
 from pertexp.nn.dispersion import control_mean, estimate_dispersion
@@ -30,6 +31,7 @@ def facts_of(design: Design, size_factor: np.ndarray, pseudo_count: float, *, ce
         counts = screen.expression[reference]
         means.append(control_mean(counts, size_factor[reference], pseudo_count))
         unseen.append(np.asarray(counts.sum(axis=0)).ravel() == 0)
+    _require_seen(np.stack(means), pseudo_count, "the control cells of a context")
     group = (screen.context * 3 + phase)[control]
     theta = estimate_dispersion(screen.expression[control], size_factor[control], group).theta
     share = np.zeros((len(screen.contexts), 3))
@@ -66,7 +68,18 @@ def _log_ratios(design: Design, units: Units, size_factor: np.ndarray, facts: Fa
     sums = group_sums(design.screen, size_factor, unit_groups(design.screen, units), len(units))
     reference = facts.log_control_mean.numpy()[units.context]
     prior = pseudo_count / np.exp(reference)
-    return np.log((sums.total + pseudo_count) / (sums.exposure[:, None] + prior)) - reference
+    mean = (sums.total + pseudo_count) / (sums.exposure[:, None] + prior)
+    _require_seen(mean, pseudo_count, "a perturbation")
+    return np.log(mean) - reference
+
+
+def _require_seen(mean: np.ndarray, pseudo_count: float, where: str) -> None:
+    if (mean <= 0).any():
+        gene = int(np.argmax((mean <= 0).any(axis=0)))
+        raise DataError(
+            f"gene number {gene + 1} has no count in {where} and model.pseudo_count={pseudo_count} gives it no prior, "
+            "so that its log mean is -∞: type model.pseudo_count=0.5."
+        )
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning
 import numpy as np
@@ -19,8 +19,9 @@ from pertexp.data.screens.profiles import Units
 from pertexp.errors import MismatchError, RequestError
 from pertexp.losses.counts import CountLoss
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
-from pertexp.models.nbglm.network import Bound, Facts, LearnedScalar, NBGLMNetwork
+from pertexp.models.nbglm.network import NO_OTHERS, Bound, Facts, LearnedScalar, NBGLMNetwork
 from pertexp.models.nbglm.recovery import planted_recovery
+from pertexp.models.samples import sampled_cells
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
 from pertexp.typed import typed
@@ -34,6 +35,8 @@ class Regularization:
     proximal steps, so entries and columns become exactly zero.
     """
 
+    __pydantic_config__: ClassVar = NO_OTHERS
+
     l1: float = 0.0
     l2: float = 0.0
     group: float = 0.0
@@ -42,6 +45,8 @@ class Regularization:
 @dataclass(frozen=True)
 class SizeFactor:
     """Whether log s is the offset of a cell, in training and in sampling."""
+
+    __pydantic_config__: ClassVar = NO_OTHERS
 
     use_sf: bool = True
 
@@ -54,6 +59,8 @@ class Sampling:
     that many sampled cells for each tested perturbation.
     """
 
+    __pydantic_config__: ClassVar = NO_OTHERS
+
     sampler: Sampler = "nb"
     heterogeneity: float | None = None
     cells_per_unit: int = 0
@@ -63,6 +70,8 @@ class Sampling:
 class Initialisation:
     """`closed_form`: the bilinear ridge with this λ (None: chosen on validation units); `zero`: K = 0, b = 0."""
 
+    __pydantic_config__: ClassVar = NO_OTHERS
+
     kind: Literal["closed_form", "zero"] = "closed_form"
     ridge: float | None = None
 
@@ -71,10 +80,12 @@ class Initialisation:
 class NBGLMOptions:
     """Everything that `model.*` sets; the group's YAML file says what each is for."""
 
+    __pydantic_config__: ClassVar = NO_OTHERS
+
     name: str = "nbglm"
     rank: int | None = None
     bound: Bound = "tanh"
-    alpha: LearnedScalar = field(default_factory=LearnedScalar)
+    alpha: LearnedScalar = field(default_factory=lambda: LearnedScalar(value=5.0))
     dispersion: Literal["moments", "learned"] = "moments"
     cell_cycle: bool = False
     pseudo_count: float = 0.5
@@ -84,24 +95,47 @@ class NBGLMOptions:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        penalty = self.regularization
         if self.rank is not None and self.rank < 1:
             raise RequestError(f"model.rank={self.rank}: expected at least 1, or null for the full kernel.")
-        if self.rank is not None and penalty.l1 > 0:
-            raise RequestError(
-                f"model.rank={self.rank} and model.regularization.l1={penalty.l1} were both given, but a "
-                "penalty on the entries of K does not act on its factors: type model.regularization.group=... "
-                "instead, or model.rank=null."
-            )
-        if self.rank is None and penalty.group > 0:
-            raise RequestError(
-                f"model.regularization.group={penalty.group} penalises the columns of A and B: "
-                "type model.rank=... as well."
-            )
-        if self.alpha.value <= 0:
+        if not (0 < self.alpha.value < math.inf):
             raise RequestError(f"model.alpha.value={self.alpha.value}: expected a positive bound on |log fold change|.")
-        if min(penalty.l1, penalty.l2, penalty.group) < 0:
-            raise RequestError("model.regularization holds a negative weight: expected l1, l2, group ≥ 0.")
+        _refuse_negative("model.pseudo_count", self.pseudo_count, "expected a finite number ≥ 0.")
+        if self.start.ridge is not None:
+            _refuse_negative("model.start.ridge", self.start.ridge, "expected λ ≥ 0, or null to choose it.")
+        _refuse_penalties(self.rank, self.regularization)
+        _refuse_sampling(self.sampling)
+
+
+def _refuse_negative(name: str, value: float, expected: str) -> None:
+    if not (0 <= value < math.inf):
+        raise RequestError(f"{name}={value}: {expected}")
+
+
+def _refuse_penalties(rank: int | None, penalty: Regularization) -> None:
+    for name in ("l1", "l2", "group"):
+        _refuse_negative(f"model.regularization.{name}", getattr(penalty, name), "expected a finite weight ≥ 0.")
+    if rank is not None and penalty.l1 > 0:
+        raise RequestError(
+            f"model.rank={rank} and model.regularization.l1={penalty.l1} were both given, but a "
+            "penalty on the entries of K does not act on its factors: type model.regularization.group=... "
+            "instead, or model.rank=null."
+        )
+    if rank is None and penalty.group > 0:
+        raise RequestError(
+            f"model.regularization.group={penalty.group} penalises the columns of A and B: type model.rank=... as well."
+        )
+
+
+def _refuse_sampling(sampling: Sampling) -> None:
+    if sampling.cells_per_unit < 0:
+        raise RequestError(
+            f"model.sampling.cells_per_unit={sampling.cells_per_unit}: expected a number of cells, or 0 for none."
+        )
+    if sampling.heterogeneity is not None and not (0 < sampling.heterogeneity < math.inf):
+        raise RequestError(
+            f"model.sampling.heterogeneity={sampling.heterogeneity}: expected the shape r₀ > 0 of a Gamma factor, "
+            "such as 50, or null for none."
+        )
 
 
 class NBGLM(lightning.LightningModule):
@@ -182,7 +216,7 @@ class NBGLM(lightning.LightningModule):
             if penalty.l1:
                 soft_threshold_(factor, penalty.l1 * step)
             else:
-                shrink_columns_(factor, penalty.group * step.mean(dim=0))
+                shrink_columns_(factor, penalty.group * step)
 
     @torch.no_grad()
     def predict(self, units: Units) -> np.ndarray:
@@ -198,6 +232,11 @@ class NBGLM(lightning.LightningModule):
         chosen = self.options.sampling
         theta = self.network.theta.expand_as(mu)
         return sample_counts(mu, theta, chosen.sampler, generator, chosen.heterogeneity).cpu().numpy()
+
+    def samples(self, design: Design, seed: int) -> Any | None:
+        """AnnData of `sampling.cells_per_unit` drawn cells for each test unit; None where that is 0."""
+        per_unit = self.options.sampling.cells_per_unit
+        return sampled_cells(self.sample, design, per_unit, self.options.name, seed) if per_unit else None
 
     @torch.no_grad()
     def recovery(self, design: Design) -> dict[str, float]:
@@ -249,5 +288,3 @@ def _require_fit(data: ScreenData, loss: CountLoss, options: NBGLMOptions) -> No
         raise MismatchError(
             "model.cell_cycle=true needs phases: type data.phase_key=<column of obs> or data.phase_genes=<gene list>."
         )
-    if not math.isfinite(options.pseudo_count) or options.pseudo_count < 0:
-        raise RequestError(f"model.pseudo_count={options.pseudo_count}: expected a finite number ≥ 0.")
