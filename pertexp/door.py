@@ -5,14 +5,18 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException, ReadonlyConfigError
 
 from pertexp.errors import RequestError, nearest
 
 WRONG_REQUEST = 2
+FULL_ERROR = "HYDRA_FULL_ERROR"
+NUMBER_FOR_GROUP = "Config group override must be a string"  # Hydra says so in a plain ValueError
+_everything: ContextVar[bool] = ContextVar("everything", default=False)
 
 
 def config_folder() -> str:
@@ -22,59 +26,99 @@ def config_folder() -> str:
     return str(inside if inside.is_dir() else package.parent / "conf")
 
 
+def guarded(command: Callable[[], None]) -> Callable[[], None]:
+    """Wrap a command in the door. With HYDRA_FULL_ERROR=1 set by the user, everything goes through."""
+
+    def enter() -> None:
+        wanted = os.environ.get(FULL_ERROR)
+        token = _everything.set(wanted == "1")
+        os.environ[FULL_ERROR] = "1"  # makes Hydra raise, instead of printing and exiting with code 1
+        try:
+            with one_sentence():
+                command()
+        finally:
+            _everything.reset(token)
+            if wanted is None:
+                del os.environ[FULL_ERROR]
+            else:
+                os.environ[FULL_ERROR] = wanted
+
+    return enter
+
+
 @contextmanager
-def wrong_request_is_one_sentence() -> Iterator[None]:
+def one_sentence() -> Iterator[None]:
     """Print what a user can mend and exit with code 2; let every other failure through with its traceback.
 
-    With HYDRA_FULL_ERROR=1 set by the user, everything goes through.
+    Around the job as well as around the command: Hydra would print a line of its own for a failure that it sees.
     """
-    wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise, instead of printing and exiting with code 1
     try:
         yield
-    except (RequestError, HydraException, OmegaConfBaseException) as fault:
-        if wanted or not _is_request(fault):
+    except Exception as fault:
+        if _everything.get() or not is_request(fault):
             raise
         print(f"pertexp: {sentence(fault)}", file=sys.stderr)  # noqa: T201
         raise SystemExit(WRONG_REQUEST) from None
-    finally:
-        if not wanted:
-            del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _is_request(fault: Exception) -> bool:
-    """A failed construction is a fault of ours, unless its cause was a request (unwrapped by the builder)."""
-    return type(fault).__name__ != "InstantiationException"
+def is_request(fault: Exception) -> bool:
+    """Whether a user can mend it; a failed construction is a fault of ours (the builder unwraps requests)."""
+    kinds = (RequestError, HydraException, OmegaConfBaseException)
+    ours = (InstantiationException, ReadonlyConfigError)
+    if isinstance(fault, kinds):
+        return not isinstance(fault, ours)
+    return NUMBER_FOR_GROUP in str(fault)
 
 
 def sentence(fault: Exception) -> str:
     """One line for what went wrong with a request."""
+    request = _request_behind(fault)
+    if request is not None:
+        return _joined(str(request).splitlines())
     if isinstance(fault, MissingConfigException):
         return _missing_choice(fault)
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    if isinstance(fault, RequestError):
-        return " ".join(lines)
-    unknown = re.search(r"Key '([^']+)' is not in struct", f"{fault} {fault.__cause__}")
-    if unknown:
-        where = re.search(r"Could not override '([^']+)'", str(fault))
-        name = where.group(1) if where else unknown.group(1)
-        return f"there is no option '{name}' in this composition: look at the printed configuration, or at --help."
-    return " ".join(lines[:2])
+    if isinstance(fault, OverrideParseException):
+        return f"'{fault.override}' cannot be read: type key.key=value or group=choice, in quotes where need be."
+    if NUMBER_FOR_GROUP in str(fault):
+        return "a group was given a number: type group=choice, as listed by --help."
+    unknown = _unknown_key(fault)
+    if unknown is not None:
+        return unknown
+    lines = str(fault).splitlines()
+    said = _joined(line for line in lines if not re.match(r"\s*(full_key|object_type|reference_type)\b", line))
+    return re.sub(r"^\w+ raised while resolving interpolation: ", "", said)
+
+
+def _joined(lines: Iterator[str] | list[str]) -> str:
+    return " ".join(line.strip() for line in lines if line.strip())
+
+
+def _request_behind(fault: BaseException | None) -> RequestError | None:
+    """A request may come wrapped by what resolved or built it."""
+    while fault is not None and not isinstance(fault, RequestError):
+        fault = fault.__cause__
+    return fault
+
+
+def _unknown_key(fault: Exception) -> str | None:
+    """The sentence for an option that the composition does not have, with those that look like it."""
+    cause = fault.__cause__ if isinstance(fault.__cause__, OmegaConfBaseException) else fault
+    unknown = re.search(r"Key '([^']+)' is not in struct", str(cause))
+    if not unknown:
+        return None
+    where = re.search(r"Could not override '([^']+)'", str(fault))
+    name = where.group(1) if where else unknown.group(1)
+    beside = getattr(cause, "parent_node", None)
+    known = [str(key) for key in beside or () if not str(key).startswith("_")]
+    hint = nearest(unknown.group(1), known) if known else "look at --help"
+    return f"there is no option '{name}' in this composition; {hint} (+{name}=... hands a further one through)"
 
 
 def _missing_choice(fault: MissingConfigException) -> str:
-    found = re.search(r"Could not find '([^']+)'", str(fault))
-    if not found or not fault.options:
-        return " ".join(str(fault).split())[:300]
+    found = re.search(r"Could not (?:find|load) '([^']+)'", str(fault))
+    if not found:
+        return _joined(str(fault).splitlines()[:1])
     group, _, name = found.group(1).rpartition("/")
-    return f"{group}={name} does not exist: {nearest(name, fault.options)}"
-
-
-def guarded(command: Callable[[], None]) -> Callable[[], None]:
-    """Wrap a command in the door."""
-
-    def enter() -> None:
-        with wrong_request_is_one_sentence():
-            command()
-
-    return enter
+    folder = Path(config_folder()) / group
+    known = fault.options or [path.stem for path in folder.glob("*.yaml")]
+    return f"{group}={name} does not exist; {nearest(name, known)}"

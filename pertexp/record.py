@@ -5,16 +5,20 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pertexp import __version__
-from pertexp.data.screens.design import Design
 from pertexp.errors import DataError
+
+if TYPE_CHECKING:
+    from pertexp.data.screens.design import Design
 
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "anndata", "scanpy")
 CONFIG = Path("config") / "config.yaml"
@@ -31,9 +35,15 @@ def saved_config(folder: str) -> DictConfig:
         raise DataError(
             f"{path} is not valid YAML ({str(fault).splitlines()[0]}): the file was changed or cut off."
         ) from fault
-    if not isinstance(config, DictConfig):
-        raise DataError(f"{path} holds no configuration: the file was changed or cut off.")
+    if not isinstance(config, DictConfig) or not {"model", "data"} <= set(config):
+        raise DataError(f"{path} holds no configuration of a run: the file was changed or cut off.")
     return config
+
+
+def save_config(config: DictConfig, folder: Path) -> None:
+    """Put a configuration where `saved_config` finds it."""
+    with whole(folder / CONFIG) as partial:
+        partial.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:
@@ -47,7 +57,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def schema(design: Design) -> dict[str, Any]:
+def schema(design: "Design") -> dict[str, Any]:
     """What a checkpoint needs to be used elsewhere: plain values only."""
     screen = design.screen
     return {
@@ -62,7 +72,7 @@ def schema(design: Design) -> dict[str, Any]:
     }
 
 
-def write_record(folder: Path, design: Design) -> None:
+def write_record(folder: Path, design: "Design") -> None:
     """Write split.parquet, data.json and environment.json."""
     design.split.write(folder / "split.parquet")
     roles = design.split.roles()["role"].value_counts().to_dict()
@@ -84,9 +94,19 @@ def write_record(folder: Path, design: Design) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
+    with whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to: it takes the place of `path` in the end, and goes if anything fails."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _version(package: str) -> str:

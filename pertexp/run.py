@@ -3,23 +3,26 @@
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.door import config_folder, guarded
+from pertexp.door import config_folder, guarded, is_request, one_sentence
 from pertexp.errors import RequestError
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
-    from pertexp.evaluation.screens import Report
+    from pertexp.evaluation.screens import Report, ScreenEvaluation
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,12 @@ def config_hash(*, _root_: DictConfig) -> str:
     return hashlib.sha256(OmegaConf.to_yaml(own, sort_keys=True).encode()).hexdigest()[:12]
 
 
-OmegaConf.register_new_resolver("config_hash", config_hash, replace=True)
+def run_label(*, _root_: DictConfig) -> str:
+    """Model and data of a run, also of one that is a repeat: part of the name of its folder."""
+    from pertexp.record import saved_config
+
+    config = _root_ if _root_.repeat is None else saved_config(_root_.repeat)
+    return f"{config.model.name}_{config.data.name}"
 
 
 def sweep_name(words: list[str]) -> str:
@@ -43,81 +51,120 @@ def sweep_name(words: list[str]) -> str:
     return "_".join([*single, digest])
 
 
+OmegaConf.register_new_resolver("config_hash", config_hash, replace=True)
+OmegaConf.register_new_resolver("run_label", run_label, replace=True)
+
+
+class Prepared(NamedTuple):
+    """What a run is made of, built and found to fit together."""
+
+    data: Any
+    model: Any
+    trainer: "Trainer"
+    evaluation: "ScreenEvaluation"
+
+
 def job(config: DictConfig) -> float | None:
     """One run: returns the model's mean on the primary metric, for those who optimise over runs."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if HydraConfig.get().mode == RunMode.MULTIRUN and (folder / "metrics.json").is_file():
-        log.info("already done: %s", folder)
-        return None
-    if config.repeat is not None:
-        config = _repeated(config)
-    from pertexp.training.loggers import closing_wandb
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from pertexp.evaluation.sweep import job_of_sweep
 
-    with closing_wandb():
-        report = run(config, folder)
-    return None if report is None else report.value
+        return job_of_sweep(lambda: _value(run(config, folder)), config, folder)
+    with one_sentence(), _no_folder_for_a_wrong_request(folder):
+        return _value(run(config, folder))
 
 
 def run(config: DictConfig, folder: Path) -> "Report | None":
     """Compose, prepare, fit, evaluate, write. None on the processes of a distributed run other than the first."""
     from rich.console import Console
 
-    from pertexp.composition import build
+    from pertexp.models.samples import write_samples
     from pertexp.record import write_record
+    from pertexp.training.loggers import closing_wandb
 
+    if config.repeat is not None:
+        config = _repeated(config, folder)
     console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
-    _say_hello(config, console)
-    data, model, trainer = prepare(config)
-    if trainer.is_global_zero:
-        write_record(folder, data.design)
-    fit(model, data, trainer, config.ckpt_path)
-    if not trainer.is_global_zero:
-        return None
-    report: Report = build(config.evaluation, "evaluation")(data, model, config.model.name)
-    report.write(folder)
-    for logger in trainer.loggers:
-        logger.log_metrics({f"test/{name}": value for name, value in report.means().items()})
+    if _is_first_process():
+        _say_hello(config, console)
+    with closing_wandb():
+        data, model, trainer, evaluation = prepare(config)
+        if trainer.is_global_zero:
+            write_record(folder, data.design)
+        fit(model, data, trainer, config.ckpt_path)
+        if not trainer.is_global_zero:
+            return None
+        report = evaluation(data, model, config.model.name)
+        write_samples(model, data.design, config.seed, folder)
+        report.write(folder)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"test/{name}": value for name, value in report.means().items()})
     report.show(console, f"{config.model.name} on {config.data.name}, fold {data.design.split.fold}")
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)
     return report
 
 
-def prepare(config: DictConfig) -> tuple[Any, "LightningModule", "Trainer"]:
-    """Build data, model and trainer, and refuse what does not fit before anything is trained."""
+def prepare(config: DictConfig) -> Prepared:
+    """Build data, model, trainer and evaluation, and refuse what does not fit before anything is trained."""
     import lightning
 
     from pertexp.composition import build, build_group
     from pertexp.record import schema
-    from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp
-    from pertexp.typed import check_type
+    from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, require_resumable
 
     _quieten()
-    check_type(int, config.seed, "seed")
+    _check_values(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    data = build(config.data, "data")
-    model = build(config.model, "model")(
-        data=data, loss=build(config.loss, "loss"), optimizer=build(config.optimizer, "optimizer")
-    )
+    data, loss = build(config.data, "data"), build(config.loss, "loss")
+    evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
     callbacks = list(build_group(config.callbacks, "callbacks").values())
-    callbacks += [EpochClock(), RandomState(), SchemaStamp(schema(data.design))]
-    _require_validation(data, callbacks)
     loggers = list(build_group(config.logger, "logger").values())
-    trainer = build(config.trainer, "trainer", callbacks=callbacks, logger=loggers)
+    own = [EpochClock(), RandomState(), SchemaStamp(lambda: schema(data.design))]
+    trainer = build(config.trainer, "trainer", callbacks=[*callbacks, *own], logger=loggers)
+    _require_validation(data, callbacks)
+    model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer)
+    _require_optimizer(model)
+    if config.ckpt_path is not None:
+        require_resumable(config.ckpt_path, model, schema(data.design))
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
-    return data, model, trainer
+    return Prepared(data, model, trainer, evaluation)
 
 
 def fit(model: "LightningModule", data: Any, trainer: "Trainer", ckpt_path: str | None) -> None:
     """Train (or resume), then put the weights of the best epoch in."""
-    from pertexp.training.checkpoints import load_weights, read_checkpoint
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    if ckpt_path is not None:
-        read_checkpoint(ckpt_path)
-    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if best:
-        load_weights(model, best)
+    from pertexp.training.checkpoints import KeepBest, load_weights
+
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except MisconfigurationException as fault:
+        raise RequestError(f"trainer cannot train as it is set: {str(fault).strip().splitlines()[0]}") from fault
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, KeepBest) and callback.best_model_path:
+            load_weights(model, callback.best_model_path)
+
+
+def _check_values(config: DictConfig) -> None:
+    """Hold every value against its type before the first thing is built."""
+    from pydantic import Field
+
+    from pertexp.composition import check_node
+    from pertexp.typed import check_type
+
+    hints = {
+        "seed": Annotated[int, Field(ge=0, lt=2**32)],
+        "tags": list[str],
+        "ckpt_path": str | None,
+        "print_config": bool,
+    }
+    for name, hint in hints.items():
+        value = config[name]
+        check_type(hint, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, name)
+    for group, node in config.items():
+        check_node(node, str(group))
 
 
 def _require_validation(data: Any, callbacks: list[Any]) -> None:
@@ -129,39 +176,80 @@ def _require_validation(data: Any, callbacks: list[Any]) -> None:
         )
 
 
-def _repeated(config: DictConfig) -> DictConfig:
-    """The configuration of the run to repeat; other overrides beside it would be a different run."""
-    from pertexp.record import saved_config
+def _require_optimizer(model: "LightningModule") -> None:
+    """An optimizer takes its values only with parameters in hand, which Lightning gives it when training begins."""
+    try:
+        model.configure_optimizers()
+    except (TypeError, ValueError) as fault:
+        raise RequestError(f"optimizer cannot be had as it is set: {str(fault).splitlines()[0]}") from fault
+
+
+def _repeated(config: DictConfig, folder: Path) -> DictConfig:
+    """The configuration of the run to repeat, put on record; overrides beside it would make a different run."""
+    from pertexp.record import save_config, saved_config
 
     others = [word for word in HydraConfig.get().overrides.task if not word.startswith("repeat=")]
     if others:
         raise RequestError(
             f"repeat={config.repeat} repeats a run as it was, but {others[0]} was given too: remove one of them."
         )
-    return saved_config(config.repeat)
+    repeated = saved_config(config.repeat)
+    if _is_first_process():
+        save_config(repeated, folder)
+    return repeated
+
+
+@contextmanager
+def _no_folder_for_a_wrong_request(folder: Path) -> Iterator[None]:
+    """Take back the folder that Hydra made, where the request was refused before anything else was written to it."""
+    try:
+        yield
+    except Exception as fault:
+        known = {"config", "pertexp.log"}
+        if is_request(fault) and _is_first_process() and {path.name for path in folder.iterdir()} <= known:
+            shutil.rmtree(folder)
+        raise
+
+
+def _is_first_process() -> bool:
+    """Whether this process speaks and writes: the only one, or the first of a distributed run."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
 def _quieten() -> None:
     """Leave out what Lightning says of itself; warnings about the user's run stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table of debug=profile
+    if not _is_first_process():
+        logging.getLogger().setLevel(logging.ERROR)
+    said = (
+        ".*treespec, LeafSpec",
+        ".*does not have many workers",
+        "Total length of .list. across ranks is zero",  # no validation units, which callbacks=resume allows
+        "(Experiment logs|Checkpoint) directory .* exists and is not empty",  # a failed job is done again
+    )
+    for message in said:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _say_hello(config: DictConfig, console: Any) -> None:
     from rich.syntax import Syntax
 
-    if config.print_config:
+    if config.print_config is True:
         console.print(Syntax(OmegaConf.to_yaml(config), "yaml", background_color="default", word_wrap=True))
-    tags = f" [{', '.join(config.tags)}]" if config.tags else ""
-    log.info("model=%s data=%s%s", config.model.name, config.data.name, tags)
+    tags = f" [{', '.join(map(str, config.tags))}]" if OmegaConf.is_list(config.tags) and config.tags else ""
+    log.info("model=%s data=%s seed=%s%s", config.model.name, config.data.name, config.seed, tags)
+
+
+def _value(report: "Report | None") -> float | None:
+    return None if report is None else report.value
 
 
 @guarded
 def main() -> None:
     """The command."""
-    os.environ.setdefault(SWEEP, sweep_name(sys.argv[1:]))
+    os.environ[SWEEP] = sweep_name(sys.argv[1:])  # in the environment, so that the jobs of any launcher know it
     hydra.main(config_path=config_folder(), config_name="run", version_base="1.3")(job)()
 
 

@@ -34,10 +34,9 @@ def test_wheel_installs_and_runs_from_an_empty_folder(tmp_path: Path):
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
     python = tmp_path / "env" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
-    # Dependencies come from the environment under test; its editable pertexp does not, as nested .pth files are not read.
-    purelib = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    # Dependencies come from the environment under test, but not its editable pertexp: nested .pth files are not read.
+    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    purelib = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
     Path(purelib, "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -47,7 +46,8 @@ def test_wheel_installs_and_runs_from_an_empty_folder(tmp_path: Path):
         cwd=empty, env=environment, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()).is_relative_to(tmp_path / "env")
-    done = subprocess.run([python, "-m", "pertexp.run", *TINY], cwd=empty, env=environment, capture_output=True, text=True)
+    run = [python, "-m", "pertexp.run", *TINY]
+    done = subprocess.run(run, cwd=empty, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (metrics,) = empty.glob("outputs/runs/*/*/metrics.json")
     models = {row["model"] for row in json.loads(metrics.read_text())["aggregate"]}

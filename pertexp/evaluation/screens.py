@@ -10,11 +10,13 @@ from rich.console import Console
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import halves, unit_profiles, welch_t
+from pertexp.errors import RequestError, nearest
 from pertexp.evaluation.frame import EvaluationFrame
 from pertexp.evaluation.scoring import Scores, score, verdict
 from pertexp.evaluation.table import render
+from pertexp.metrics.screens import CORE
 from pertexp.models.baselines import Baseline, Predictor
-from pertexp.record import write_json
+from pertexp.record import whole, write_json
 
 
 @runtime_checkable
@@ -48,9 +50,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write metrics.parquet, metrics.json and predictions.h5ad, each whole or not at all; metrics.json last."""
-        partial = folder / ".predictions.h5ad.partial"
-        self.frame.to_anndata(self.model).write_h5ad(partial)
-        partial.replace(folder / "predictions.h5ad")
+        with whole(folder / "predictions.h5ad") as partial:
+            self.frame.to_anndata(self.model).write_h5ad(partial)
         if self.recovery:
             write_json(folder / "recovery.json", self.recovery)
         self.scores.write(folder)
@@ -83,6 +84,16 @@ class ScreenEvaluation:
     primary: str = "pearson_delta"
     n_resamples: int = 2000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.primary not in CORE:
+            raise RequestError(f"evaluation.primary={self.primary} is no metric; {nearest(self.primary, CORE)}")
+        if self.n_resamples < 1:
+            raise RequestError(f"evaluation.n_resamples={self.n_resamples}: expected at least 1.")
+        for name, baseline in self.baselines.items():
+            if not hasattr(baseline, "fit"):
+                where = f"evaluation.baselines.{name}"
+                raise RequestError(f"{where}={baseline} is no baseline: leave it out with ~{where}")
 
     def __call__(self, data: ScreenData, model: Predictor, name: str) -> Report:
         """Predict the test units with the model and every baseline, and score them."""

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
+from pertexp.record import whole
 
 Draw = Callable[[Units, np.ndarray, int], np.ndarray]
 
@@ -27,9 +28,8 @@ def write_samples(model: object, design: Design, seed: int, folder: Path) -> Non
     cells = model.samples(design, seed) if isinstance(model, DrawsCells) else None
     if cells is None:
         return
-    partial = folder / ".samples.h5ad.partial"
-    cells.write_h5ad(partial)
-    partial.replace(folder / "samples.h5ad")
+    with whole(folder / "samples.h5ad") as partial:
+        cells.write_h5ad(partial)
 
 
 def sampled_cells(draw: Draw, design: Design, per_unit: int, name: str, seed: int) -> Any:

@@ -2,34 +2,104 @@
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from pertexp.errors import DataError
+from pertexp.errors import DataError, MismatchError
+
+
+class KeepLast(Checkpoint):
+    """`last.ckpt`, to resume from: every so many steps, between epochs, and when training ends.
+
+    Lightning's own checkpoints are also taken while an epoch ends, before early stopping or validation have seen it;
+    it resumes from there with these left out or done twice. This one is never taken there, so that a run resumed from
+    it does exactly what the interrupted one had still to do.
+
+    Parameters
+    ----------
+    dirpath
+        Folder of `last.ckpt`.
+    every_n_train_steps
+        Steps from one checkpoint within an epoch to the next; 0: between epochs alone.
+    """
+
+    def __init__(self, dirpath: str, every_n_train_steps: int = 100) -> None:
+        self.path = Path(dirpath) / "last.ckpt"
+        self.every_n_train_steps = every_n_train_steps
+        self._saved_step = 0
+        self._between_epochs: bool | None = None
+        self._resumed_between_epochs = False
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Save within an epoch, right after a step; the last batch belongs to the end of the epoch."""
+        step, every = trainer.global_step, self.every_n_train_steps
+        if every and step % every == 0 and step != self._saved_step and not trainer.is_last_batch:
+            self._save(trainer, between_epochs=False)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Save what the epochs before left, once everything has seen them."""
+        if trainer.current_epoch > 0:
+            self._save(trainer, between_epochs=True)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Save the end of training, also that of none at all."""
+        self._save(trainer, between_epochs=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Let an epoch begin as any other where the checkpoint stood between two, and none where early stopping stood.
+
+        Lightning takes the counters of the epoch that is over for those of one half done.
+        """
+        if not self._resumed_between_epochs:
+            return
+        trainer.fit_loop.epoch_loop.restarting = False
+        reasons = [stop.stopping_reason for stop in trainer.early_stopping_callbacks]
+        trainer.should_stop = any(reason is not EarlyStoppingReason.NOT_STOPPED for reason in reasons)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Say where in the run the checkpoint stands; those that others take are not for resuming."""
+        if self._between_epochs is not None:
+            checkpoint["between_epochs"] = self._between_epochs
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Remember it for the start of training."""
+        self._resumed_between_epochs = checkpoint["between_epochs"]
+
+    def _save(self, trainer: Any, *, between_epochs: bool) -> None:
+        if trainer.fast_dev_run:
+            return
+        self._between_epochs = between_epochs
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            partial.replace(self.path)
+        self._between_epochs, self._saved_step = None, trainer.global_step
 
 
 class KeepBest(ModelCheckpoint):
     """Lightning's checkpoint of the best epoch, which it does not lose when the run resumes in another folder."""
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Bring the best file of the interrupted run into this run's folder, then take its score over."""
-        old, here = Path(state_dict["best_model_path"]), Path(str(self.dirpath))
-        if state_dict["best_model_path"] and old.parent != here and old.is_file():
-            here.mkdir(parents=True, exist_ok=True)
-            brought = str(shutil.copy2(old, here / old.name))
-            state_dict = {
-                **state_dict,
-                "dirpath": self.dirpath,
-                "best_model_path": brought,
-                "best_k_models": {brought: state_dict["best_model_score"]},
-                "kth_best_model_path": brought,
-            }
-        super().load_state_dict(state_dict)
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Bring the best file, which lies beside the checkpoint, into this run's folder, and take its score over."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        if state is None:
+            return
+        here, brought = Path(str(self.dirpath)), ""
+        if state["best_model_path"]:
+            old = Path(str(trainer.ckpt_path)).parent / Path(state["best_model_path"]).name
+            brought = str(here / old.name)
+            if trainer.is_global_zero:
+                _bring(old, Path(brought))
+        best = {brought: state["best_model_score"]} if brought else {}
+        places = {"dirpath": self.dirpath, "best_model_path": brought, "kth_best_model_path": brought}
+        state.update(places, best_k_models=best, last_model_path="")
 
 
 class EpochClock(Callback):
@@ -38,7 +108,8 @@ class EpochClock(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Not called when a run resumes in mid-epoch: the loader's own state says where it was."""
         loader: Any = trainer.train_dataloader
-        loader.set_epoch(trainer.current_epoch)
+        same_batches = getattr(trainer, "overfit_batches", 0) > 0
+        loader.load_state_dict({"epoch": 0 if same_batches else trainer.current_epoch, "position": 0})
 
 
 class RandomState(Callback):
@@ -58,9 +129,7 @@ class RandomState(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Put the generators back where they were."""
-        state = checkpoint.get("random_state")
-        if state is None:
-            return
+        state = checkpoint["random_state"]
         version, numbers, gauss = state["python"]
         random.setstate((version, tuple(numbers), gauss))
         name, keys, *rest = state["numpy"]
@@ -71,24 +140,42 @@ class RandomState(Callback):
 
 
 class SchemaStamp(Callback):
-    """Writes into every checkpoint what is needed to use it elsewhere, and refuses to resume on other data."""
+    """Writes into every checkpoint what is needed to use it elsewhere.
 
-    def __init__(self, schema: dict[str, Any]) -> None:
-        self.schema = schema
+    Parameters
+    ----------
+    schema
+        Yields it: data may not be read yet where callbacks are built.
+    """
+
+    def __init__(self, schema: Callable[[], dict[str, Any]]) -> None:
+        self._schema = schema
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Genes and their order, perturbations, contexts, scale, split hash, versions: plain values."""
-        checkpoint["schema"] = self.schema
+        checkpoint["schema"] = self._schema()
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """DataError where the checkpoint was trained on another split or other genes."""
-        other = checkpoint.get("schema", {})
-        for key in ("genes", "perturbations", "contexts", "split_hash", "fold"):
-            if key in other and other[key] != self.schema[key]:
-                raise DataError(
-                    f"the checkpoint was trained on other data ({key} differs): resume with the configuration of "
-                    "its own run, or start anew without ckpt_path."
-                )
+
+def require_resumable(path: str, module: LightningModule, schema: dict[str, Any]) -> None:
+    """Refuse a checkpoint from which this run cannot go on, before anything is trained.
+
+    Raises
+    ------
+    DataError
+        Where it is unreadable, or was trained on other data.
+    MismatchError
+        Where it belongs to another model.
+    """
+    checkpoint = read_checkpoint(path)
+    if "between_epochs" not in checkpoint:
+        raise DataError(f"{path} holds weights alone: resume from the last.ckpt of its run.")
+    for key in ("genes", "perturbations", "contexts", "split_hash", "fold"):
+        if checkpoint["schema"][key] != schema[key]:
+            raise DataError(
+                f"{path} was trained on other data ({key} differs): resume with the configuration of its own run, "
+                "or start anew without ckpt_path."
+            )
+    _require_fit(path, checkpoint["state_dict"], module)
 
 
 def load_weights(module: LightningModule, path: str | Path) -> None:
@@ -110,3 +197,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DataError(f"{path} holds no weights (`state_dict`): name a checkpoint that pertexp wrote.")
     return checkpoint
+
+
+def _require_fit(path: str, weights: dict[str, torch.Tensor], module: LightningModule) -> None:
+    theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    ours = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    different = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    if different:
+        raise MismatchError(
+            f"{path} belongs to another model ({different[0]} differs): resume with the model options of its own run."
+        )
+
+
+def _bring(old: Path, new: Path) -> None:
+    if old == new:
+        return
+    if not old.is_file():
+        raise DataError(f"the best epoch of the interrupted run is not at {old}: keep best.ckpt beside last.ckpt.")
+    new.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(old, new)

@@ -21,7 +21,7 @@ def wandb_logger(project: str, save_dir: str, mode: str | None = None, **options
 def _logged_in() -> bool:
     import wandb
 
-    return bool(wandb.api.api_key)
+    return bool(wandb.login(prompt=False, verify=False))
 
 
 @contextmanager

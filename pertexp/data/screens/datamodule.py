@@ -12,6 +12,7 @@ from pertexp.data.screens.pseudobulk import Pseudobulk, cell_rows, pseudobulk_ro
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import Screen
 from pertexp.data.screens.simulator import SimulatedScreen
+from pertexp.errors import RequestError
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,6 +41,8 @@ class ScreenData(DesignOptions, LightningDataModule):
 
     def __post_init__(self) -> None:
         LightningDataModule.__init__(self)
+        if self.batch_size < 1:
+            raise RequestError(f"data.batch_size={self.batch_size}: expected at least 1 row a batch.")
         self._design: Design | None = None
 
     def read(self) -> Screen:

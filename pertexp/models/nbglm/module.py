@@ -184,8 +184,8 @@ class NBGLM(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Mean data loss over validation rows, weighted by cells."""
-        cells = int(batch["cells"].sum())
-        self.log("val/loss", self._data_loss(batch), on_step=False, on_epoch=True, prog_bar=True, batch_size=cells)
+        cells, loss = int(batch["cells"].sum()), self._data_loss(batch)
+        self.log("val/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=cells, sync_dist=True)
 
     def _data_loss(self, batch: Batch) -> Tensor:
         """Mean over cells and genes."""

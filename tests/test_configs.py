@@ -1,0 +1,194 @@
+"""Every file below conf/ composes, and what it describes can be built."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import TINY
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+import pertexp.run  # noqa: F401  (its resolvers)
+from pertexp.composition import build, build_group, check_node
+from pertexp.data.screens.datamodule import ScreenData
+from pertexp.evaluation.screens import ScreenEvaluation
+from pertexp.losses.counts import CountLoss
+
+CONF = ROOT / "conf"
+FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
+NEEDS = {
+    "data/screen": ["data.path=my.h5ad"],
+    "data/split/table": ["data.split.path=my.csv"],
+    "data/gene_embedding/table": ["data.gene_embedding.path=my.csv"],
+    "data/perturbation_embedding/table": ["data.perturbation_embedding.path=my.csv"],
+    "trainer/ddp": [],
+}
+SMALL = [word for word in TINY if word.startswith("data.simulator")]
+
+
+@pytest.fixture
+def composed(tmp_path, monkeypatch):
+    """Compose the primary configuration as the command would, with a run folder."""
+    monkeypatch.setenv("PERTEXP_SWEEP", "name")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    before = HydraConfig.instance().cfg
+
+    def compose_run(*words: str) -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("run", [*words, f"++hydra.runtime.output_dir={tmp_path}/run"], return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        return config
+
+    yield compose_run
+    HydraConfig.instance().cfg = before
+
+
+def build_data(config: DictConfig) -> ScreenData:
+    data = build(config.data, "data")
+    assert isinstance(data, ScreenData)
+    assert data._design is None  # nothing is read before it is needed
+    return data
+
+
+def build_model(config: DictConfig) -> None:
+    model = build(config.model, "model")(
+        data=build_data(config), loss=build(config.loss, "loss"), optimizer=build(config.optimizer, "optimizer")
+    )
+    assert callable(model.predict)
+
+
+def build_loss(config: DictConfig) -> None:
+    assert isinstance(build(config.loss, "loss"), CountLoss)
+
+
+def build_optimizer(config: DictConfig) -> None:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    assert isinstance(build(config.optimizer, "optimizer")([parameter]), torch.optim.Optimizer)
+
+
+def build_callbacks(config: DictConfig) -> None:
+    assert all(isinstance(made, Callback) for made in build_group(config.callbacks, "callbacks").values())
+
+
+def build_loggers(config: DictConfig) -> None:
+    assert all(isinstance(made, Logger) for made in build_group(config.logger, "logger").values())
+
+
+def build_evaluation(config: DictConfig) -> None:
+    assert isinstance(build(config.evaluation, "evaluation"), ScreenEvaluation)
+
+
+def build_trainer(config: DictConfig) -> None:
+    """Where the machine lacks the devices that a trainer names, its values are held against its signature alone."""
+    check_node(config.trainer, "trainer")
+    there = torch.cuda.device_count() if config.trainer.accelerator == "gpu" else 64
+    if there >= config.trainer.devices:
+        assert isinstance(build(config.trainer, "trainer"), Trainer)
+
+
+def build_split(config: DictConfig) -> None:
+    assert callable(build(config.data.split, "data.split"))
+
+
+def build_embeddings(config: DictConfig) -> None:
+    for kind in ("gene_embedding", "perturbation_embedding"):
+        assert build(config.data[kind], f"data.{kind}").fallback in ("zero", "mean", "refuse")
+
+
+def build_all_but_model(config: DictConfig) -> None:
+    parts = (build_data, build_loss, build_optimizer, build_callbacks, build_loggers, build_evaluation, build_trainer)
+    for part in parts:
+        part(config)
+
+
+GROUPS: dict[str, Any] = {
+    ".": build_model,
+    "model": build_model,
+    "data": build_data,
+    "data/split": build_split,
+    "data/gene_embedding": build_embeddings,
+    "data/perturbation_embedding": build_embeddings,
+    "loss": build_loss,
+    "trainer": build_trainer,
+    "optimizer": build_optimizer,
+    "callbacks": build_callbacks,
+    "logger": build_loggers,
+    "evaluation": build_evaluation,
+    "paths": build_all_but_model,
+    "debug": build_all_but_model,
+    "experiment": build_all_but_model,
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_composes_and_builds(file, composed):
+    group = str(Path(file).parent)
+    assert group in GROUPS, f"no test knows how to build the group {group}"
+    choice = [] if group == "." else [f"{group}={Path(file).name}"]
+    small = SMALL if group in (".", "model") else []
+    GROUPS[group](composed(*choice, *NEEDS.get(file, []), *small))
+
+
+def test_no_file_repeats_another():
+    """One file per real choice: two files of a group that say the same are one too many."""
+    for group in {path.parent for path in CONF.rglob("*.yaml")}:
+        contents = [OmegaConf.to_yaml(OmegaConf.load(path)) for path in group.glob("*.yaml")]
+        assert len(set(contents)) == len(contents), group
+
+
+def test_several_loggers_at_once(composed):
+    made = build_group(composed("logger=[csv,tensorboard,wandb]").logger, "logger")
+    assert [type(logger).__name__ for logger in made.values()] == ["CSVLogger", "TensorBoardLogger", "WandbLogger"]
+
+
+def test_real_presets_bring_their_own_embeddings_and_split(composed):
+    assert composed("data=kang").data.split._target_.endswith("LeaveContextOut")
+    assert composed("data=norman_mini").data.perturbation_embedding.path.endswith("gene_emb_go_svd64.npz")
+
+
+@pytest.fixture
+def own_experiment(tmp_path):
+    """A folder of the user's own with a model and an experiment that overrides model, data and plain values."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "other.yaml").write_text("defaults:\n  - nbglm\nname: other\nrank: 3\n")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n  - override /model: other\n  - override /data: kang\n  - override /data/split: double\n"
+        "seed: 5\nmodel:\n  rank: 4\noptimizer:\n  lr: 0.5\n"
+    )
+    return f"hydra.searchpath=[file://{tmp_path}]"
+
+
+def test_an_experiment_overrides_model_data_and_values(composed, own_experiment):
+    config = composed(own_experiment, "experiment=mine")
+    assert (config.model.name, config.model.rank, config.model.bound) == ("other", 4, "tanh")
+    assert (config.data.name, config.data.split._target_.rpartition(".")[2]) == ("kang", "DoubleHoldOut")
+    assert (config.seed, config.optimizer.lr) == (5, 0.5)
+
+
+def test_the_command_line_wins_over_an_experiment(composed, own_experiment):
+    words = ["model=nbglm", "data=papalexi", "data/split=combination", "model.rank=7", "seed=9"]
+    config = composed(own_experiment, "experiment=mine", *words)
+    assert (config.model.name, config.model.rank, config.seed) == ("nbglm", 7, 9)
+    assert (config.data.name, config.data.split._target_.rpartition(".")[2]) == ("papalexi", "Combination")
+    assert config.optimizer.lr == 0.5  # what the command line leaves alone stays the experiment's
+
+
+def test_the_experiments_of_the_house_are_what_their_names_say(composed):
+    kang = composed("experiment=kang_unseen_cell_type").data
+    assert (kang.name, kang.split.context) == ("kang", "CD4 T cells")
+    norman = composed("experiment=norman_unseen_combinations").data
+    assert (norman.name, norman.split._target_.rpartition(".")[2]) == ("norman_mini", "Combination")
+
+
+def test_debug_choices_change_the_trainer_after_everything_else(composed):
+    assert composed("debug=fast", "experiment=kang_unseen_cell_type").trainer.fast_dev_run is True
+    overfit = composed("debug=overfit")
+    assert overfit.trainer.overfit_batches == 3
+    assert set(overfit.callbacks) == {"last", "progress"}  # nothing waits for a validation loss

@@ -1,0 +1,159 @@
+"""A wrong request: one sentence on stderr, exit code 2, no traceback, nothing left behind."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from command import TINY, command
+from conftest import ROOT
+
+WRONG = {
+    "loss=nbb": ["loss=nbb", "did you mean nb?"],
+    "experiment=nope": ["experiment=nope", "kang_unseen_cell_type"],
+    "logger=[csv,foo]": ["logger=foo", "tensorboard"],
+    "data/split=foo": ["data/split=foo", "unseen_perturbation"],
+    "model.rnk=3": ["model.rnk", "did you mean rank?"],
+    "+trainer.max_epoch=3": ["trainer.max_epoch", "max_epochs"],
+    "+optimizer.learning_rate=3": ["optimizer.learning_rate", "torch.optim.AdamW"],
+    "+data.n_genes=3": ["data.n_genes"],
+    "+model.rnk=3": ["model.rnk"],
+    "model.rank=abc": ["model.rank=abc", "integer"],
+    "seed=x": ["seed=x", "integer"],
+    "seed=-1": ["seed=-1", "greater than or equal to 0"],
+    "trainer.max_epochs=many": ["trainer.max_epochs=many", "integer"],
+    "trainer.max_epochs=-5": ["max_epochs", "-5"],
+    "data.batch_size=abc": ["data.batch_size=abc", "integer"],
+    "data.split.folds=x": ["data.split.folds=x", "integer"],
+    "optimizer.lr=fast": ["optimizer.lr=fast", "number"],
+    "optimizer.lr=-1": ["optimizer", "learning rate", "-1"],
+    "optimizer.betas=[a,b]": ["optimizer.betas", "number"],
+    "tags=abc": ["tags=abc", "list"],
+    "print_config=maybe": ["print_config=maybe", "boolean"],
+    "model=3": ["group=choice"],
+    "data.split=5": ["data.split=5", "data/split=<choice>"],
+    "data.gene_embedding=abc": ["data.gene_embedding=abc", "data/gene_embedding=<choice>"],
+    "callbacks.best=3": ["callbacks.best=3", "~callbacks.best"],
+    "evaluation.baselines.knn=7": ["evaluation.baselines.knn=7", "~evaluation.baselines.knn"],
+    "evaluation.baselines.knn.k=0": ["k=0", "at least 1"],
+    "evaluation.primary=pearson": ["evaluation.primary=pearson", "pearson_delta"],
+    "model._target_=pertexp.models.nope": ["model._target_", "pertexp.models.nope"],
+    "trainer.accelerator=quantum": ["trainer", "quantum"],
+    "data.split.fold=7": ["7", "data.split.fold=0"],
+    "data.split.val_fraction=0": ["val/loss", "data.split.val_fraction=0.15", "callbacks=resume"],
+    "data.normalize=true": ["nbglm", "counts", "log1p", "data.normalize=false"],
+    "model.rank=4 model.regularization.l1=0.1": ["model.rank=4", "model.regularization.group"],
+    "loss=nb_deviance model.dispersion=learned": ["nb_deviance", "loss=nb"],
+    "debug=limit": ["limit_train_batches"],
+    "ckpt_path=nowhere/last.ckpt": ["nowhere/last.ckpt", "ckpt_path=<run folder>"],
+    "repeat=tests": ["tests", "repeat=outputs/runs"],
+    "data..x=": ["'data..x='", "key.key=value"],
+    "nonsense": ["'nonsense'", "key.key=value"],
+}
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.chdir(ROOT)
+    return tmp_path / "outputs"
+
+
+def refused(*words: str) -> str:
+    """The one sentence with which a command was refused."""
+    ran = command(*words)
+    assert ran.code == 2, ran.err
+    assert "Traceback" not in ran.out + ran.err
+    assert "Error executing job" not in ran.out + ran.err
+    assert "[ERROR]" not in ran.out
+    lines = ran.err.splitlines()
+    assert len(lines) == 1, ran.err
+    assert lines[0].startswith("pertexp: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("request_", WRONG)
+def test_a_wrong_request_is_one_sentence(request_, outputs):
+    tiny = [word for word in TINY if not (word.startswith("trainer.max_epochs") and "debug" in request_)]
+    said = refused(*tiny, *request_.split())
+    for expected in WRONG[request_]:
+        assert expected in said
+    left = [path for path in outputs.rglob("*") if path.is_file()]
+    assert left == [] or request_ == "debug=limit"  # found out only when Lightning counts batches
+
+
+def test_a_value_that_must_be_given_is_named():
+    assert "data.path has no value: type data.path=..." in refused("data=screen", "print_config=false")
+
+
+def test_a_preset_without_its_file_says_what_to_get(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERTEXP_DATA", str(tmp_path))
+    said = refused("data=norman_mini", "print_config=false")
+    for expected in (str(tmp_path), "norman19_mcfaline23_perturbench_devel.h5ad", "PerturBench", "PERTEXP_DATA"):
+        assert expected in said
+
+
+def test_an_option_of_the_library_that_is_not_listed_can_be_handed_through():
+    said = refused(*TINY, "trainer.accumulate_grad_batches=2")
+    assert "+trainer.accumulate_grad_batches=..." in said
+    assert command(*TINY, "+trainer.accumulate_grad_batches=2").code == 0
+
+
+class RunsCode:
+    """Pickles as a call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path):
+    trap = tmp_path / "executed"
+    torch.save({"state_dict": {}, "between_epochs": True, "trap": RunsCode(trap)}, tmp_path / "last.ckpt")
+    assert "never run" in refused(*TINY, f"ckpt_path={tmp_path}/last.ckpt")
+    assert not trap.exists()
+
+
+def test_a_truncated_or_foreign_checkpoint_is_refused(tmp_path):
+    torch.save({"state_dict": {"x": torch.ones(1000)}}, tmp_path / "whole.ckpt")
+    content = (tmp_path / "whole.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(content[: len(content) // 2])
+    torch.save({"something": 1}, tmp_path / "foreign.ckpt")
+    assert "truncated" in refused(*TINY, f"ckpt_path={tmp_path}/cut.ckpt")
+    assert "state_dict" in refused(*TINY, f"ckpt_path={tmp_path}/foreign.ckpt")
+    assert "last.ckpt" in refused(*TINY, f"ckpt_path={tmp_path}/whole.ckpt")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there():
+    assert "gpu" in refused(*TINY, "trainer=gpu")
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    from pertexp.evaluation.screens import ScreenEvaluation
+
+    def fall(*_):
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(ScreenEvaluation, "__call__", fall)
+    ran = command(*TINY)
+    assert ran.code == 1
+    assert "Traceback" in ran.err
+    assert "ZeroDivisionError: a bug of ours" in ran.err
+
+
+def test_everything_is_shown_to_those_who_ask(monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    for words in (["loss=nbb"], ["seed=x"]):
+        ran = command(*TINY, *words)
+        assert ran.code == 1
+        assert "Traceback" in ran.err
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+def test_the_door_leaves_the_environment_as_it_was():
+    command("loss=nbb")
+    assert "HYDRA_FULL_ERROR" not in os.environ

@@ -1,0 +1,59 @@
+"""The help teaches, and costs no heavy import."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+CONF = ROOT / "conf"
+PROBE = """
+import sys
+sys.argv = ["pertexp.run", "--help"]
+from pertexp.run import main
+try:
+    main()
+finally:
+    heavy = {"torch", "lightning", "scanpy", "wandb", "anndata", "pandas", "matplotlib", "sklearn", "scipy"}
+    print("HEAVY", sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def shown() -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_help_ends_well_and_imports_nothing_heavy(shown):
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_help_names_every_group_and_choice(shown):
+    listed = dict(re.findall(r"^([\w/]+): ([\w, ]+)$", shown.stdout, re.M))
+    groups: dict[str, set[str]] = {}
+    for path in CONF.rglob("*.yaml"):
+        group = path.parent.relative_to(CONF)
+        if group != Path():
+            groups.setdefault(str(group), set()).add(path.stem)
+    assert {group: set(names.split(", ")) for group, names in listed.items() if group in groups} == groups
+
+
+def test_help_shows_examples_that_are_not_broken(shown):
+    from hydra import compose, initialize_config_dir
+
+    import pertexp.run  # noqa: F401  (its resolvers)
+
+    examples = re.findall(r"^ +python -m pertexp\.run(.*)$", shown.stdout, re.M)
+    assert len(examples) >= 3
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for example in examples:
+            words = [re.sub(r",.*", "", word) for word in example.split() if word != "-m"]
+            assert compose("run", words).model.name == "nbglm"
+
+
+def test_help_says_how_to_sweep_repeat_and_resume(shown):
+    for word in (" -m ", "repeat=", "ckpt_path=", "exit code 2", "--cfg job", "PERTEXP_DATA"):
+        assert word in shown.stdout

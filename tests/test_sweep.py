@@ -1,0 +1,267 @@
+"""A sweep ends with one table, whatever became of its jobs."""
+
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from command import TINY, Ran, command
+from conftest import ROOT
+from omegaconf import OmegaConf
+
+from pertexp.errors import RequestError
+from pertexp.evaluation.sweep import Job, finished_jobs, on_shared_genes, summarise
+
+CONF = ROOT / "conf"
+ONE_EPOCH = (*TINY, "trainer.max_epochs=1")
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    return tmp_path
+
+
+def sweep(*words: str) -> Ran:
+    return command("-m", *ONE_EPOCH, *words)
+
+
+def table_of(done: Ran) -> pd.DataFrame:
+    return pd.read_csv(done.folder)
+
+
+def correlation(prediction: np.ndarray, truth: np.ndarray, control: np.ndarray) -> np.ndarray:
+    pairs = zip(prediction - control, truth - control, strict=True)
+    return np.array([np.corrcoef(a, b)[0, 1] for a, b in pairs])
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """Two ranks, five folds, two seeds: twenty jobs in one command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERTEXP_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        done = command(
+            "-m", *ONE_EPOCH, "data.batch_size=64", "optimizer.lr=0.05",
+            "model.rank=8,32", "data.split.fold=0,1,2,3,4", "seed=0,1",
+        )  # fmt: skip
+    assert done.code == 0, done.err
+    return done
+
+
+@pytest.fixture(scope="module")
+def pooled(grid):
+    """By rank and seed: the predictions of all five folds, one beneath the other, read straight from the files."""
+    parts: dict[tuple[str, str], list[anndata.AnnData]] = {}
+    for folder in grid.folder.parent.glob("*/predictions.h5ad"):
+        config = OmegaConf.load(folder.parent / "config" / "config.yaml")
+        parts.setdefault((str(config.model.rank), str(config.seed)), []).append(anndata.read_h5ad(folder))
+    return {key: anndata.concat(found) for key, found in parts.items()}
+
+
+def test_twenty_jobs_one_table(grid, pooled):
+    table = table_of(grid)
+    own = table[table["role"] == "model"]
+    assert sorted(own["model.rank"]) == [8, 32]
+    assert set(own["folds"]) == {5}
+    assert set(own["seeds"]) == {2}
+    assert {len(found) for found in pooled.values()} == {15}  # every perturbation tested once
+
+
+def test_folds_are_pooled_before_they_are_averaged(grid, pooled):
+    table = table_of(grid).set_index("model.rank")
+    for rank in ("8", "32"):
+        mse, pearson = [], []
+        for seed in ("0", "1"):
+            found = pooled[rank, seed]
+            mse.append(((found.X - found.layers["truth"]) ** 2).mean())
+            pearson.append(correlation(found.X, found.layers["truth"], found.layers["control"]).mean())
+        row = table.loc[float(rank)]
+        assert row["mse"] == pytest.approx(np.mean(mse), rel=1e-12)
+        assert row["mse_sd"] == pytest.approx(abs(mse[0] - mse[1]) / np.sqrt(2), rel=1e-9)
+        assert row["pearson_delta"] == pytest.approx(np.mean(pearson), rel=1e-10)
+        assert row["pearson_delta_sd"] == pytest.approx(abs(pearson[0] - pearson[1]) / np.sqrt(2), rel=1e-7)
+
+
+def test_best_first_and_every_baseline_once(grid):
+    table = table_of(grid)
+    own = table[table["role"] == "model"]
+    assert own["pearson_delta"].is_monotonic_decreasing
+    baselines = OmegaConf.load(CONF / "evaluation" / "core.yaml").baselines
+    assert list(table["role"]) == ["model"] * 2 + ["baseline"] * (len(baselines) + 1)
+    assert list(table["model"][2:]) == [*baselines, "replicate"]
+    assert table["model.rank"][2:].isna().all()
+
+
+def test_the_table_is_on_the_console(grid):
+    assert "20 jobs, folds pooled, mean ± s.d. over seeds, best pearson_delta first" in grid.out
+    best = table_of(grid).iloc[0]
+    assert f"{best['pearson_delta']:.4f} ± {best['pearson_delta_sd']:.3f}" in grid.out
+
+
+LOSSES = ("nb", "nb_deviance", "poisson_deviance", "mse", "mse_log1p", "mse_anscombe")
+
+
+def test_six_losses():
+    done = sweep(f"loss={','.join(LOSSES)}")
+    assert done.code == 0, done.err
+    own = table_of(done).query("role == 'model'")
+    assert set(own["loss"]) == set(LOSSES)
+    assert own["pearson_delta_sd"].isna().all()  # one seed has no spread
+
+
+def test_dispersions():
+    done = sweep("model.dispersion=moments,learned", "loss=nb")
+    assert done.code == 0, done.err
+    assert set(table_of(done).query("role == 'model'")["model.dispersion"]) == {"moments", "learned"}
+
+
+def test_penalties():
+    done = sweep("model.regularization.l1=0,1e-4,1e-3")
+    assert done.code == 0, done.err
+    assert set(table_of(done).query("role == 'model'")["model.regularization.l1"]) == {0, 1e-4, 1e-3}
+
+
+def test_the_same_sweep_does_nothing_twice_and_still_ends_with_its_table():
+    first = sweep("model.rank=2,3")
+    stamps = {path: path.stat().st_mtime_ns for path in first.folder.parent.glob("*/metrics.json")}
+    second = sweep("model.rank=2,3")
+    assert {path: path.stat().st_mtime_ns for path in second.folder.parent.glob("*/metrics.json")} == stamps
+    assert second.folder == first.folder
+    assert second.out.count("already done") == 2
+    assert "2 jobs, folds pooled" in second.out
+
+
+def test_job_folders_are_named_by_what_was_composed_and_not_by_their_number():
+    one = sweep("model.rank=2,3")
+    other = sweep("model.rank=3,4")
+    folders = [{path.parent.name for path in done.folder.parent.glob("*/metrics.json")} for done in (one, other)]
+    assert len(folders[0] & folders[1]) == 1  # rank 3, second job of the one and first of the other
+    assert len(folders[0] | folders[1]) == 3
+
+
+def test_a_job_that_fails_costs_the_others_nothing():
+    done = sweep("model.dispersion=moments,learned", "loss=nb_deviance,nb")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("pertexp: 1 of 4 jobs failed: loss=nb_deviance has no minimum in θ")
+    assert len(table_of(done).query("role == 'model'")) == 3
+    assert "3 jobs, folds pooled" in done.out
+
+
+def test_a_bug_in_one_job_shows_its_traceback_and_the_table_of_the_others(monkeypatch):
+    from pertexp.models.nbglm.module import NBGLM
+
+    predict = NBGLM.predict
+
+    def fall_at_rank_two(self, units):
+        if self.options.rank == 2:
+            raise ZeroDivisionError("a bug of ours")
+        return predict(self, units)
+
+    monkeypatch.setattr(NBGLM, "predict", fall_at_rank_two)
+    done = sweep("model.rank=2,3")
+    assert done.code == 1
+    assert "Traceback" in done.out
+    assert "1 of 2 jobs failed: ZeroDivisionError: a bug of ours" in done.err
+    assert "1 jobs, folds pooled" in done.out
+
+
+def test_a_failed_job_is_done_again(monkeypatch, outputs, recwarn):
+    from pertexp.models.nbglm.module import NBGLM
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NBGLM, "predict", lambda *_: 1 / 0)
+        assert sweep("model.rank=2,3").code == 1
+    done = sweep("model.rank=2,3")
+    assert (done.code, done.err) == (0, "")
+    assert [str(warning.message) for warning in recwarn if "is not empty" in str(warning.message)] == []
+    assert not list(outputs.rglob("failure.json"))
+
+
+def test_an_unknown_option_is_refused_before_any_job():
+    done = sweep("model.rnk=1,2")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "did you mean rank?" in done.err
+
+
+def test_jobs_of_an_earlier_sweep_under_other_defaults_stay_out_of_the_table(outputs):
+    """As when a default changed between two calls of one command: the old jobs lie in the same folder."""
+    first = sweep("model.rank=2,3")
+    stale = next(path.parent for path in first.folder.parent.glob("*/metrics.json"))
+    stale.rename(stale.with_name("ffffffffffff"))
+    again = sweep("model.rank=2,3")
+    assert "2 jobs, folds pooled" in again.out
+    assert len(finished_jobs(again.folder.parent)) == 2
+
+
+def test_folds_with_genes_of_their_own_are_pooled_on_those_they_share():
+    done = sweep("data.n_top_genes=20", "data.split.fold=0,1")
+    assert done.code == 0, done.err
+    stored = [anndata.read_h5ad(path) for path in done.folder.parent.glob("*/predictions.h5ad")]
+    shared = sorted(set(stored[0].var_names) & set(stored[1].var_names))
+    assert max(found.n_vars for found in stored) > len(shared)  # else this test shows nothing
+    errors = [(found[:, shared].X - found[:, shared].layers["truth"]) ** 2 for found in stored]
+    own = table_of(done).iloc[0]
+    assert own["mse"] == pytest.approx(np.concatenate(errors).mean(), rel=1e-12)
+    assert f"over the {len(shared)} of up to" in done.out
+
+
+def test_frames_without_a_common_gene_cannot_be_pooled(grid):
+    from dataclasses import replace
+
+    from pertexp.evaluation.frame import EvaluationFrame
+
+    path = next(grid.folder.parent.glob("*/predictions.h5ad"))
+    frame = EvaluationFrame.from_anndata(anndata.read_h5ad(path))
+    other = replace(frame, genes=tuple(f"other_{gene}" for gene in frame.genes))
+    with pytest.raises(RequestError, match="share no gene"):
+        on_shared_genes([frame, other])
+
+
+def test_a_metric_that_is_better_when_lower_is_sorted_that_way(grid):
+    table, _ = summarise(finished_jobs(grid.folder.parent), "mse")
+    assert table[table["role"] == "model"]["mse"].is_monotonic_increasing
+
+
+def test_the_primary_metric_of_the_table_is_that_of_the_evaluation():
+    done = sweep("model.rank=2,3", "evaluation.primary=mae")
+    assert "best mae first" in done.out
+    assert table_of(done).query("role == 'model'")["mae"].is_monotonic_increasing
+
+
+def test_baselines_that_differ_between_settings_keep_their_setting():
+    done = sweep("data.simulator.seed=0,1")
+    table = table_of(done)
+    assert len(table[table["model"] == "bilinear_ridge"]) == 2
+    assert set(table[table["model"] == "bilinear_ridge"]["data.simulator.seed"]) == {0, 1}
+
+
+def test_a_job_returns_its_value_also_when_it_was_done_before(monkeypatch):
+    from pertexp.evaluation import sweep as module
+
+    returned = []
+    original = module.job_of_sweep
+
+    def watched(run, config, folder):
+        returned.append((original(run, config, folder), folder))
+        return returned[-1][0]
+
+    monkeypatch.setattr(module, "job_of_sweep", watched)
+    for _ in range(2):
+        sweep("model.rank=2,3")
+    values = [value for value, _ in returned]
+    assert values[:2] == pytest.approx(values[2:], abs=0)
+    rows = json.loads((returned[0][1] / "metrics.json").read_text())["aggregate"]
+    assert values[0] == next(r["mean"] for r in rows if (r["model"], r["metric"]) == ("nbglm", "pearson_delta"))
+
+
+def test_two_sweeps_in_one_process_have_folders_of_their_own():
+    assert sweep("model.rank=2").folder.parent != sweep("model.rank=3").folder.parent
+
+
+def test_jobs_know_their_seed():
+    assert Job(Path(), {"seed": "3"}).seed == "3"
+    assert Job(Path(), {}).seed == ""
