@@ -88,7 +88,7 @@ def _refuse_unknown_options(function: Callable[..., Any], plain: dict[str, Any],
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Type hints of a target's parameters; none where they cannot be resolved."""
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError):
         return {}
     return {name: hint for name, hint in hints.items() if name != "return"}

@@ -1,5 +1,6 @@
 """The door of every command: a wrong request becomes one sentence and exit code 2."""
 
+import errno
 import os
 import re
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ReadonlyConfigError
@@ -14,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException, ReadonlyConfigError
 from pertexp.errors import RequestError, nearest
 
 WRONG_REQUEST = 2
+INTERRUPTED = 130
+NOWHERE_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR}
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NUMBER_FOR_GROUP = "Config group override must be a string"  # Hydra says so in a plain ValueError
 _everything: ContextVar[bool] = ContextVar("everything", default=False)
@@ -54,11 +58,21 @@ def one_sentence() -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        _leave(
+            "interrupted; ckpt_path=<run folder>/checkpoints/last.ckpt goes on from the last checkpoint", INTERRUPTED
+        )
+    except BrokenPipeError:  # as in `--help | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as fault:
         if _everything.get() or not is_request(fault):
             raise
-        print(f"pertexp: {sentence(fault)}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(WRONG_REQUEST) from None
+        _leave(sentence(fault), WRONG_REQUEST)
+
+
+def _leave(said: str, code: int) -> NoReturn:
+    print(f"pertexp: {said}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(code) from None
 
 
 def is_request(fault: Exception) -> bool:
@@ -67,6 +81,8 @@ def is_request(fault: Exception) -> bool:
     ours = (InstantiationException, ReadonlyConfigError)
     if isinstance(fault, kinds):
         return not isinstance(fault, ours)
+    if isinstance(fault, OSError):
+        return fault.errno in NOWHERE_TO_WRITE
     return NUMBER_FOR_GROUP in str(fault)
 
 
@@ -77,8 +93,11 @@ def sentence(fault: Exception) -> str:
         return _joined(str(request).splitlines())
     if isinstance(fault, MissingConfigException):
         return _missing_choice(fault)
+    if isinstance(fault, OSError):
+        where = "name a folder to write to with PERTEXP_OUTPUTS or paths.output_dir=..."
+        return f"{fault.filename}: {fault.strerror}; {where}"
     if isinstance(fault, OverrideParseException):
-        return f"'{fault.override}' cannot be read: type key.key=value or group=choice, in quotes where need be."
+        return _unreadable(str(fault.override))
     if NUMBER_FOR_GROUP in str(fault):
         return "a group was given a number: type group=choice, as listed by --help."
     unknown = _unknown_key(fault)
@@ -87,6 +106,14 @@ def sentence(fault: Exception) -> str:
     lines = str(fault).splitlines()
     said = _joined(line for line in lines if not re.match(r"\s*(full_key|object_type|reference_type)\b", line))
     return re.sub(r"^\w+ raised while resolving interpolation: ", "", said)
+
+
+def _unreadable(override: str) -> str:
+    """A value with characters of Hydra's own grammar needs quotes of its own, inside those of the shell."""
+    key, equals, value = override.partition("=")
+    if re.fullmatch(r"[\w./+~@]+", key) and equals and value:
+        return f"'{override}' cannot be read: type '{key}=\"{value}\"', with both kinds of quotes."
+    return f"'{override}' cannot be read: type key.key=value or group=choice."
 
 
 def _joined(lines: Iterator[str] | list[str]) -> str:

@@ -140,6 +140,10 @@ def fit(model: "LightningModule", data: Any, trainer: "Trainer", ckpt_path: str 
 
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning leaves without a word
+            raise KeyboardInterrupt from None
+        raise
     except MisconfigurationException as fault:
         raise RequestError(f"trainer cannot train as it is set: {str(fault).strip().splitlines()[0]}") from fault
     for callback in trainer.checkpoint_callbacks:
@@ -152,6 +156,7 @@ def _check_values(config: DictConfig) -> None:
     from pydantic import Field
 
     from pertexp.composition import check_node
+    from pertexp.training.checkpoints import read_checkpoint
     from pertexp.typed import check_type
 
     hints = {
@@ -163,6 +168,8 @@ def _check_values(config: DictConfig) -> None:
     for name, hint in hints.items():
         value = config[name]
         check_type(hint, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, name)
+    if config.ckpt_path is not None:
+        read_checkpoint(config.ckpt_path)
     for group, node in config.items():
         check_node(node, str(group))
 
@@ -172,7 +179,7 @@ def _require_validation(data: Any, callbacks: list[Any]) -> None:
     if waiting and not data.has_validation:
         raise RequestError(
             f"{' and '.join(waiting)} watch val/loss, but the split holds no validation unit: "
-            "type data.split.val_fraction=0.15, or callbacks=resume to keep the last epoch."
+            "type a larger data.split.val_fraction, or callbacks=resume to keep the last epoch."
         )
 
 

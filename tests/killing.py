@@ -69,3 +69,10 @@ class Diary(Callback):
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         self.pages.append(("train_end", trainer.current_epoch))
+
+
+class Interrupt(Kill):
+    """Stops the run as a person does, with Ctrl-C."""
+
+    def end(self) -> None:
+        raise KeyboardInterrupt

@@ -1,6 +1,8 @@
 """A wrong request: one sentence on stderr, exit code 2, no traceback, nothing left behind."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,11 +42,15 @@ WRONG = {
     "model._target_=pertexp.models.nope": ["model._target_", "pertexp.models.nope"],
     "trainer.accelerator=quantum": ["trainer", "quantum"],
     "data.split.fold=7": ["7", "data.split.fold=0"],
-    "data.split.val_fraction=0": ["val/loss", "data.split.val_fraction=0.15", "callbacks=resume"],
+    "data.split.val_fraction=0": ["val/loss", "data.split.val_fraction", "callbacks=resume"],
     "data.normalize=true": ["nbglm", "counts", "log1p", "data.normalize=false"],
     "model.rank=4 model.regularization.l1=0.1": ["model.rank=4", "model.regularization.group"],
     "loss=nb_deviance model.dispersion=learned": ["nb_deviance", "loss=nb"],
-    "debug=limit": ["limit_train_batches"],
+    "+trainer.limit_train_batches=0.01": ["limit_train_batches"],
+    "data.batch_size=0": ["data.batch_size=0", "greater than or equal to 1"],
+    "data.n_top_genes=-3": ["data.n_top_genes=-3"],
+    "data.min_cells=0": ["data.min_cells=0"],
+    "data.phase_genes=a;b": ["'data.phase_genes=\"a;b\"'", "both kinds of quotes"],
     "ckpt_path=nowhere/last.ckpt": ["nowhere/last.ckpt", "ckpt_path=<run folder>"],
     "repeat=tests": ["tests", "repeat=outputs/runs"],
     "data..x=": ["'data..x='", "key.key=value"],
@@ -80,7 +86,7 @@ def test_a_wrong_request_is_one_sentence(request_, outputs):
     for expected in WRONG[request_]:
         assert expected in said
     left = [path for path in outputs.rglob("*") if path.is_file()]
-    assert left == [] or request_ == "debug=limit"  # found out only when Lightning counts batches
+    assert left == [] or request_.startswith("+trainer.limit")  # found out only when Lightning counts batches
 
 
 def test_a_value_that_must_be_given_is_named():
@@ -157,3 +163,35 @@ def test_everything_is_shown_to_those_who_ask(monkeypatch):
 def test_the_door_leaves_the_environment_as_it_was():
     command("loss=nbb")
     assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_ctrl_c_is_one_line_and_leaves_a_checkpoint_to_go_on_from(outputs):
+    killer = [
+        "+callbacks.stop._target_=killing.Interrupt",
+        "+callbacks.stop.hook=batch_start",
+        "+callbacks.stop.call=2",
+    ]
+    ran = command(*TINY, *killer)
+    assert ran.code == 130
+    assert (
+        ran.err.strip()
+        == "pertexp: interrupted; ckpt_path=<run folder>/checkpoints/last.ckpt goes on from the last checkpoint"
+    )
+    (last,) = outputs.rglob("last.ckpt")
+    assert command(*TINY, f"ckpt_path={last}").code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path / "file"))
+    said = refused(*TINY)
+    assert str(tmp_path / "file") in said
+    assert "PERTEXP_OUTPUTS" in said
+
+
+def test_help_may_be_cut_short():
+    done = subprocess.run(
+        f"{sys.executable} -m pertexp.run --help | head -n 1", shell=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("pertexp")

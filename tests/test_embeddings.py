@@ -207,3 +207,18 @@ def test_planted_rows_are_the_truth():
 def test_nothing_is_planted_in_real_data():
     with pytest.raises(MismatchError, match="data/gene_embedding=pca"):
         Planted(of="genes").table(screen(), NO_EFFECTS)
+
+
+def test_a_gene_called_na_keeps_its_row(tmp_path):
+    (tmp_path / "table.csv").write_text("name,x,y\nNA,1,2\n007,3,4\n")
+    table = TableFile(path=str(tmp_path / "table.csv")).table(screen(), NO_EFFECTS)
+    assert table.names.tolist() == ["NA", "007"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("A1,0.5,-0.1\nB,0.3,0.2\n", "first line must name"), ("name,x\n,1\n", "row without a name")]
+)
+def test_a_table_without_header_or_names_is_refused(tmp_path, text, sentence):
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        TableFile(path=str(tmp_path / "table.csv")).table(screen(), NO_EFFECTS)

@@ -129,3 +129,15 @@ def test_a_pattern_that_empties_a_name_or_is_none():
         parse_labels(["G1", "ctrl"], "ctrl", fold_guides="(")
     with pytest.raises(RequestError, match=r"data\.separator is empty"):
         parse_labels(["G1", "ctrl"], "ctrl", separator="")
+
+
+def test_guides_that_were_not_folded_and_combinations_that_were_not_split_are_pointed_out(caplog):
+    parse_labels(["NT", "A_1", "A_2", "B_7"], "NT")
+    assert "2 perturbations differ by a number alone (A_...)" in caplog.text
+    caplog.clear()
+    parse_labels(["NT", "A", "B", "A;B", "A;NT"], "NT")
+    assert "2 labels look like combinations joined by ';'" in caplog.text
+    caplog.clear()
+    parse_labels(["NT", "A_1", "B_1", "C;D"], "NT")
+    parse_labels(["NT", "A_1", "A_2"], "NT", fold_guides="_[0-9]+$")
+    assert caplog.text == ""

@@ -332,3 +332,12 @@ def test_a_missing_file_says_what_to_get(tmp_path, expected, hint):
     with pytest.raises(DataError) as fault:
         H5adFile(path=str(tmp_path / "no.h5ad"), perturbation_key="guide", control="NT", expected=expected).read()
     assert re.search(f"no file .*no.h5ad: {hint}", refused(fault))
+
+
+def test_contexts_that_a_joint_name_would_merge_are_refused(tmp_path):
+    from anndata import AnnData
+
+    obs = pd.DataFrame({"p": ["NT", "NT", "A", "A"], "x": ["a/b", "a"] * 2, "y": ["c", "b/c"] * 2}, index=list("1234"))
+    AnnData(np.ones((4, 2), dtype=np.float32), obs=obs).write_h5ad(tmp_path / "s.h5ad")
+    with pytest.raises(DataError, match="no longer distinct"):
+        H5adFile(path=str(tmp_path / "s.h5ad"), perturbation_key="p", control="NT", context_key=["x", "y"]).read()

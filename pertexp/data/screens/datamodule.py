@@ -1,10 +1,11 @@
 """Screens as Lightning sees them: a design, and loaders over its roles."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from lightning import LightningDataModule
+from pydantic import Field
 
 from pertexp.data.screens.batches import BatchLoader, Rows
 from pertexp.data.screens.design import Design, DesignOptions, build_design
@@ -12,7 +13,6 @@ from pertexp.data.screens.pseudobulk import Pseudobulk, cell_rows, pseudobulk_ro
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import Screen
 from pertexp.data.screens.simulator import SimulatedScreen
-from pertexp.errors import RequestError
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,14 +35,12 @@ class ScreenData(DesignOptions, LightningDataModule):
 
     name: str
     kind: str = "screen"
-    batch_size: int = 512
+    batch_size: Annotated[int, Field(ge=1)] = 512
     pseudobulk: Pseudobulk | None = None
     loader_seed: int = 0
 
     def __post_init__(self) -> None:
         LightningDataModule.__init__(self)
-        if self.batch_size < 1:
-            raise RequestError(f"data.batch_size={self.batch_size}: expected at least 1 row a batch.")
         self._design: Design | None = None
 
     def read(self) -> Screen:

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
 from pertexp.data.screens.embeddings import EmbeddingSource, gene_rows, perturbation_rows
@@ -146,8 +147,8 @@ class DesignOptions:
     split: Callable[[pd.DataFrame], SplitTable]
     gene_embedding: EmbeddingSource
     perturbation_embedding: EmbeddingSource
-    min_cells: int = 10
-    n_top_genes: int | None = None
+    min_cells: Annotated[int, Field(ge=1)] = 10
+    n_top_genes: Annotated[int, Field(ge=1)] | None = None
     normalize: bool = False
     phase_genes: str | None = None
 

@@ -3,11 +3,12 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from pertexp.data.screens.screen import CONTROL, Screen, members
 from pertexp.errors import DataError, MismatchError
@@ -86,7 +87,7 @@ class TrainingPca:
         As for a table.
     """
 
-    dimensions: int = 10
+    dimensions: Annotated[int, Field(ge=1)] = 10
     normalise: bool = False
     fallback: Fallback = "zero"
 
@@ -188,13 +189,28 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
     separator = "\t" if ".tsv" in path.suffixes else ","
     try:
-        frame = pd.read_csv(path, sep=separator, index_col=0)
-        return frame.index.to_numpy().astype(str), frame.to_numpy(dtype=np.float64)
+        # As text: to pandas a gene called NA is a missing value.
+        frame = pd.read_csv(path, sep=separator, converters={0: str})
+        names = frame.iloc[:, 0].astype(str).to_numpy(dtype=str)
+        vectors = frame.iloc[:, 1:].to_numpy(dtype=np.float64)
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as fault:
         raise DataError(
             f"{path} is not an embedding table: expected a name in the first column, numbers in the others "
             f"({_one_line(fault)})."
         ) from fault
+    if not all(name.strip() for name in names):
+        raise DataError(f"{path} has a row without a name: every row must be named in the first column.")
+    if _is_data([str(column) for column in frame.columns[1:]]):
+        raise DataError(f"{path} begins with numbers ({frame.columns[1]}): its first line must name the columns.")
+    return names, vectors
+
+
+def _is_data(header: list[str]) -> bool:
+    """Whether a header line holds fractions: its first row of vectors, and not names or column numbers."""
+    try:
+        return any(not float(name).is_integer() for name in header)
+    except ValueError:
+        return False
 
 
 def _one_line(fault: Exception) -> str:

@@ -1,6 +1,8 @@
 """One name per perturbation: `A+ctrl`, `ctrl+A` and `A` are the same cells to every family."""
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +12,10 @@ import pandas as pd
 from pertexp.data.screens.screen import CONTROL, JOIN
 from pertexp.errors import DataError, RequestError, nearest
 
+log = logging.getLogger(__name__)
+
 CONTROL_WORDS = frozenset({"ctrl", CONTROL})
+GUIDE_NUMBER = re.compile(r"_[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class _Grammar:
         if not folded:
             raise RequestError(
                 f"data.fold_guides='{self.guide.pattern}' leaves nothing of the label member '{part}': "
-                "give a pattern that matches the guide suffix alone, such as '_[0-9]+$'."
+                "give a pattern that matches the guide suffix alone, such as '\"_[0-9]+$\"'."
             )
         return folded
 
@@ -119,8 +124,38 @@ def parse_labels(
             f"(as in '{distinct[0]}'); name the label of unperturbed cells in data.control."
         )
     names = (CONTROL, *sorted(set(canonical) - {CONTROL}))
+    _warn_of_unfolded(names, fold_guides)
+    _warn_of_unsplit(names, controls)
     index = {name: code for code, name in enumerate(names)}
     return names, np.array([index[name] for name in canonical], dtype=np.int64)[codes]
+
+
+def _warn_of_unfolded(names: tuple[str, ...], fold_guides: str | None) -> None:
+    """Guides of one gene under names of their own would stand on both sides of a split."""
+    if fold_guides is not None:
+        return
+    genes = Counter(GUIDE_NUMBER.sub("", name) for name in names if GUIDE_NUMBER.search(name))
+    several = sorted(gene for gene, guides in genes.items() if guides > 1)
+    if several:
+        log.warning(
+            "%d perturbations differ by a number alone (%s_...): if these are guides of one gene, one may train while "
+            "another is tested; fold them with 'data.fold_guides=\"_[0-9]+$\"'.",
+            sum(genes[gene] for gene in several),
+            several[0],
+        )
+
+
+def _warn_of_unsplit(names: tuple[str, ...], controls: frozenset[str]) -> None:
+    """Combinations read as names of their own hide that their members are seen in training."""
+    known = {*names, *controls, *CONTROL_WORDS}
+    for separator in ";|&,":
+        joined = [name for name in names if separator in name and set(name.split(separator)) <= known]
+        if joined:
+            log.warning(
+                "%d labels look like combinations joined by '%s' (for example %s): type 'data.separator=\"%s\"' "
+                "if they are.",
+                len(joined), separator, joined[0], separator,
+            )  # fmt: skip
 
 
 def _checked(separator: str) -> str:
@@ -134,7 +169,8 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
         return None if pattern is None else re.compile(pattern)
     except re.error as error:
         raise RequestError(
-            f"data.fold_guides='{pattern}' is no regular expression ({error}): type for example '_[0-9]+$'."
+            f"data.fold_guides='{pattern}' is no regular expression ({error}): "
+            "type for example 'data.fold_guides=\"_[0-9]+$\"'."
         ) from error
 
 

@@ -54,7 +54,7 @@ class H5adFile:
 
     path: str
     perturbation_key: str
-    control: str
+    control: str | int
     context_key: str | list[str] | None = None
     gene_symbol_key: str | None = None
     scale: Scale = "counts"
@@ -93,12 +93,12 @@ class H5adFile:
 
     def _label(self, obs: pd.DataFrame, expression: sp.csr_matrix, genes: np.ndarray) -> Screen:
         labels = _column(obs, self.perturbation_key, "data.perturbation_key")
-        if self.scale == "log2fc" and self.control not in set(labels.astype(str)):
+        if self.scale == "log2fc" and str(self.control) not in set(labels.astype(str)):
             raise DataError(
                 f"obs['{self.perturbation_key}'] holds no control row '{self.control}'; fold changes need one row of "
                 "zeros a context as control: add it, or name it with data.control=..."
             )
-        names, codes = parse_labels(labels, self.control, self.separator, self.fold_guides)
+        names, codes = parse_labels(labels, str(self.control), self.separator, self.fold_guides)
         context_names, context = _contexts(obs, self.context_key)
         return Screen(
             expression=expression,
@@ -198,10 +198,14 @@ def _contexts(obs: pd.DataFrame, key: str | list[str] | None) -> tuple[tuple[str
                 f"obs['{name}'] (data.context_key) is missing for {int(column.isna().sum())} cells: "
                 "fill it or leave them out."
             )
-    joined = columns[0].astype(str)
-    for column in columns[1:]:
-        joined = joined + "/" + column.astype(str)
+    values = pd.concat([column.astype(str) for column in columns], axis=1)
+    joined = values.agg("/".join, axis=1)
     codes, names = pd.factorize(joined, sort=True)
+    if len(names) < len(values.drop_duplicates()):
+        raise DataError(
+            f"contexts of data.context_key={keys} are no longer distinct when joined by '/': "
+            "rename the values that hold a '/'."
+        )
     return tuple(str(name) for name in names), codes.astype(np.int64)
 
 
