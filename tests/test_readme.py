@@ -1,0 +1,56 @@
+"""Every line that README tells people to type is one that the command understands."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = "\n".join(re.findall(r"```\n(.*?)```", README, flags=re.DOTALL))
+OWN_FILE = ["data=screen", "data.path=my.h5ad", "data.perturbation_key=guide", "data.control=NT"]
+
+
+def typed_lines() -> list[str]:
+    """The overrides of every `python -m pertexp.run ...` and `make run ARGS="..."` in a block of code."""
+    direct = re.findall(r"^python -m pertexp\.run ([^#\n]+)", BLOCKS, flags=re.MULTILINE)
+    made = re.findall(r'^make run ARGS="([^"]+)"', BLOCKS, flags=re.MULTILINE)
+    return [line.strip() for line in direct + made]
+
+
+def typed_options() -> list[str]:
+    """The code in the right column of the table on one's own file."""
+    rows = re.findall(r"^\| .+? \| (.+) \|$", README, flags=re.MULTILINE)
+    codes = [code for row in rows for code in re.findall(r"`([^`]+)`", row)]
+    return [code for code in codes if re.match(r"'?data[./]\S*=", code)]
+
+
+def words_of(line: str) -> list[str]:
+    return [word for word in shlex.split(line) if not word.startswith("-")]
+
+
+def composed(words: list[str]) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        compose("run", overrides=words)
+
+
+def test_readme_holds_what_is_looked_for_here():
+    assert len(typed_lines()) >= 10
+    assert len(typed_options()) >= 8
+
+
+@pytest.mark.parametrize("line", typed_lines())
+def test_a_line_of_readme_composes(line):
+    words = words_of(line)
+    sweeps = [override.is_sweep_override() for override in OverridesParser.create().parse_overrides(words)]
+    assert any(sweeps) == ("-m" in shlex.split(line))
+    pairs = zip(words, sweeps, strict=True)
+    first = [re.sub(r"=([^,\[\]{}]+),.*$", r"=\1", word) if sweep else word for word, sweep in pairs]
+    composed(first)
+
+
+@pytest.mark.parametrize("option", typed_options())
+def test_an_option_for_ones_own_file_composes(option):
+    composed([*OWN_FILE, *words_of(option)])
