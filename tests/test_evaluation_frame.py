@@ -64,7 +64,7 @@ def test_the_anndata_holds_the_prediction_and_plain_strings():
     assert tuple(adata.var_names) == GENES
     assert adata.obs_names.is_unique
     assert {type(value) for value in adata.uns.values()} == {str}
-    assert {"baseline:nbglm", "baseline:no_change", "replicate_a", "truth"} <= set(adata.layers)
+    assert {"baseline:nbglm", "baseline:no_change", "replicate_a_0", "truth"} <= set(adata.layers)
 
 
 def test_a_foreign_anndata_is_refused_with_what_it_lacks():
@@ -73,7 +73,7 @@ def test_a_foreign_anndata_is_refused_with_what_it_lacks():
         EvaluationFrame.from_anndata(foreign)
 
 
-@pytest.mark.parametrize("layer", ["baseline:no_change", "replicate_b", "control"])
+@pytest.mark.parametrize("layer", ["baseline:no_change", "replicate_b_0", "control"])
 def test_a_file_that_lost_a_layer_is_refused(layer):
     adata = frame().to_anndata("nbglm")
     del adata.layers[layer]
@@ -93,7 +93,7 @@ def test_unknown_predictions_are_named_back():
 WRONG = {
     "shape": ({"truth": np.zeros((4, 3))}, r"truth .*shape \(4, 3\); expected \(units, genes\) = \(4, 5\)"),
     "prediction shape": ({"predictions": {"m": np.zeros((3, 5))}}, r"prediction m .*\(3, 5\)"),
-    "replicate shape": ({"replicate": (np.zeros((4, 5)), np.zeros((4, 4)))}, r"replicate_b .*\(4, 4\)"),
+    "replicate shape": ({"replicate": (np.zeros((4, 5)), np.zeros((4, 4)))}, r"replicate_b_0 .*\(4, 4\)"),
     "nan": ({"control": np.full((4, 5), np.nan)}, "control .*NaN or infinite"),
     "inf": ({"predictions": {"m": np.full((4, 5), np.inf)}}, "prediction m .*NaN or infinite"),
     "text": ({"truth": [["a"] * 5] * 4}, "truth .*no dense table"),
@@ -136,8 +136,8 @@ def test_targets_are_the_members_that_are_measured():
 
 def test_for_the_replicate_one_half_predicts_the_other():
     view = frame().scored("replicate")
-    np.testing.assert_array_equal(view.prediction, frame().replicate[0])
-    np.testing.assert_array_equal(view.truth, frame().replicate[1])
+    np.testing.assert_array_equal(view.prediction, frame().replicate[0][0])
+    np.testing.assert_array_equal(view.truth, frame().replicate[1][0])
     np.testing.assert_array_equal(frame().scored("nbglm").truth, frame().truth)
 
 
@@ -150,7 +150,7 @@ def test_folds_are_pooled_on_the_predictions_they_share():
     np.testing.assert_array_equal(pooled.fold, [0] * 4 + [1] * 4)
     np.testing.assert_array_equal(pooled.truth[4:], second.truth)
     np.testing.assert_array_equal(pooled.predictions["no_change"][4:], second.predictions["no_change"])
-    np.testing.assert_array_equal(pooled.replicate[1][4:], second.replicate[1])
+    np.testing.assert_array_equal(pooled.replicate[1][:, 4:], second.replicate[1])
     assert_equal(concatenate([frame()]), frame())
 
 

@@ -75,7 +75,7 @@ def test_values_and_aggregates_are_those_of_the_metric_and_the_bootstrap():
 
 def test_the_replicate_is_scored_half_against_half():
     one = frame()
-    a, b = one.replicate
+    a, b = (half[0] for half in one.replicate)
     np.testing.assert_allclose(scored().rows("replicate", "mse")["value"], ((a - b) ** 2).mean(axis=1), rtol=1e-13)
 
 
@@ -147,6 +147,23 @@ def test_the_verdict_on_pure_noise_is_rarely_a_win():
     assert told_apart <= 9
 
 
+def test_the_replicate_is_averaged_over_splits():
+    one = frame()
+    rng = np.random.default_rng(0)
+    halves = tuple(rng.normal(size=(3, *one.truth.shape)) for _ in range(2))
+    found = score(replace(one, replicate=halves), n_resamples=2).rows("replicate", "mse")["value"]
+    np.testing.assert_allclose(found, ((halves[0] - halves[1]) ** 2).mean(axis=(0, 2)), rtol=1e-12)
+
+
+def test_of_baselines_that_tie_the_first_is_named_and_all_are_starred():
+    one = frame(n=8)
+    copies = {"nbglm": one.control, "train_mean": one.train_mean, "knn": one.train_mean + 1e-14}
+    scores = score(replace(one, predictions=copies), n_resamples=20)
+    assert "train_mean on mse" in verdict(scores, "nbglm", primary="mse", others=())[0]
+    starred = {line.split()[0] for line in plain_text(scores, "t").splitlines() if "*" in line}
+    assert starred >= {"train_mean", "knn"}
+
+
 def test_the_replicate_is_no_baseline():
     assert not any("replicate" in sentence for sentence in verdict(scored(quality=5.0), "nbglm"))
 
@@ -156,9 +173,19 @@ def test_the_primary_metric_is_named_once_and_first():
     assert [" on mse:" in sentence for sentence in sentences] == [True, False, False]
 
 
-def test_one_unit_decides_nothing():
-    sentences = verdict(scored(n=1), "nbglm")
-    assert "rest on one unit" in sentences[0]
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_few_perturbations_decide_nothing(n):
+    sentences = verdict(scored(n=n, quality=0.01), "nbglm")
+    assert f"over {n} " in sentences[0]
+    assert "too few to decide (fewer than 6)" in sentences[0]
+    assert not any(word in " ".join(sentences) for word in ("beats", "is worse"))
+    assert verdict(scored(n=6, quality=0.01), "nbglm")[0].startswith("nbglm beats")
+
+
+def test_one_unit_has_no_discrimination_and_no_interval():
+    scores = scored(n=1)
+    sentences = verdict(scores, "nbglm")
+    assert "intervals" not in plain_text(scores, "t").lower()
     assert sentences[-1].startswith("discrimination_cosine is not applicable here: fewer than 3 candidates")
 
 
@@ -259,7 +286,7 @@ def test_the_footnotes_say_what_is_undefined_missing_and_uncertain():
     assert "Not applicable for 2 units (fewer than 3 candidates in one fold and context)" in text
     assert "Intervals over fewer than 20 perturbations are too narrow" in text
     assert "one half of the real cells predicts the other half" in text
-    assert "2 units: 2 perturbation(s), 1 context(s), 1 fold(s)" in text
+    assert "2 unit(s): 2 perturbation(s), 1 context(s), 1 fold(s)" in text
     assert "intervals over perturbations" in text
     assert "intervals over contexts and folds" in " ".join(plain_text(scored(n=1, contexts=3), "t").split())
     assert "too narrow" not in plain_text(scored(n=20), "t")

@@ -265,3 +265,18 @@ def test_two_sweeps_in_one_process_have_folders_of_their_own():
 def test_jobs_know_their_seed():
     assert Job(Path(), {"seed": "3"}).seed == "3"
     assert Job(Path(), {}).seed == ""
+
+
+def test_a_job_that_another_process_is_at_is_left_to_it():
+    from filelock import FileLock
+
+    words = ("model.rank=2,3", "seed=5")
+    job = next(path.parent for path in sweep(*words).folder.parent.glob("*/metrics.json"))
+    (job / "metrics.json").unlink()
+    with FileLock(job / ".lock"):
+        beside = sweep(*words)
+    assert (beside.code, beside.err) == (0, "")
+    assert "left to the process that is at it" in beside.out
+    assert "1 jobs, folds pooled" in beside.out
+    assert not (job / "metrics.json").is_file()
+    assert "2 jobs, folds pooled" in sweep(*words).out

@@ -43,7 +43,8 @@ class EvaluationFrame:
     seen
         `[U]` how many members of the perturbation were seen in training.
     replicate
-        `[U, G]` profiles of two disjoint halves of the unit's cells, or None where the data hold no cells.
+        Profiles of two disjoint halves of the unit's cells, `[R, U, G]` each for R random splits (`[U, G]` for one),
+        or None where the data hold no cells.
 
     Raises
     ------
@@ -74,7 +75,7 @@ class EvaluationFrame:
             self._set(name, _table(name, getattr(self, name)))
         self._set("predictions", {k: _table(f"prediction {k}", v) for k, v in self.predictions.items()})
         if self.replicate is not None:
-            self._set("replicate", tuple(map(_table, _HALVES, self.replicate)))
+            self._set("replicate", tuple(map(_splits, _HALVES, self.replicate)))
         self._check_names()
         self._check_units()
         self._check_tables()
@@ -83,6 +84,11 @@ class EvaluationFrame:
     def n_units(self) -> int:
         """Number of units U."""
         return len(self.perturbation)
+
+    @property
+    def n_splits(self) -> int:
+        """Number of splits of the cells into halves."""
+        return 0 if self.replicate is None else len(self.replicate[0])
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -98,11 +104,11 @@ class EvaluationFrame:
             mask[u, [column[gene] for gene in members(name) if gene in column]] = True
         return mask
 
-    def scored(self, name: str) -> Scored:
-        """Show a metric one prediction; for `replicate` one half of the cells predicts the other."""
+    def scored(self, name: str, split: int = 0) -> Scored:
+        """Show a metric one prediction; for `replicate` one half of a split of the cells predicts the other."""
         if name not in self.models:
             raise RequestError(f"no prediction {name!r} in the evaluation frame; {nearest(name, self.models)}")
-        prediction, truth = self._sides(name)
+        prediction, truth = self._sides(name, split)
         own = self.own_target
         return Scored(
             prediction=prediction,
@@ -124,7 +130,7 @@ class EvaluationFrame:
             raise RequestError(f"no prediction {model!r} to write; {nearest(model, self.predictions)}")
         baselines = [name for name in self.predictions if name != model]
         layers = {name: getattr(self, name) for name in _TABLES}
-        layers |= dict(zip(_HALVES, self.replicate or (), strict=False))
+        layers |= self._half_tables()
         layers |= {_BASELINE + name: self.predictions[name] for name in baselines}
         return anndata.AnnData(
             X=self.predictions[model],
@@ -139,7 +145,8 @@ class EvaluationFrame:
         """Read what `to_anndata` wrote; any other AnnData is refused with a `DataError`."""
         _refuse_foreign(adata)
         baselines = str(adata.uns["baselines"]).split("\n") if adata.uns["baselines"] else []
-        halves = [adata.layers[name] for name in _HALVES if name in adata.layers]
+        splits = range(_splits_in(adata))
+        halves = [[adata.layers[f"{name}_{split}"] for split in splits] for name in _HALVES]
         predictions = {str(adata.uns["model"]): adata.X}
         predictions |= {name: adata.layers[_BASELINE + name] for name in baselines}
         return cls(
@@ -150,17 +157,22 @@ class EvaluationFrame:
             scale=str(adata.uns["scale"]),
             predictions=predictions,
             seen=adata.obs["seen"].to_numpy(),
-            replicate=(halves[0], halves[1]) if halves else None,
+            replicate=(np.stack(halves[0]), np.stack(halves[1])) if splits else None,
             **{name: adata.layers[name] for name in _TABLES},
         )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    def _sides(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def _sides(self, name: str, split: int) -> tuple[np.ndarray, np.ndarray]:
         if name == REPLICATE and self.replicate is not None:
-            return self.replicate
+            return self.replicate[0][split], self.replicate[1][split]
         return self.predictions[name], self.truth
+
+    def _half_tables(self) -> dict[str, np.ndarray]:
+        """Every half of every split by the name of its layer: `replicate_a_0`, ..."""
+        sides = zip(_HALVES, self.replicate or (), strict=False)
+        return {f"{name}_{split}": table for name, side in sides for split, table in enumerate(side)}
 
     def _obs(self) -> pd.DataFrame:
         units = zip(self.fold, self.context, self.perturbation, strict=True)
@@ -206,7 +218,7 @@ class EvaluationFrame:
         finite = {name: getattr(self, name) for name in _TABLES if name != "de_score"} | {
             f"prediction {name}": table for name, table in self.predictions.items()
         }
-        finite |= dict(zip(_HALVES, self.replicate or (), strict=False))
+        finite |= self._half_tables()
         for name, table in {**finite, "de_score": self.de_score}.items():
             _refuse_shape(name, table, (self.n_units, len(self.genes)))
         for name, table in finite.items():
@@ -246,7 +258,19 @@ def concatenate(frames: Sequence[EvaluationFrame]) -> EvaluationFrame:
 
 
 def _joined_halves(halves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate([a for a, _ in halves]), np.concatenate([b for _, b in halves])
+    """Pooled halves of as many splits as all frames have."""
+    n = min(len(a) for a, _ in halves)
+    return np.concatenate([a[:n] for a, _ in halves], axis=1), np.concatenate([b[:n] for _, b in halves], axis=1)
+
+
+def _splits(name: str, values: Any) -> np.ndarray:
+    array = _table(name, values)
+    return array[None] if array.ndim == 2 else array
+
+
+def _splits_in(adata: Any) -> int:
+    """Number of splits whose two halves are stored."""
+    return min(sum(layer.startswith(f"{name}_") for layer in adata.layers) for name in _HALVES)
 
 
 def _table(name: str, values: Any) -> np.ndarray:
@@ -300,8 +324,8 @@ def _refuse_foreign(adata: Any) -> None:
     missing = [f"{part}[{key!r}]" for part, (keys, held) in wanted.items() for key in sorted(keys - set(held))]
     if not missing:
         listed = [_BASELINE + name for name in str(adata.uns["baselines"]).split("\n") if name]
-        halves = [name for name in _HALVES if name in adata.layers]
-        needed = listed + (list(_HALVES) if halves else [])
+        splits = {layer.rpartition("_")[2] for layer in adata.layers if layer.startswith(_HALVES)}
+        needed = listed + [f"{name}_{split}" for name in _HALVES for split in sorted(splits)]
         missing = [f"layers[{name!r}]" for name in needed if name not in adata.layers]
     if missing:
         raise DataError(

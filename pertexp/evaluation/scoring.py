@@ -1,6 +1,7 @@
 """From an evaluation frame to numbers, their intervals, and a verdict in words."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +18,9 @@ from pertexp.evaluation.frame import REPLICATE, EvaluationFrame
 from pertexp.metrics.intervals import Interval, bootstrap_mean, paired_difference
 from pertexp.metrics.screens import CORE
 
+# That n differences of no sign of their own all point one way has chance 2^(1 - n): 3 % at 6, but 12 % at 4, and an
+# interval from so few resamples little else.
+FEWEST = 6
 NO_REPLICATE = f"{REPLICATE}: not available, the data hold no cells to split into two halves"
 
 
@@ -110,7 +114,8 @@ def verdict(
 ) -> list[str]:
     """Say for each main metric, the primary one first, whether the model beats the best baseline.
 
-    The best baseline is the one of best mean on that metric; the replicate is a ceiling, not a baseline.
+    The best baseline is the one of best mean on that metric, the first of those that tie. The replicate is none: it
+    says how well the data agree with themselves.
     """
     for name, known in ((model, scores.models), *((metric, scores.metrics) for metric in (primary, *others))):
         if name not in known:
@@ -123,7 +128,7 @@ def verdict(
 
 
 def _measure(frame: EvaluationFrame, model: str) -> pd.DataFrame:
-    view = frame.scored(model)
+    views = [frame.scored(model, split) for split in range(frame.n_splits if model == REPLICATE else 1)]
     units = pd.DataFrame(
         {
             "perturbation": list(frame.perturbation),
@@ -134,7 +139,7 @@ def _measure(frame: EvaluationFrame, model: str) -> pd.DataFrame:
     )
     parts = []
     for metric in CORE.values():
-        part = units.assign(value=metric.function(view))
+        part = units.assign(value=np.mean([metric.function(view) for view in views], axis=0))
         part.insert(0, "metric", metric.name)
         part.insert(0, "model", model)
         parts.append(part)
@@ -162,7 +167,14 @@ def _by_seen(per_unit: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFram
 
 def _best_baseline(scores: Scores, baselines: list[str], metric: str) -> str:
     sign = 1.0 if CORE[metric].higher_is_better else -1.0
-    return max(baselines, key=lambda name: sign * float(scores.summary(name, metric)["mean"]))
+    means = {name: sign * float(scores.summary(name, metric)["mean"]) for name in baselines}
+    best = max(means.values())
+    return next(name for name, mean in means.items() if ties(mean, best))
+
+
+def ties(a: float, b: float) -> bool:
+    """Whether two means differ by rounding alone."""
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _sentence(scores: Scores, model: str, baselines: list[str], metric: str) -> str:
@@ -170,12 +182,16 @@ def _sentence(scores: Scores, model: str, baselines: list[str], metric: str) -> 
         return f"{metric} is not applicable here: {CORE[metric].not_applicable}."
     best = _best_baseline(scores, baselines, metric)
     gap = scores.difference(model, best, metric)
-    if np.isnan(gap.low):
-        only = f"{model} and {best} on {metric} rest on one unit"
-        return f"{only}: difference {_number(gap.mean, '+')}, which has no interval and decides nothing."
+    if _clusters(gap) < FEWEST:
+        said = f"{model} against {best} on {metric}: difference {_number(gap.mean, '+')} over {_counted(gap)}"
+        return f"{said}, too few to decide (fewer than {FEWEST}); pool folds with -m data.split.fold=0,1,..."
     interval = f"[{_number(gap.low)}, {_number(gap.high)}] over {_counted(gap)}"
     claim, ending = _claim(gap, CORE[metric].higher_is_better)
     return f"{model} {claim} {best} on {metric}: difference {_number(gap.mean, '+')} {interval}{ending}."
+
+
+def _clusters(gap: Interval) -> int:
+    return gap.n if gap.n_perturbations == 1 else gap.n_perturbations
 
 
 def _claim(gap: Interval, higher_is_better: bool) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import halves, unit_profiles, welch_t
+from pertexp.data.screens.profiles import Units, halves, unit_profiles, welch_t
 from pertexp.errors import RequestError, nearest
 from pertexp.evaluation.frame import EvaluationFrame
 from pertexp.evaluation.scoring import Scores, score, verdict
@@ -78,18 +78,23 @@ class ScreenEvaluation:
         The metric that orders tables.
     n_resamples, seed
         Of the bootstrap; the seed also draws the halves of the replicate.
+    n_splits
+        Random splits into halves over which the replicate is averaged.
     """
 
     baselines: dict[str, Baseline] = field(default_factory=dict)
     primary: str = "pearson_delta"
     n_resamples: int = 2000
     seed: int = 0
+    n_splits: int = 5
 
     def __post_init__(self) -> None:
         if self.primary not in CORE:
             raise RequestError(f"evaluation.primary={self.primary} is no metric; {nearest(self.primary, CORE)}")
         if self.n_resamples < 1:
             raise RequestError(f"evaluation.n_resamples={self.n_resamples}: expected at least 1.")
+        if self.n_splits < 1:
+            raise RequestError(f"evaluation.n_splits={self.n_splits}: expected at least 1.")
         for name, baseline in self.baselines.items():
             if not hasattr(baseline, "fit"):
                 where = f"evaluation.baselines.{name}"
@@ -102,7 +107,7 @@ class ScreenEvaluation:
         predictions = {name: model.predict(units)}
         for baseline_name, baseline in self.baselines.items():
             predictions[baseline_name] = baseline.fit(design.training).predict(units)
-        frame = evaluation_frame(design, predictions, self.seed)
+        frame = evaluation_frame(design, predictions, self.seed, self.n_splits)
         scores = score(frame, self.n_resamples, self.seed)
         recovery: dict[str, float] = {}
         if isinstance(model, FindsTruth) and design.screen.truth is not None:
@@ -110,7 +115,14 @@ class ScreenEvaluation:
         return Report(name, frame, scores, verdict(scores, name, self.primary), self.primary, recovery)
 
 
-def evaluation_frame(design: Design, predictions: dict[str, np.ndarray], seed: int) -> EvaluationFrame:
+def _replicates(design: Design, units: Units, seed: int, n_splits: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Halves of several random splits, `[R, U, G]` each: one split alone is a draw of luck."""
+    pairs = [halves(design.screen, design.size_factor, units, [seed, split]) for split in range(n_splits)]
+    sides = [pair for pair in pairs if pair is not None]
+    return (np.stack([a for a, _ in sides]), np.stack([b for _, b in sides])) if sides else None
+
+
+def evaluation_frame(design: Design, predictions: dict[str, np.ndarray], seed: int, n_splits: int) -> EvaluationFrame:
     """Predictions beside the truth of the test units; real controls on both sides."""
     screen, units = design.screen, design.units("test")
     return EvaluationFrame(
@@ -125,5 +137,5 @@ def evaluation_frame(design: Design, predictions: dict[str, np.ndarray], seed: i
         de_score=welch_t(screen, design.size_factor, units),
         predictions=predictions,
         seen=design.seen_members(),
-        replicate=halves(screen, design.size_factor, units, seed),
+        replicate=_replicates(design, units, seed, n_splits),
     )

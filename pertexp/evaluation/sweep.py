@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -54,6 +55,15 @@ def job_of_sweep(run: Callable[[], float | None], config: DictConfig, folder: Pa
     if (folder / "metrics.json").is_file():
         log.info("already done: %s", folder)
         return stored_value(folder, config.model.name, config.evaluation.primary)
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            return _attempt(run, folder)
+    except Timeout:
+        log.info("left to the process that is at it: %s", folder)
+        return None
+
+
+def _attempt(run: Callable[[], float | None], folder: Path) -> float | None:
     (folder / FAILURE).unlink(missing_ok=True)
     try:
         with _as_a_single_run(folder):
@@ -153,7 +163,7 @@ def finished_jobs(folder: Path) -> list[Job]:
 
 def failed_jobs(folder: Path) -> dict[Path, dict[str, Any]]:
     """The jobs of the latest sweep in `folder` that failed, and why."""
-    latest = _latest(folder, FAILURE)
+    latest = [path for path in _latest(folder, FAILURE) if not (path / "metrics.json").is_file()]
     return {path: json.loads((path / FAILURE).read_text(encoding="utf-8")) for path in latest}
 
 
@@ -283,7 +293,7 @@ def _restricted(frame: "EvaluationFrame", genes: list[str]) -> "EvaluationFrame"
         frame,
         genes=tuple(genes),
         predictions={name: table[:, columns] for name, table in frame.predictions.items()},
-        replicate=None if halves is None else (halves[0][:, columns], halves[1][:, columns]),
+        replicate=None if halves is None else (halves[0][..., columns], halves[1][..., columns]),
         **{name: getattr(frame, name)[:, columns] for name in ("truth", "control", "train_mean", "de_score")},
     )
 

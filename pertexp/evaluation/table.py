@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pertexp.evaluation.frame import REPLICATE
-from pertexp.evaluation.scoring import Scores
+from pertexp.evaluation.scoring import Scores, ties
 from pertexp.metrics.screens import CORE
 
 _COLUMNS = 5
@@ -43,7 +43,7 @@ def _block(scores: Scores, metrics: Sequence[str]) -> Table:
     for model in scores.models:
         if model == REPLICATE:
             table.add_section()
-        name = f"{REPLICATE} (ceiling)" if model == REPLICATE else model
+        name = f"{REPLICATE} (half vs half)" if model == REPLICATE else model
         cells = [_cell(scores, model, metric, exponents[metric], best[metric]) for metric in metrics]
         table.add_row(Text(name), *cells)
     return table
@@ -80,20 +80,24 @@ def _cell(scores: Scores, model: str, metric: str, exponent: int, best: float) -
         return Text("n/a\n")
     mean, low, high = (float(row[key]) / 10.0**exponent for key in ("mean", "low", "high"))
     interval = "no interval" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-    if model != REPLICATE and float(row["mean"]) == best:
+    if model != REPLICATE and ties(float(row["mean"]), best):
         return Text.assemble((f"{mean:.3f}*", "bold"), f"\n{interval}")
     return Text(f"{mean:.3f}\n{interval}")
 
 
 def _footnotes(scores: Scores) -> list[str]:
     lines = [_units(scores), "* best of the models and baselines; ↑ higher is better, ↓ lower is better."]
-    if scores.summary(scores.models[0], scores.metrics[0])["n_perturbations"] < _FEW:
+    first = scores.summary(scores.models[0], scores.metrics[0])
+    if first["n"] > 1 and first["n_perturbations"] < _FEW:
         lines.append(
             f"Intervals over fewer than {_FEW} perturbations are too narrow: on normal values those over 7 "
             "hold the truth 88 times in 100, those over 3 only 75 times."
         )
     if REPLICATE in scores.models:
-        lines.append(f"{REPLICATE}: one half of the real cells predicts the other half; a ceiling, not a model.")
+        lines.append(
+            f"{REPLICATE}: one half of the real cells predicts the other half, mean over random splits: how well the "
+            "data agree with themselves. No bound: a model can be less noisy than half of the cells."
+        )
     lines.extend(f"{note}." for note in scores.notes)
     return lines + _worst_lines(scores) + _left_out_lines(scores)
 
@@ -109,7 +113,8 @@ def _units(scores: Scores) -> str:
         )
     )
     over = "perturbations" if units["perturbation"].nunique() > 1 else "contexts and folds"
-    return f"{len(units)} units: {counts}; scale: {scores.scale}; 95 % bootstrap intervals over {over}."
+    intervals = f"; 95 % bootstrap intervals over {over}" if len(units) > 1 else ""
+    return f"{len(units)} unit(s): {counts}; scale: {scores.scale}{intervals}."
 
 
 def _worst_lines(scores: Scores) -> list[str]:

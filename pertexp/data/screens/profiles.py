@@ -1,5 +1,6 @@
 """Profiles: what the cells of one perturbation in one context look like together, and how sure we are of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,7 +119,9 @@ def welch_t(screen: Screen, size_factor: np.ndarray, units: Units) -> np.ndarray
         )
 
 
-def halves(screen: Screen, size_factor: np.ndarray, units: Units, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+def halves(
+    screen: Screen, size_factor: np.ndarray, units: Units, seed: int | Sequence[int]
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Profiles of two disjoint random halves of each unit's cells, `[U, G]` each; None where a unit has one cell."""
     group = unit_groups(screen, units)
     order = np.random.default_rng(seed).permutation(screen.n_cells)
