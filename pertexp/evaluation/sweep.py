@@ -136,8 +136,8 @@ def _show(jobs: list[Job], folder: Path, primary: str) -> None:
     title = f"{len(jobs)} jobs, folds pooled, mean ± s.d. over seeds, best {primary} first"
     console = Console(width=None if sys.stdout.isatty() else max(120, Console().width))
     console.print(render_sweep(table, primary, title))
-    for note in notes:
-        console.print(note, highlight=False)
+    for line in [*notes, *verdict_of_best(jobs, table, primary)]:
+        console.print(line, highlight=False)
     console.print(f"written to {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
 
 
@@ -246,6 +246,33 @@ def _rows_of(jobs: list[Job], setting: dict[str, str]) -> tuple[list[dict[str, A
     return rows, [note for one in pooled for note in one.notes]
 
 
+def verdict_of_best(jobs: list[Job], table: pd.DataFrame, primary: str) -> list[str]:
+    """Whether the best setting beats the best baseline, over the pooled test units of its first seed.
+
+    The best of several settings is chosen on the units it is judged by, which the first sentence says.
+    """
+    from pertexp.evaluation.scoring import score, verdict
+
+    swept = _swept(jobs)
+    best = tuple(str(table[key].iloc[0]) for key in swept)
+    of_seed = next(iter(_grouped(_grouped(jobs, swept)[best], [SEED]).values()))
+    frame, model, _ = _pooled_frame(of_seed)
+    chosen = ", ".join(f"{key}={value}" for key, value in zip(swept, best, strict=True))
+    said = [f"best of {len(_grouped(jobs, swept))} settings, chosen on these units: {chosen}"] if swept else []
+    return said + verdict(score(frame), model, primary)
+
+
+def _pooled_frame(jobs: list[Job]) -> "tuple[EvaluationFrame, str, list[str]]":
+    """Test units of all folds in one frame, the model's name, and notes."""
+    from anndata import read_h5ad
+
+    from pertexp.evaluation.frame import EvaluationFrame, concatenate
+
+    stored = [read_h5ad(job.folder / "predictions.h5ad") for job in jobs]
+    frames, notes = on_shared_genes([EvaluationFrame.from_anndata(adata) for adata in stored])
+    return concatenate(frames), str(stored[0].uns["model"]), notes
+
+
 @dataclass(frozen=True)
 class _Pooled:
     """Means `[model × metric]` over the pooled test units of all folds of one seed."""
@@ -256,17 +283,13 @@ class _Pooled:
 
 
 def _pooled(jobs: list[Job]) -> _Pooled:
-    from anndata import read_h5ad
-
-    from pertexp.evaluation.frame import EvaluationFrame, concatenate
     from pertexp.evaluation.scoring import score
 
-    stored = [read_h5ad(job.folder / "predictions.h5ad") for job in jobs]
-    frames, notes = on_shared_genes([EvaluationFrame.from_anndata(adata) for adata in stored])
-    aggregate = score(concatenate(frames), n_resamples=1).aggregate
+    frame, model, notes = _pooled_frame(jobs)
+    aggregate = score(frame, n_resamples=1).aggregate
     means = aggregate.pivot(index="model", columns="metric", values="mean")
     order = list(dict.fromkeys(aggregate["model"])), list(dict.fromkeys(aggregate["metric"]))
-    return _Pooled(str(stored[0].uns["model"]), means.loc[order], notes)
+    return _Pooled(model, means.loc[order], notes)
 
 
 def on_shared_genes(frames: "Sequence[EvaluationFrame]") -> "tuple[list[EvaluationFrame], list[str]]":
