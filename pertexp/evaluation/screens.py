@@ -122,7 +122,9 @@ def _replicates(design: Design, units: Units, seed: int, n_splits: int) -> tuple
     return (np.stack([a for a, _ in sides]), np.stack([b for _, b in sides])) if sides else None
 
 
-def evaluation_frame(design: Design, predictions: dict[str, np.ndarray], seed: int, n_splits: int) -> EvaluationFrame:
+def evaluation_frame(
+    design: Design, predictions: dict[str, np.ndarray], seed: int, n_splits: int = 5
+) -> EvaluationFrame:
     """Predictions beside the truth of the test units; real controls on both sides."""
     screen, units = design.screen, design.units("test")
     return EvaluationFrame(
