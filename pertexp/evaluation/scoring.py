@@ -18,7 +18,7 @@ from pertexp.evaluation.frame import REPLICATE, EvaluationFrame
 from pertexp.metrics.intervals import Interval, bootstrap_mean, paired_difference
 from pertexp.metrics.screens import CORE
 
-# That n differences of no sign of their own all point one way has chance 2^(1 - n): 3 % at 6, but 12 % at 4, and an
+# That n differences of no sign of their own all point one way has chance 2^(1 - n): 3 % at 6, but 6 % at 5, and an
 # interval from so few resamples little else.
 FEWEST = 6
 NO_REPLICATE = f"{REPLICATE}: not available, the data hold no cells to split into two halves"

@@ -52,11 +52,11 @@ def job_of_sweep(run: Callable[[], float | None], config: DictConfig, folder: Pa
 
     Returns the value that the run returns, NaN where it failed.
     """
-    if (folder / "metrics.json").is_file():
-        log.info("already done: %s", folder)
-        return stored_value(folder, config.model.name, config.evaluation.primary)
     try:
         with FileLock(folder / ".lock", blocking=False):
+            if (folder / "metrics.json").is_file():
+                log.info("already done: %s", folder)
+                return stored_value(folder, config.model.name, config.evaluation.primary)
             return _attempt(run, folder)
     except Timeout:
         log.info("left to the process that is at it: %s", folder)
