@@ -109,7 +109,7 @@ class EpochClock(Callback):
         """Not called when a run resumes in mid-epoch: the loader's own state says where it was."""
         loader: Any = trainer.train_dataloader
         same_batches = getattr(trainer, "overfit_batches", 0) > 0
-        loader.load_state_dict({"epoch": 0 if same_batches else trainer.current_epoch, "position": 0})
+        loader.set_epoch(0 if same_batches else trainer.current_epoch)
 
 
 class RandomState(Callback):

@@ -101,9 +101,8 @@ class BatchLoader:
         self._start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch; a position loaded for this very epoch is kept."""
-        if epoch != self.epoch:
-            self.epoch, self.position, self._start = epoch, 0, 0
+        """Begin an epoch at its first batch."""
+        self.epoch, self.position, self._start = epoch, 0, 0
 
     def __len__(self) -> int:
         return math.ceil(math.ceil(self.index.size / self.world_size) / self.batch_size)
