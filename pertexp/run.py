@@ -70,7 +70,7 @@ def job(config: DictConfig) -> float | None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from pertexp.evaluation.sweep import job_of_sweep
 
-        return job_of_sweep(lambda: _value(run(config, folder)), config, folder)
+        return job_of_sweep(lambda: _value(run(config, folder)), folder)
     with one_sentence(), _no_folder_for_a_wrong_request(folder):
         return _value(run(config, folder))
 
@@ -123,6 +123,7 @@ def prepare(config: DictConfig) -> Prepared:
     own = [EpochClock(), RandomState(), SchemaStamp(lambda: schema(data.design))]
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks, *own], logger=loggers)
     _require_validation(data, callbacks)
+    evaluation.require(data.design)
     model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer)
     _require_optimizer(model)
     if config.ckpt_path is not None:

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cosine as cosine_distance
 from scipy.stats import pearsonr, rankdata
 
-from pertexp.metrics.screens import CORE, TOP_GENES, Scored
+from pertexp.metrics.core import CORE, TOP_GENES, Scored
 
 DISCRIMINATION = (
     "discrimination_l2",
@@ -31,6 +31,8 @@ def view(n=12, genes=N_GENES, contexts=2, folds=1, seed=0, noise=0.5):
         control=control,
         train_mean=control + rng.normal(size=genes),
         de_score=np.abs(effect) * 5,
+        de_fdr=np.where(np.abs(effect) > 1.0, 0.01, 0.5),
+        rest_score=np.abs(effect + rng.normal(size=control.shape)),
         context=np.repeat(np.arange(contexts), n),
         fold=np.tile(np.arange(n) % folds, contexts),
         own_target=own,
@@ -250,7 +252,7 @@ def test_a_flipped_sign_sends_pearson_to_its_negative(name):
 
 
 def permute_genes(scored, order):
-    tables = ("prediction", "truth", "control", "train_mean", "de_score", "own_target")
+    tables = ("prediction", "truth", "control", "train_mean", "de_score", "de_fdr", "rest_score", "own_target")
     moved = {name: getattr(scored, name)[:, order] for name in tables}
     return replace(scored, **moved, panel_target=scored.panel_target[order])
 
@@ -275,7 +277,7 @@ def test_the_order_of_units_does_not_matter(name):
 def test_fewer_than_three_candidates_are_not_applicable(name, n, applicable):
     got = values(name, view(n=n, contexts=2))
     assert got.shape == (2 * n,)
-    assert np.isnan(got).all() == (name in DISCRIMINATION and not applicable)
+    assert np.isnan(got).all() == (name in (*DISCRIMINATION, "centroid_accuracy") and not applicable)
 
 
 @pytest.mark.parametrize("name", PEARSON)
@@ -309,7 +311,7 @@ def test_the_unit_of_measurement_does_not_matter(name, scale):
     scored = view(n=5, noise=3.0)
     tables = ("prediction", "truth", "control", "train_mean")
     scaled = replace(scored, **{table: scale * getattr(scored, table) for table in tables})
-    power = {"mse": 2, "mae": 1}.get(name, 0)
+    power = {"mse": 2, "wmse": 2, "mse_top20": 2, "mae": 1}.get(name, 0)
     np.testing.assert_allclose(values(name, scaled), values(name, scored) * scale**power, rtol=1e-9)
 
 

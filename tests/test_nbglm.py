@@ -15,7 +15,9 @@ from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
-from pertexp.evaluation.scoring import score
+from pertexp.evaluation.families import Core
+from pertexp.evaluation.measuring import measure
+from pertexp.evaluation.scoring import Scores
 from pertexp.evaluation.screens import evaluation_frame
 from pertexp.losses import counts as losses
 from pertexp.models.baselines import BilinearRidge
@@ -471,5 +473,5 @@ def test_training_on_a_real_screen_lowers_the_deviance_and_can_be_scored(data_di
     model = fitted(data, epochs=2 if pseudobulk is None else 40)
     assert training_loss(model, data) < before
     frame = evaluation_frame(data.design, {"nbglm": model.predict(data.design.units("test"))}, 0)
-    found = score(frame, n_resamples=10).aggregate.query("model == 'nbglm'")
+    found = Scores.of(measure(frame, None, {"core": Core()}), n_resamples=10).aggregate.query("model == 'nbglm'")
     assert np.isfinite(found.loc[found["metric"] != "discrimination_cosine", "mean"]).all()

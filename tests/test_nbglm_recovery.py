@@ -12,7 +12,9 @@ from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import EmbeddingTable, Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
-from pertexp.evaluation.scoring import score
+from pertexp.evaluation.families import Core
+from pertexp.evaluation.measuring import measure
+from pertexp.evaluation.scoring import Scores
 from pertexp.evaluation.screens import evaluation_frame
 from pertexp.losses.counts import nb
 from pertexp.metrics.intervals import paired_difference
@@ -96,7 +98,7 @@ def test_the_embeddings_matter(found):
     units = data.design.units("test")
     assert np.array_equal(other.design.units("test").perturbation, units.perturbation)
     frame = evaluation_frame(data.design, {"true": model.predict(units), "permuted": blind.predict(units)}, 0)
-    scores = score(frame, n_resamples=10)
+    scores = Scores.of(measure(frame, None, {"core": Core()}), n_resamples=10)
     sides = [scores.rows(name, "pearson_delta") for name in ("true", "permuted")]
     values = [side["value"].to_numpy(dtype=float) for side in sides]
     gap = paired_difference(*values, sides[0]["perturbation"].to_numpy(dtype=str))

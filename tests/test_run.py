@@ -11,7 +11,15 @@ import torch
 from command import TINY, command, fresh_command
 from omegaconf import OmegaConf
 
-PER_RUN = {"data.json", "environment.json", "metrics.json", "metrics.parquet", "predictions.h5ad", "split.parquet"}
+PER_RUN = {
+    "calibration.parquet",
+    "data.json",
+    "environment.json",
+    "metrics.json",
+    "metrics.parquet",
+    "predictions.h5ad",
+    "split.parquet",
+}
 GROUPS_OF_FILES = {"config", "checkpoints", "logs", "pertexp.log"}
 
 

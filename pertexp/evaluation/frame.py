@@ -1,7 +1,7 @@
 """The evaluation frame: predictions beside the truth, one row per held-out perturbation and context."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,11 @@ import pandas as pd
 
 from pertexp.data.screens.screen import CONTROL, JOIN, members
 from pertexp.errors import DataError, RequestError, nearest
-from pertexp.metrics.screens import Scored
+from pertexp.metrics.core import Scored
 
 REPLICATE = "replicate"
-_TABLES = ("truth", "control", "train_mean", "de_score")
+_TESTS = ("de_score", "de_fdr", "rest_score")
+_TABLES = ("truth", "control", "train_mean", *_TESTS)
 _HALVES = ("replicate_a", "replicate_b")
 _BASELINE = "baseline:"
 
@@ -42,6 +43,11 @@ class EvaluationFrame:
         `[U, G]` profiles by name: the model first, then the baselines.
     seen
         `[U]` how many members of the perturbation were seen in training.
+    de_fdr
+        `[U, G]` p-values of a Wilcoxon test of the same cells, adjusted within the unit; NaN rows as in `de_score`.
+    rest_score
+        `[U, G]` |t| of the unit's cells against those of all other perturbations of its context; NaN rows where there
+        are none.
     replicate
         Profiles of two disjoint halves of the unit's cells, `[R, U, G]` each for R random splits (`[U, G]` for one),
         or None where the data hold no cells.
@@ -64,6 +70,8 @@ class EvaluationFrame:
     predictions: dict[str, np.ndarray]
     seen: np.ndarray
     replicate: tuple[np.ndarray, np.ndarray] | None = field(default=None)
+    de_fdr: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    rest_score: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __post_init__(self) -> None:
         self._set("perturbation", tuple(map(str, self.perturbation)))
@@ -73,6 +81,9 @@ class EvaluationFrame:
         self._set("seen", _integers("seen", self.seen))
         for name in _TABLES:
             self._set(name, _table(name, getattr(self, name)))
+        for name in _TESTS[1:]:
+            if getattr(self, name).size == 0:  # not given: nothing was tested
+                self._set(name, np.full_like(self.truth, np.nan))
         self._set("predictions", {k: _table(f"prediction {k}", v) for k, v in self.predictions.items()})
         if self.replicate is not None:
             self._set("replicate", tuple(map(_splits, _HALVES, self.replicate)))
@@ -108,7 +119,15 @@ class EvaluationFrame:
         """Show a metric one prediction; for `replicate` one half of a split of the cells predicts the other."""
         if name not in self.models:
             raise RequestError(f"no prediction {name!r} in the evaluation frame; {nearest(name, self.models)}")
-        prediction, truth = self._sides(name, split)
+        return self._view(*self._sides(name, split))
+
+    def scored_on_half(self, name: str, split: int) -> Scored:
+        """Show a metric one prediction beside the half of the cells on which the replicate of a split is scored."""
+        if self.replicate is None:
+            raise RequestError("the evaluation frame holds no halves of cells to score on.")
+        return self._view(self.predictions[name], self.replicate[1][split])
+
+    def _view(self, prediction: np.ndarray, truth: np.ndarray) -> Scored:
         own = self.own_target
         return Scored(
             prediction=prediction,
@@ -116,6 +135,8 @@ class EvaluationFrame:
             control=self.control,
             train_mean=self.train_mean,
             de_score=self.de_score,
+            de_fdr=self.de_fdr,
+            rest_score=self.rest_score,
             context=np.unique(np.array(self.context), return_inverse=True)[1],
             fold=self.fold,
             own_target=own,
@@ -215,52 +236,20 @@ class EvaluationFrame:
             raise DataError(f"seen of {unit} is out of range; expected 0 up to its number of members.")
 
     def _check_tables(self) -> None:
-        finite = {name: getattr(self, name) for name in _TABLES if name != "de_score"} | {
+        finite = {name: getattr(self, name) for name in _TABLES if name not in _TESTS} | {
             f"prediction {name}": table for name, table in self.predictions.items()
         }
         finite |= self._half_tables()
-        for name, table in {**finite, "de_score": self.de_score}.items():
+        tests = {name: getattr(self, name) for name in _TESTS}
+        for name, table in {**finite, **tests}.items():
             _refuse_shape(name, table, (self.n_units, len(self.genes)))
         for name, table in finite.items():
             if not np.isfinite(table).all():
                 raise DataError(f"{name} of the evaluation frame has NaN or infinite entries; expected numbers.")
-        missing = np.isnan(self.de_score)
-        if (missing.any(axis=1) != missing.all(axis=1)).any() or (self.de_score < 0).any():
-            raise DataError("de_score has negative or single NaN entries; expected |t|, or NaN for a whole unit.")
-
-
-def concatenate(frames: Sequence[EvaluationFrame]) -> EvaluationFrame:
-    """Pool the units of several frames, as of folds; predictions that are not in every frame are left out.
-
-    Raises
-    ------
-    DataError
-        Where genes or scale differ, no prediction is common, or a unit repeats.
-    """
-    if not frames:
-        raise DataError("there is no evaluation frame to concatenate; expected one per fold.")
-    first = frames[0]
-    for other in frames[1:]:
-        _refuse_unlike(first, other)
-    names = [name for name in first.predictions if all(name in frame.predictions for frame in frames)]
-    halves = [frame.replicate for frame in frames if frame.replicate is not None]
-    return EvaluationFrame(
-        perturbation=tuple(name for frame in frames for name in frame.perturbation),
-        context=tuple(name for frame in frames for name in frame.context),
-        fold=np.concatenate([frame.fold for frame in frames]),
-        genes=first.genes,
-        scale=first.scale,
-        predictions={name: np.concatenate([frame.predictions[name] for frame in frames]) for name in names},
-        seen=np.concatenate([frame.seen for frame in frames]),
-        replicate=_joined_halves(halves) if len(halves) == len(frames) else None,
-        **{name: np.concatenate([getattr(frame, name) for frame in frames]) for name in _TABLES},
-    )
-
-
-def _joined_halves(halves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled halves of as many splits as all frames have."""
-    n = min(len(a) for a, _ in halves)
-    return np.concatenate([a[:n] for a, _ in halves], axis=1), np.concatenate([b[:n] for _, b in halves], axis=1)
+        for name, table in tests.items():
+            missing = np.isnan(table)
+            if (missing.any(axis=1) != missing.all(axis=1)).any() or (table < 0).any():
+                raise DataError(f"{name} has negative or single NaN entries; expected none, or NaN for a whole unit.")
 
 
 def _splits(name: str, values: Any) -> np.ndarray:
@@ -306,13 +295,6 @@ def _refuse_shape(name: str, table: np.ndarray, expected: tuple[int, int]) -> No
         raise DataError(
             f"{name} of the evaluation frame has shape {table.shape}; expected (units, genes) = {expected}."
         )
-
-
-def _refuse_unlike(first: EvaluationFrame, other: EvaluationFrame) -> None:
-    if first.genes != other.genes:
-        raise DataError("the evaluation frames differ in genes; expected the same in the same order.")
-    if first.scale != other.scale:
-        raise DataError(f"evaluation frames have scales {first.scale!r} and {other.scale!r}; expected one.")
 
 
 def _refuse_foreign(adata: Any) -> None:

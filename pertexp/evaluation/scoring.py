@@ -1,10 +1,8 @@
-"""From an evaluation frame to numbers, their intervals, and a verdict in words."""
+"""From what was measured to means, their intervals, their calibration, and a verdict in words."""
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,16 @@ import pandas as pd
 
 from pertexp.data.screens.screen import members
 from pertexp.errors import RequestError, nearest
-from pertexp.evaluation.frame import REPLICATE, EvaluationFrame
-from pertexp.metrics.intervals import Interval, bootstrap_mean, paired_difference
-from pertexp.metrics.screens import CORE
+from pertexp.evaluation.frame import REPLICATE
+from pertexp.evaluation.measuring import Measured
+from pertexp.metrics.calibration import TRUSTED, calibrated
+from pertexp.metrics.intervals import Interval, bootstrap_mean, bootstrap_median, paired_difference
+from pertexp.metrics.registry import METRICS
+from pertexp.record import whole
 
 # That n differences of no sign of their own all point one way has chance 2^(1 - n): 3 % at 6, but 6 % at 5, and an
 # interval from so few resamples little else.
 FEWEST = 6
-NO_REPLICATE = f"{REPLICATE}: not available, the data hold no cells to split into two halves"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,27 +30,54 @@ class Scores:
 
     Attributes
     ----------
-    per_unit
-        Long table: model, metric, perturbation, context, fold, seen, value (NaN where not applicable).
+    measured
+        The long tables that everything else is worked out from.
     aggregate
-        One row per model and metric: mean, low, high, n, n_perturbations, n_left_out, best, worst.
+        One row per model and metric: mean, low, high, n, n_perturbations, n_left_out, best, worst, calibrated.
     by_seen
         The same per number of members and of seen members; empty where the frame holds no combination.
-    scale
-        Scale of the profiles, as declared.
-    notes
-        What is absent, and why.
+    calibration
+        One row per metric: zero and one (means of the negative control and of the replicate), drf and bds with their
+        intervals, trusted; empty where the data hold no cells.
+    primary
+        The metric that orders tables.
     n_resamples, seed
         Of the bootstrap.
     """
 
-    per_unit: pd.DataFrame
+    measured: Measured
     aggregate: pd.DataFrame
     by_seen: pd.DataFrame
-    scale: str
-    notes: tuple[str, ...]
+    calibration: pd.DataFrame
+    primary: str
     n_resamples: int
     seed: int
+
+    @classmethod
+    def of(cls, measured: Measured, primary: str | None = None, n_resamples: int = 2000, seed: int = 0) -> "Scores":
+        """Aggregate, with bootstrap intervals over perturbations; the first headline is the default primary metric."""
+        names = list(measured.per_unit["metric"].unique())
+        chosen = primary or next((name for name in names if METRICS[name].level == "headline"), names[0])
+        aggregate = _aggregate(measured.per_unit, ["model", "metric"], n_resamples, seed)
+        calibration = _calibration(measured, aggregate, n_resamples, seed)
+        aggregate["calibrated"] = _calibrated(aggregate, calibration)
+        by_seen = _by_seen(measured.per_unit, n_resamples, seed)
+        return cls(measured, aggregate, by_seen, calibration, chosen, n_resamples, seed)
+
+    @property
+    def per_unit(self) -> pd.DataFrame:
+        """Long table: model, metric, perturbation, context, fold, seen, value (NaN where not applicable)."""
+        return self.measured.per_unit
+
+    @property
+    def scale(self) -> str:
+        """Scale of the profiles, as declared."""
+        return self.measured.scale
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is absent, and why."""
+        return self.measured.notes
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -61,6 +88,18 @@ class Scores:
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics, in the order of the table."""
         return tuple(self.aggregate["metric"].unique())
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The primary metric, then the others that a verdict is about."""
+        others = (name for name in self.metrics if METRICS[name].level == "headline" and name != self.primary)
+        return (self.primary, *others)
+
+    @property
+    def untrusted(self) -> tuple[str, ...]:
+        """Metrics on which the replicate does not beat the negative control on this data: BDS below 0.5."""
+        table = self.calibration
+        return () if table.empty else tuple(table.loc[table["bds"] < TRUSTED, "metric"])
 
     def rows(self, model: str, metric: str) -> pd.DataFrame:
         """Units of one model and metric, in the order of the frame."""
@@ -79,78 +118,78 @@ class Scores:
         left, right = a["value"].to_numpy(dtype=float), b["value"].to_numpy(dtype=float)
         return paired_difference(left, right, names, self.n_resamples, self.seed)
 
-    def write(self, folder: str | Path) -> None:
-        """Write `metrics.parquet` (per unit) and `metrics.json` (aggregates), each whole or not at all."""
+    def write(self, folder: str | Path, said: Mapping[str, Any] | None = None) -> None:
+        """Write `metrics.parquet` and `calibration.parquet` (per unit), then `metrics.json` (aggregates), each whole.
+
+        `said` is put into metrics.json as it is.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self._summary_document(), indent=1, allow_nan=False)
-        _replace(folder / "metrics.parquet", lambda path: self.per_unit.to_parquet(path, index=False))
-        _replace(folder / "metrics.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        text = json.dumps(self._summary_document() | dict(said or {}), indent=1, allow_nan=False)
+        for name, table in (("metrics", self.per_unit), ("calibration", self.measured.reliability)):
+            with whole(folder / f"{name}.parquet") as partial:
+                table.to_parquet(partial, index=False)
+        with whole(folder / "metrics.json") as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
 
     def _summary_document(self) -> dict[str, Any]:
         return {
             "scale": self.scale,
+            "primary": self.primary,
             "bootstrap": {"n_resamples": self.n_resamples, "seed": self.seed, "level": 0.95},
             "notes": list(self.notes),
             "aggregate": _records(self.aggregate),
             "by_seen": _records(self.by_seen),
+            "calibration": _records(self.calibration),
         }
 
 
-def score(frame: EvaluationFrame, n_resamples: int = 2000, seed: int = 0) -> Scores:
-    """Score every prediction of the frame, and the replicate where there is one, on every `core` metric."""
-    per_unit = pd.concat([_measure(frame, model) for model in frame.models], ignore_index=True)
-    notes = () if frame.replicate is not None else (NO_REPLICATE,)
-    aggregate = _aggregate(per_unit, ["model", "metric"], n_resamples, seed)
-    by_seen = _by_seen(per_unit, n_resamples, seed)
-    return Scores(per_unit, aggregate, by_seen, frame.scale, notes, n_resamples, seed)
-
-
-def verdict(
-    scores: Scores,
-    model: str,
-    primary: str = "pearson_delta",
-    others: Sequence[str] = ("pearson_delta_mean", "mse", "discrimination_cosine"),
-) -> list[str]:
-    """Say for each main metric, the primary one first, whether the model beats the best baseline.
+def verdict(scores: Scores, model: str, metrics: Sequence[str] | None = None) -> list[str]:
+    """Say for each metric (default: the headline, the primary one first) whether the model beats the best baseline.
 
     The best baseline is the one of best mean on that metric, the first of those that tie. The replicate is none: it
     says how well the data agree with themselves.
     """
-    for name, known in ((model, scores.models), *((metric, scores.metrics) for metric in (primary, *others))):
+    chosen = scores.headline if metrics is None else tuple(metrics)
+    for name, known in ((model, scores.models), *((metric, scores.metrics) for metric in chosen)):
         if name not in known:
             raise RequestError(f"{name!r} was not scored; {nearest(name, known)}")
     baselines = [name for name in scores.models if name not in (model, REPLICATE)]
     if not baselines:
         return [f"No baseline was scored beside {model}: nothing can be said about it."]
-    chosen = [primary, *(metric for metric in others if metric != primary)]
     return [_sentence(scores, model, baselines, metric) for metric in chosen]
 
 
-def _measure(frame: EvaluationFrame, model: str) -> pd.DataFrame:
-    views = [frame.scored(model, split) for split in range(frame.n_splits if model == REPLICATE else 1)]
-    units = pd.DataFrame(
-        {
-            "perturbation": list(frame.perturbation),
-            "context": list(frame.context),
-            "fold": frame.fold,
-            "seen": frame.seen,
-        }
-    )
-    parts = []
-    for metric in CORE.values():
-        part = units.assign(value=np.mean([metric.function(view) for view in views], axis=0))
-        part.insert(0, "metric", metric.name)
-        part.insert(0, "model", model)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+def _calibration(measured: Measured, aggregate: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFrame:
+    mean = aggregate.set_index(["model", "metric"])["mean"]
+    records = []
+    for metric, part in measured.reliability.groupby("metric", sort=False):
+        names = part["perturbation"].to_numpy(dtype=str)
+        drf = bootstrap_median(part["drf"].to_numpy(dtype=float), names, n_resamples, seed)
+        bds = bootstrap_mean(part["bds"].to_numpy(dtype=float), names, n_resamples, seed)
+        negative = METRICS[str(metric)].negative
+        record = {"metric": metric, "negative": negative, "zero": mean.get((negative, metric), np.nan)}
+        record |= {"one": mean.get((REPLICATE, metric), np.nan), "n": bds.n}
+        for name, interval in (("drf", drf), ("bds", bds)):
+            record |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        records.append(record | {"trusted": bool(bds.mean >= TRUSTED)})
+    return pd.DataFrame.from_records(records)
+
+
+def _calibrated(aggregate: pd.DataFrame, calibration: pd.DataFrame) -> list[float]:
+    if calibration.empty:
+        return [math.nan] * len(aggregate)
+    ends = calibration.set_index("metric")[["zero", "one"]].astype(float)
+    of_rows = ends.reindex(aggregate["metric"]).to_numpy()
+    rows = zip(aggregate["metric"], aggregate["mean"].astype(float), of_rows, strict=True)
+    return [calibrated(METRICS[metric], mean, zero, one) for metric, mean, (zero, one) in rows]
 
 
 def _aggregate(table: pd.DataFrame, keys: list[str], n_resamples: int, seed: int) -> pd.DataFrame:
     records = []
     for group, part in table.groupby(keys, sort=False):
         named = dict(zip(keys, group, strict=True))
-        metric = CORE[str(named["metric"])]
+        metric = METRICS[str(named["metric"])]
         names = part["perturbation"].to_numpy(dtype=str)
         interval = bootstrap_mean(part["value"].to_numpy(dtype=float), names, n_resamples, seed)
         records.append(named | asdict(interval) | {"best": metric.best, "worst": metric.worst})
@@ -166,7 +205,7 @@ def _by_seen(per_unit: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFram
 
 
 def _best_baseline(scores: Scores, baselines: list[str], metric: str) -> str:
-    sign = 1.0 if CORE[metric].higher_is_better else -1.0
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
     means = {name: sign * float(scores.summary(name, metric)["mean"]) for name in baselines}
     best = max(means.values())
     return next(name for name, mean in means.items() if ties(mean, best))
@@ -179,15 +218,16 @@ def ties(a: float, b: float) -> bool:
 
 def _sentence(scores: Scores, model: str, baselines: list[str], metric: str) -> str:
     if scores.summary(model, metric)["n"] == 0:
-        return f"{metric} is not applicable here: {CORE[metric].not_applicable}."
+        return f"{metric} is not applicable here: {METRICS[metric].missing}."
     best = _best_baseline(scores, baselines, metric)
     gap = scores.difference(model, best, metric)
     if _clusters(gap) < FEWEST:
         said = f"{model} against {best} on {metric}: difference {_number(gap.mean, '+')} over {_counted(gap)}"
         return f"{said}, too few to decide (fewer than {FEWEST}); pool folds with -m data.split.fold=0,1,..."
     interval = f"[{_number(gap.low)}, {_number(gap.high)}] over {_counted(gap)}"
-    claim, ending = _claim(gap, CORE[metric].higher_is_better)
-    return f"{model} {claim} {best} on {metric}: difference {_number(gap.mean, '+')} {interval}{ending}."
+    claim, ending = _claim(gap, METRICS[metric].higher_is_better)
+    trust = " (not to be trusted here: see the marks)" if metric in scores.untrusted else ""
+    return f"{model} {claim} {best} on {metric}{trust}: difference {_number(gap.mean, '+')} {interval}{ending}."
 
 
 def _clusters(gap: Interval) -> int:
@@ -218,17 +258,3 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _plain(value: Any) -> Any:
     plain = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and not np.isfinite(plain) else plain
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    half = Path(name)
-    try:
-        write(half)
-        # mkstemp makes files that only their owner can read; results are for the group.
-        half.chmod(0o644)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)

@@ -1,20 +1,23 @@
 """The honest score of a screen model: the same test units for the model, every baseline, and the replicate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from rich.console import Console
 
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import Units, halves, unit_profiles, welch_t
+from pertexp.data.screens.profiles import Units, halves, unit_profiles
 from pertexp.errors import RequestError, nearest
+from pertexp.evaluation.cells import TestedCells
+from pertexp.evaluation.families import Core, Family
 from pertexp.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.scoring import Scores, score, verdict
+from pertexp.evaluation.measuring import measure
+from pertexp.evaluation.scoring import Scores, verdict
 from pertexp.evaluation.table import render
-from pertexp.metrics.screens import CORE
 from pertexp.models.baselines import Baseline, Predictor
 from pertexp.record import whole, write_json
 
@@ -35,13 +38,12 @@ class Report:
     frame: EvaluationFrame
     scores: Scores
     verdict: list[str]
-    primary: str
     recovery: dict[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
         """Mean of the model on the primary metric."""
-        return float(self.scores.summary(self.model, self.primary)["mean"])
+        return float(self.scores.summary(self.model, self.scores.primary)["mean"])
 
     def means(self) -> dict[str, float]:
         """The model's mean on every metric that applies."""
@@ -49,12 +51,12 @@ class Report:
         return dict(zip(own["metric"], own["mean"].astype(float), strict=True))
 
     def write(self, folder: Path) -> None:
-        """Write metrics.parquet, metrics.json and predictions.h5ad, each whole or not at all; metrics.json last."""
+        """Write predictions.h5ad and what `Scores.write` writes, each whole or not at all; metrics.json last."""
         with whole(folder / "predictions.h5ad") as partial:
             self.frame.to_anndata(self.model).write_h5ad(partial)
         if self.recovery:
             write_json(folder / "recovery.json", self.recovery)
-        self.scores.write(folder)
+        self.scores.write(folder, {"model": self.model, "verdict": self.verdict})
 
     def show(self, console: Console, title: str) -> None:
         """Print the table and the verdict."""
@@ -72,47 +74,74 @@ class ScreenEvaluation:
 
     Attributes
     ----------
+    families
+        The metric families, by name.
     baselines
         By name; fitted here, on training profiles.
     primary
-        The metric that orders tables.
+        The metric that orders tables; None: the first of the first family's headline.
     n_resamples, seed
-        Of the bootstrap; the seed also draws the halves of the replicate.
+        Of the bootstrap; the seed also draws the halves of the replicate and the cells of predictions.
     n_splits
         Random splits into halves over which the replicate is averaged.
     """
 
+    families: dict[str, Family] = field(default_factory=lambda: {"core": Core()})
     baselines: dict[str, Baseline] = field(default_factory=dict)
-    primary: str = "pearson_delta"
+    primary: str | None = None
     n_resamples: int = 2000
     seed: int = 0
     n_splits: int = 5
 
     def __post_init__(self) -> None:
-        if self.primary not in CORE:
-            raise RequestError(f"evaluation.primary={self.primary} is no metric; {nearest(self.primary, CORE)}")
-        if self.n_resamples < 1:
-            raise RequestError(f"evaluation.n_resamples={self.n_resamples}: expected at least 1.")
-        if self.n_splits < 1:
-            raise RequestError(f"evaluation.n_splits={self.n_splits}: expected at least 1.")
-        for name, baseline in self.baselines.items():
-            if not hasattr(baseline, "fit"):
-                where = f"evaluation.baselines.{name}"
-                raise RequestError(f"{where}={baseline} is no baseline: leave it out with ~{where}")
+        known = [metric for family in self.families.values() for metric in family.metrics]
+        if not known:
+            raise RequestError("evaluation names no metric family: type evaluation=core, or several, [core,vcc2026].")
+        if self.primary is not None and self.primary not in known:
+            raise RequestError(
+                f"evaluation.primary={self.primary} is no metric of this evaluation; {nearest(self.primary, known)}"
+            )
+        for name in ("n_resamples", "n_splits"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"evaluation.{name}={getattr(self, name)}: expected at least 1.")
+        _require_baselines(self.baselines)
+
+    def require(self, design: Design) -> None:
+        """Refuse, before anything is trained, a family that does not apply to data on this scale."""
+        for family in self.families.values():
+            family.require(design.screen.scale)
 
     def __call__(self, data: ScreenData, model: Predictor, name: str) -> Report:
         """Predict the test units with the model and every baseline, and score them."""
         design = data.design
-        units = design.units("test")
-        predictions = {name: model.predict(units)}
-        for baseline_name, baseline in self.baselines.items():
-            predictions[baseline_name] = baseline.fit(design.training).predict(units)
-        frame = evaluation_frame(design, predictions, self.seed, self.n_splits)
-        scores = score(frame, self.n_resamples, self.seed)
-        recovery: dict[str, float] = {}
+        frame = self.frame(design, {name: model.predict(design.units("test"))})
+        report = self.judge(frame, TestedCells.of(design, self.seed), name)
         if isinstance(model, FindsTruth) and design.screen.truth is not None:
-            recovery = model.recovery(design)
-        return Report(name, frame, scores, verdict(scores, name, self.primary), self.primary, recovery)
+            report.recovery.update(model.recovery(design))
+        return report
+
+    def frame(self, design: Design, predictions: Mapping[str, np.ndarray]) -> EvaluationFrame:
+        """These predictions of the test units, and those of every baseline, beside the truth."""
+        units = design.units("test")
+        baselines = {name: baseline.fit(design.training).predict(units) for name, baseline in self.baselines.items()}
+        return evaluation_frame(design, {**predictions, **baselines}, self.seed, self.n_splits)
+
+    def scores(self, frame: EvaluationFrame, cells: TestedCells) -> Scores:
+        """Every metric of every family."""
+        measured = measure(frame, cells, self.families)
+        return Scores.of(measured, self.primary, self.n_resamples, self.seed)
+
+    def judge(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> Report:
+        """Score a frame, and say what becomes of the model called `name`."""
+        scores = self.scores(frame, cells)
+        return Report(name, frame, scores, verdict(scores, name))
+
+
+def _require_baselines(baselines: Mapping[str, Any]) -> None:
+    for name, baseline in baselines.items():
+        if not hasattr(baseline, "fit"):
+            where = f"evaluation.baselines.{name}"
+            raise RequestError(f"{where}={baseline} is no baseline: leave it out with ~{where}")
 
 
 def _replicates(design: Design, units: Units, seed: int, n_splits: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -123,7 +152,7 @@ def _replicates(design: Design, units: Units, seed: int, n_splits: int) -> tuple
 
 
 def evaluation_frame(
-    design: Design, predictions: dict[str, np.ndarray], seed: int, n_splits: int = 5
+    design: Design, predictions: Mapping[str, np.ndarray], seed: int, n_splits: int = 5
 ) -> EvaluationFrame:
     """Predictions beside the truth of the test units; real controls on both sides."""
     screen, units = design.screen, design.units("test")
@@ -136,8 +165,8 @@ def evaluation_frame(
         truth=unit_profiles(screen, design.size_factor, units),
         control=design.training.control[units.context],
         train_mean=(design.training.control + design.training.mean_effect)[units.context],
-        de_score=welch_t(screen, design.size_factor, units),
-        predictions=predictions,
+        predictions=dict(predictions),
         seen=design.seen_members(),
         replicate=_replicates(design, units, seed, n_splits),
+        **TestedCells.of(design, seed).tests(),
     )

@@ -6,9 +6,9 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from pertexp.record import write_json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from pertexp.evaluation.frame import EvaluationFrame
+    from pertexp.evaluation.measuring import Measured
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Job:
         return self.overrides.get(SEED, "")
 
 
-def job_of_sweep(run: Callable[[], float | None], config: DictConfig, folder: Path) -> float | None:
+def job_of_sweep(run: Callable[[], float | None], folder: Path) -> float | None:
     """Run one job, unless it is done already; a failure is put on record and costs the other jobs nothing.
 
     Returns the value that the run returns, NaN where it failed.
@@ -56,7 +56,7 @@ def job_of_sweep(run: Callable[[], float | None], config: DictConfig, folder: Pa
         with FileLock(folder / ".lock", blocking=False):
             if (folder / "metrics.json").is_file():
                 log.info("already done: %s", folder)
-                return stored_value(folder, config.model.name, config.evaluation.primary)
+                return stored_value(folder)
             return _attempt(run, folder)
     except Timeout:
         log.info("left to the process that is at it: %s", folder)
@@ -73,10 +73,16 @@ def _attempt(run: Callable[[], float | None], folder: Path) -> float | None:
         return math.nan
 
 
-def stored_value(folder: Path, model: str, primary: str) -> float | None:
-    """Mean of a model on a metric in the metrics.json of a finished job; None where it has none."""
-    rows = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["aggregate"]
-    return next((row["mean"] for row in rows if (row["model"], row["metric"]) == (model, primary)), None)
+def stored_value(folder: Path) -> float | None:
+    """Mean of a finished job's model on its primary metric; None where it has none."""
+    stored = stored_summary(folder)
+    wanted = stored["model"], stored["primary"]
+    return next((row["mean"] for row in stored["aggregate"] if (row["model"], row["metric"]) == wanted), None)
+
+
+def stored_summary(folder: Path) -> dict[str, Any]:
+    """The metrics.json of a finished job or run."""
+    return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
 
 
 def _record_failure(fault: Exception, folder: Path) -> None:
@@ -118,17 +124,18 @@ class SweepTable(Callback):
         folder = Path(OmegaConf.select(config, "hydra.sweep.dir"))
         jobs = finished_jobs(folder)
         if jobs:
-            _show(jobs, folder, OmegaConf.select(config, "evaluation.primary"))
+            _show(jobs, folder)
         failures = failed_jobs(folder)
         if failures:
             raise SystemExit(_say_failures(failures, len(jobs) + len(failures)))
 
 
-def _show(jobs: list[Job], folder: Path, primary: str) -> None:
+def _show(jobs: list[Job], folder: Path) -> None:
     from rich.console import Console
 
+    primary = stored_summary(jobs[0].folder)["primary"]
     try:
-        table, notes = summarise(jobs, primary)
+        table = summarise(jobs, primary)
     except RequestError as fault:
         log.error("no table over these jobs: %s", sentence(fault))
         return
@@ -136,7 +143,7 @@ def _show(jobs: list[Job], folder: Path, primary: str) -> None:
     title = f"{len(jobs)} jobs, folds pooled, mean ± s.d. over seeds, best {primary} first"
     console = Console(width=None if sys.stdout.isatty() else max(120, Console().width))
     console.print(render_sweep(table, primary, title))
-    for line in [*notes, *verdict_of_best(jobs, table, primary)]:
+    for line in verdict_of_best(jobs, table, primary):
         console.print(line, highlight=False)
     console.print(f"written to {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
 
@@ -184,25 +191,24 @@ def _overrides(folder: Path) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def summarise(jobs: list[Job], primary: str) -> tuple[pd.DataFrame, list[str]]:
-    """One row per combination of what was swept (folds and seeds aside), best first, then the baselines; and notes.
+def summarise(jobs: list[Job], primary: str) -> pd.DataFrame:
+    """One row per combination of what was swept (folds and seeds aside), best first, then the baselines.
 
     Columns: role, model, the swept keys, folds, seeds, and per metric its mean over seeds and `<metric>_sd`. A baseline
     that scores the same whatever was swept has one row.
     """
-    from pertexp.metrics.screens import CORE
+    from pertexp.metrics.registry import METRICS
 
     swept = _swept(jobs)
     rows: list[dict[str, Any]] = []
-    notes: list[str] = []
     for setting, members in _grouped(jobs, swept).items():
-        of_setting, said = _rows_of(members, dict(zip(swept, setting, strict=True)))
-        rows += of_setting
-        notes += [note for note in said if note not in notes]
+        rows += _rows_of(members, dict(zip(swept, setting, strict=True)))
     table = pd.DataFrame(rows)
+    if primary not in table.columns:
+        raise RequestError(f"not every job measured {primary}: sweep over one evaluation, or set evaluation.primary.")
     own = table["role"] == "model"
-    ordered = table[own].sort_values(primary, ascending=not CORE[primary].higher_is_better, kind="stable")
-    return pd.concat([ordered, _baselines_once(table[~own], swept)], ignore_index=True), notes
+    ordered = table[own].sort_values(primary, ascending=not METRICS[primary].higher_is_better, kind="stable")
+    return pd.concat([ordered, _baselines_once(table[~own], swept)], ignore_index=True)
 
 
 def _baselines_once(table: pd.DataFrame, swept: list[str]) -> pd.DataFrame:
@@ -230,20 +236,20 @@ def _grouped(jobs: Iterable[Job], keys: list[str]) -> dict[tuple[str, ...], list
     return groups
 
 
-def _rows_of(jobs: list[Job], setting: dict[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
+def _rows_of(jobs: list[Job], setting: dict[str, str]) -> list[dict[str, Any]]:
     """Rows of one setting: the model, then its baselines and the replicate."""
-    pooled = [_pooled(members) for members in _grouped(jobs, [SEED]).values()]
-    own = pooled[0].model
+    own = stored_summary(jobs[0].folder)["model"]
+    pooled = [_means(members) for members in _grouped(jobs, [SEED]).values()]
     folds = len({job.overrides.get(FOLD, "") for job in jobs})
     rows = []
-    for name in dict.fromkeys(name for one in pooled for name in one.means.index):
-        over_seeds = pd.DataFrame([one.means.loc[name] for one in pooled if name in one.means.index])
+    for name in dict.fromkeys(name for means in pooled for name in means.index):
+        over_seeds = pd.DataFrame([means.loc[name] for means in pooled if name in means.index])
         row: dict[str, Any] = {"role": "model" if name == own else "baseline", "model": name, **setting}
         row |= {"folds": folds, "seeds": len(over_seeds)}
         for metric in over_seeds.columns:
             row |= {metric: over_seeds[metric].mean(), f"{metric}_sd": over_seeds[metric].std(ddof=1)}
         rows.append(row)
-    return rows, [note for one in pooled for note in one.notes]
+    return rows
 
 
 def verdict_of_best(jobs: list[Job], table: pd.DataFrame, primary: str) -> list[str]:
@@ -251,74 +257,29 @@ def verdict_of_best(jobs: list[Job], table: pd.DataFrame, primary: str) -> list[
 
     The best of several settings is chosen on the units it is judged by, which the first sentence says.
     """
-    from pertexp.evaluation.scoring import score, verdict
+    from pertexp.evaluation.scoring import Scores, verdict
 
     swept = _swept(jobs)
     best = tuple(str(table[key].iloc[0]) for key in swept)
     of_seed = next(iter(_grouped(_grouped(jobs, swept)[best], [SEED]).values()))
-    frame, model, _ = _pooled_frame(of_seed)
     chosen = ", ".join(f"{key}={value}" for key, value in zip(swept, best, strict=True))
     said = [f"best of {len(_grouped(jobs, swept))} settings, chosen on these units: {chosen}"] if swept else []
-    return said + verdict(score(frame), model, primary)
+    scores = Scores.of(pooled_over_folds([job.folder for job in of_seed]), primary)
+    return said + verdict(scores, stored_summary(of_seed[0].folder)["model"])
 
 
-def _pooled_frame(jobs: list[Job]) -> "tuple[EvaluationFrame, str, list[str]]":
-    """Test units of all folds in one frame, the model's name, and notes."""
-    from anndata import read_h5ad
+def pooled_over_folds(folders: Iterable[Path]) -> "Measured":
+    """The test units of runs on several folds together: each was scored against what its own fold trained."""
+    from pertexp.evaluation.measuring import pooled, stored
 
-    from pertexp.evaluation.frame import EvaluationFrame, concatenate
-
-    stored = [read_h5ad(job.folder / "predictions.h5ad") for job in jobs]
-    frames, notes = on_shared_genes([EvaluationFrame.from_anndata(adata) for adata in stored])
-    return concatenate(frames), str(stored[0].uns["model"]), notes
+    return pooled([stored(folder) for folder in folders])
 
 
-@dataclass(frozen=True)
-class _Pooled:
-    """Means `[model × metric]` over the pooled test units of all folds of one seed."""
-
-    model: str
-    means: pd.DataFrame
-    notes: list[str]
-
-
-def _pooled(jobs: list[Job]) -> _Pooled:
-    from pertexp.evaluation.scoring import score
-
-    frame, model, notes = _pooled_frame(jobs)
-    aggregate = score(frame, n_resamples=1).aggregate
-    means = aggregate.pivot(index="model", columns="metric", values="mean")
-    order = list(dict.fromkeys(aggregate["model"])), list(dict.fromkeys(aggregate["metric"]))
-    return _Pooled(model, means.loc[order], notes)
-
-
-def on_shared_genes(frames: "Sequence[EvaluationFrame]") -> "tuple[list[EvaluationFrame], list[str]]":
-    """The frames on the genes that all of them hold, in the order of the first, and a note where any were left out.
-
-    Genes chosen on training rows (data.n_top_genes) differ between folds.
-    """
-    shared = set.intersection(*(set(frame.genes) for frame in frames))
-    order = [gene for gene in frames[0].genes if gene in shared]
-    if not order:
-        raise RequestError("the jobs share no gene, so their folds cannot be pooled: sweep without data.n_top_genes.")
-    if all(frame.genes == tuple(order) for frame in frames):
-        return list(frames), []
-    most = max(len(frame.genes) for frame in frames)
-    note = f"Folds chose different genes: pooled scores are over the {len(order)} of up to {most} that all folds hold."
-    return [_restricted(frame, order) for frame in frames], [note]
-
-
-def _restricted(frame: "EvaluationFrame", genes: list[str]) -> "EvaluationFrame":
-    position = {gene: column for column, gene in enumerate(frame.genes)}
-    columns = [position[gene] for gene in genes]
-    halves = frame.replicate
-    return replace(
-        frame,
-        genes=tuple(genes),
-        predictions={name: table[:, columns] for name, table in frame.predictions.items()},
-        replicate=None if halves is None else (halves[0][..., columns], halves[1][..., columns]),
-        **{name: getattr(frame, name)[:, columns] for name in ("truth", "control", "train_mean", "de_score")},
-    )
+def _means(jobs: list[Job]) -> pd.DataFrame:
+    """Means `[model × metric]` over the pooled test units of all folds of one seed, in the order of the frame."""
+    table = pooled_over_folds(job.folder for job in jobs).per_unit
+    means = table.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
+    return means.loc[list(dict.fromkeys(table["model"])), [m for m in dict.fromkeys(table["metric"]) if m in means]]
 
 
 def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableType":
@@ -326,7 +287,7 @@ def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableTy
     from rich import box
     from rich.table import Table
 
-    shown = list(dict.fromkeys([primary, "pearson_delta_mean", "mse", "discrimination_cosine"]))
+    shown = _shown(table, primary)
     keys = [name for name in table.columns if f"{name}_sd" not in table.columns and not name.endswith("_sd")]
     keys.remove("role")
     out = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
@@ -338,6 +299,14 @@ def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableTy
         cells = [str(row[key]) for key in keys]
         out.add_row(*cells, *(_mean_and_sd(row, metric) for metric in shown), style="bold" if position == 0 else None)
     return out
+
+
+def _shown(table: pd.DataFrame, primary: str) -> list[str]:
+    """The primary metric and up to three others of the headline."""
+    from pertexp.metrics.registry import METRICS
+
+    headline = [name for name in table.columns if name in METRICS and METRICS[name].level == "headline"]
+    return list(dict.fromkeys([primary, *headline]))[:4]
 
 
 def _mean_and_sd(row: pd.Series, metric: str) -> str:

@@ -1,6 +1,7 @@
 """The console table of a score: models by metrics, intervals beneath, what is missing in words."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,15 +12,20 @@ from rich.text import Text
 
 from pertexp.evaluation.frame import REPLICATE
 from pertexp.evaluation.scoring import Scores, ties
-from pertexp.metrics.screens import CORE
+from pertexp.metrics.registry import METRICS
 
 _COLUMNS = 5
+_WIDTH = 14
 _FEW = 20
 
 
 def render(scores: Scores, title: str) -> RenderableType:
-    """Lay the scores out as tables of at most five metrics, with footnotes; reads well at 100 columns."""
-    metrics = [name for name in scores.metrics if scores.aggregate.set_index("metric").loc[[name], "n"].any()]
+    """Lay the scores out as tables of at most five metrics, with footnotes; reads well at 100 columns.
+
+    Metrics that are a matter of detail, or that apply to no unit, are left to the page and the files.
+    """
+    applies = scores.aggregate.groupby("metric")["n"].max() > 0
+    metrics = [name for name in scores.metrics if METRICS[name].level != "detail" and applies[name]]
     blocks = [metrics[start : start + _COLUMNS] for start in range(0, len(metrics), _COLUMNS)]
     notes = [Text(line, style="dim") for line in _footnotes(scores)]
     return Group(Text(title, style="bold"), *(_block(scores, block) for block in blocks), *notes)
@@ -39,7 +45,7 @@ def _block(scores: Scores, metrics: Sequence[str]) -> Table:
     exponents = {metric: _exponent(scores, metric) for metric in metrics}
     best = {metric: _best_mean(scores, metric) for metric in metrics}
     for metric in metrics:
-        table.add_column(_header(metric, exponents[metric]), justify="right")
+        table.add_column(_header(scores, metric, exponents[metric]), justify="right")
     for model in scores.models:
         if model == REPLICATE:
             table.add_section()
@@ -49,11 +55,14 @@ def _block(scores: Scores, metrics: Sequence[str]) -> Table:
     return table
 
 
-def _header(metric: str, exponent: int) -> Text:
-    arrow = "↑" if CORE[metric].higher_is_better else "↓"
-    lines = metric.replace("_", "_\n", 1) if len(metric) > len("discrimination") else metric
+def _header(scores: Scores, metric: str, exponent: int) -> Text:
+    arrow = "↑" if METRICS[metric].higher_is_better else "↓"
+    mark = "†" if metric in scores.untrusted else ""
+    family, _, bare = metric.rpartition("/")
+    lines = [f"{family}/"] if family else []
+    lines += textwrap.wrap(bare.replace("_", "_ "), _WIDTH) if len(bare) > _WIDTH else [bare]
     factor = f"\n×1e{exponent}" if exponent else ""
-    return Text(f"{lines} {arrow}{factor}")
+    return Text("\n".join(line.replace("_ ", "_") for line in lines) + f"{mark} {arrow}{factor}")
 
 
 def _exponent(scores: Scores, metric: str) -> int:
@@ -61,7 +70,7 @@ def _exponent(scores: Scores, metric: str) -> int:
     table = scores.aggregate
     means = table.loc[table["metric"] == metric, "mean"].to_numpy(dtype=float)
     largest = np.abs(means[np.isfinite(means)]).max(initial=0.0)
-    if np.isfinite(CORE[metric].worst) or largest == 0 or 0.1 <= largest < 100:
+    if np.isfinite(METRICS[metric].worst) or largest == 0 or 0.1 <= largest < 100:
         return 0
     return int(np.floor(np.log10(largest)))
 
@@ -71,7 +80,7 @@ def _best_mean(scores: Scores, metric: str) -> float:
     defined = [mean for mean in means if not np.isnan(mean)]
     if not defined:
         return np.nan
-    return max(defined) if CORE[metric].higher_is_better else min(defined)
+    return max(defined) if METRICS[metric].higher_is_better else min(defined)
 
 
 def _cell(scores: Scores, model: str, metric: str, exponent: int, best: float) -> Text:
@@ -97,6 +106,11 @@ def _footnotes(scores: Scores) -> list[str]:
         lines.append(
             f"{REPLICATE}: one half of the real cells predicts the other half, mean over random splits: how well the "
             "data agree with themselves. No bound: a model can be less noisy than half of the cells."
+        )
+    if scores.untrusted:
+        lines.append(
+            f"† not to be trusted on this data: half of the cells does not beat knowing nothing of the perturbation "
+            f"({', '.join(scores.untrusted)})."
         )
     lines.extend(f"{note}." for note in scores.notes)
     return lines + _worst_lines(scores) + _left_out_lines(scores)
@@ -136,7 +150,7 @@ def _left_out_lines(scores: Scores) -> list[str]:
     left_out: dict[tuple[str, int], list[str]] = {}
     for metric, count in zip(first["metric"], first["n_left_out"], strict=True):
         if count:
-            left_out.setdefault((CORE[metric].not_applicable, int(count)), []).append(metric)
+            left_out.setdefault((METRICS[metric].missing, int(count)), []).append(metric)
     return [
         f"Not applicable for {count} units ({why}): {', '.join(names)}." for (why, count), names in left_out.items()
     ]

@@ -15,7 +15,7 @@ class Interval:
     Attributes
     ----------
     mean, low, high
-        Mean over rows and the ends of the interval; NaN ends where one row or none is left.
+        Mean over rows (or their median) and the ends of the interval; NaN ends where one row or none is left.
     n
         Rows used.
     n_perturbations
@@ -66,6 +66,23 @@ def bootstrap_mean(
         low, high = np.quantile(_resampled_means(kept, cluster, n_resamples, seed), tails)
     mean = float(kept.mean()) if len(kept) else np.nan
     return Interval(mean, float(low), float(high), len(kept), len(names), int((~used).sum()))
+
+
+def bootstrap_median(
+    values: np.ndarray, perturbation: np.ndarray, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Median over perturbations, each the mean of its rows, with a percentile interval; NaN rows are left out."""
+    values = np.asarray(values, dtype=np.float64)
+    used = ~np.isnan(values)
+    names, cluster = np.unique(np.asarray(perturbation, dtype=str)[used], return_inverse=True)
+    if not len(names):
+        return Interval(np.nan, np.nan, np.nan, 0, 0, int((~used).sum()))
+    own = np.bincount(cluster, weights=values[used]) / np.bincount(cluster)
+    low = high = np.nan
+    if len(own) > 1:
+        draw = np.random.default_rng(seed).integers(len(own), size=(n_resamples, len(own)))
+        low, high = np.quantile(np.median(own[draw], axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.median(own)), float(low), float(high), int(used.sum()), len(names), int((~used).sum()))
 
 
 def paired_difference(

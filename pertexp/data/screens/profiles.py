@@ -95,40 +95,27 @@ def control_profiles(screen: Screen, size_factor: np.ndarray) -> np.ndarray:
     return profiles(screen, group_sums(screen, size_factor, group, len(screen.contexts)))
 
 
-def welch_t(screen: Screen, size_factor: np.ndarray, units: Units) -> np.ndarray:
-    """|t| of each gene, cells of the unit against control cells of its context `[U, G]`.
-
-    Welch's statistic on log1p(y / s); 0 where neither side varies, NaN rows where either side has fewer than two cells.
-    """
-    values = log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
-    values = values.astype(np.float64)
-    n_units, n_contexts = len(units), len(screen.contexts)
-    group = unit_groups(screen, units)
-    group = np.where(screen.perturbation == 0, n_units + screen.context, group)
-    indicator = membership(group, n_units + n_contexts)
-    n = np.asarray(indicator.sum(axis=1)).ravel()[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = indicator.dot(values).toarray() / n
-        square = indicator.dot(values.multiply(values)).toarray() / n
-        squared_error = np.maximum(square - mean**2, 0) / np.where(n > 1, n - 1, np.nan)
-        control = n_units + units.context
-        spread = np.sqrt(squared_error[:n_units] + squared_error[control])
-        shift = np.abs(mean[:n_units] - mean[control])
-        return np.where(
-            spread > 0, shift / spread, np.where(np.isnan(spread), np.nan, np.where(shift > 0, np.inf, 0.0))
-        )
+def tested_values(screen: Screen, size_factor: np.ndarray) -> sp.csr_matrix:
+    """What tests of differential expression look at `[N, G]`: log1p(y / s) of counts, else the values as they are."""
+    return log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
 
 
-def halves(
-    screen: Screen, size_factor: np.ndarray, units: Units, seed: int | Sequence[int]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Profiles of two disjoint random halves of each unit's cells, `[U, G]` each; None where a unit has one cell."""
+def first_halves(screen: Screen, units: Units, seed: int | Sequence[int]) -> np.ndarray:
+    """`[N]` mask of a random half of each unit's cells; the rest is the other half."""
     group = unit_groups(screen, units)
     order = np.random.default_rng(seed).permutation(screen.n_cells)
     order = order[np.argsort(group[order], kind="stable")]
     start = np.searchsorted(group[order], group[order], side="left")
     in_first = np.zeros(screen.n_cells, dtype=bool)
     in_first[order] = (np.arange(screen.n_cells) - start) % 2 == 0
+    return in_first
+
+
+def halves(
+    screen: Screen, size_factor: np.ndarray, units: Units, seed: int | Sequence[int]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Profiles of two disjoint random halves of each unit's cells, `[U, G]` each; None where a unit has one cell."""
+    group, in_first = unit_groups(screen, units), first_halves(screen, units, seed)
     sides = [group_sums(screen, size_factor, np.where(side, group, -1), len(units)) for side in (in_first, ~in_first)]
     if any((side.exposure <= 0).any() for side in sides):
         return None

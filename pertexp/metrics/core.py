@@ -5,12 +5,14 @@ discrimination; ties are mid-ranks; divisor P - 1; fewer than 3 candidates is no
 undefined value is the worst one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy.spatial.distance import cdist
+
+from pertexp.metrics.differential import SIGNIFICANT
+from pertexp.metrics.metric import Metric, table
 
 MIN_CANDIDATES = 3
 TOP_GENES = 20
@@ -28,6 +30,10 @@ class Scored:
         `[U, G]` profiles on one scale.
     de_score
         `[U, G]` |t| of truth against control cells; NaN rows where there are no cells to test on.
+    de_fdr
+        `[U, G]` adjusted p-values of truth against control cells (Wilcoxon); NaN rows as above.
+    rest_score
+        `[U, G]` |t| of truth against the cells of all other perturbations of the context; NaN rows as above.
     context, fold
         `[U]` integer codes; units that share both are one another's candidates in discrimination.
     own_target
@@ -41,6 +47,8 @@ class Scored:
     control: np.ndarray
     train_mean: np.ndarray
     de_score: np.ndarray
+    de_fdr: np.ndarray
+    rest_score: np.ndarray
     context: np.ndarray
     fold: np.ndarray
     own_target: np.ndarray
@@ -69,6 +77,16 @@ class Scored:
         """Per pool `[P, P]`: chord √(2d) of the cosine distance d, which orders as d; zero norm has d = 1."""
         predicted, true = (_unit_rows(effect) for effect in self._effects())
         return tuple(_chords(predicted[rows], true[rows]) for rows in self.pools)
+
+    @cached_property
+    def magnitude(self) -> np.ndarray:
+        """`[U, G]` size of the predicted effect against control."""
+        return np.abs(_effect(self.prediction, self.control))
+
+    @cached_property
+    def significant(self) -> np.ndarray:
+        """`[U, G]` genes that differ from control in truth at FDR 0.05, own targets left out."""
+        return (self.de_fdr < SIGNIFICANT) & ~self.own_target
 
     def _effects(self) -> tuple[np.ndarray, np.ndarray]:
         """Predicted and true effects on the genes that no perturbation of the panel targets."""
@@ -148,8 +166,11 @@ def _pearson(view: Scored, reference: np.ndarray, weights: np.ndarray | None = N
     return np.where(defined, correlation, -1.0)
 
 
-def _top_weights(score: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
-    """Weight 1 on the k highest of the allowed genes; genes tied at the cut share the places left."""
+def _top_weights(score: np.ndarray, allowed: np.ndarray, k: int | np.ndarray) -> np.ndarray:
+    """Weight 1 on the k (one number, or one a row) highest of the allowed genes.
+
+    Genes tied at the cut share the places left.
+    """
     score = np.where(allowed, score, -np.inf)
     places = np.minimum(k, allowed.sum(axis=1))
     rank = np.maximum(places, 1) - 1
@@ -206,41 +227,107 @@ def discrimination_cosine_t(view: Scored) -> np.ndarray:
     return _discrimination(view, view.cosine, transpose=True)
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A row of the table: what is computed, between which bounds, in which space, from cells or not."""
-
-    name: str
-    function: Callable[[Scored], np.ndarray]
-    best: float
-    worst: float
-    space: str
-    needs_de: bool = False
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Direction of the metric."""
-        return self.best > self.worst
-
-    @property
-    def not_applicable(self) -> str:
-        """Why a value of this metric may be missing."""
-        if self.needs_de:
-            return "no cells to test for differential expression"
-        return f"fewer than {MIN_CANDIDATES} candidates in one fold and context"
+def mse_top20(view: Scored) -> np.ndarray:
+    """Mean squared profile error on the 20 genes of highest |t|, own targets left out; NaN where nothing was tested."""
+    tested = ~np.isnan(view.de_score).any(axis=1)
+    weights = _top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
+    error = (weights * (view.prediction - view.truth) ** 2).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-300)
+    return np.where(tested, error, np.nan)
 
 
-CORE: dict[str, Metric] = {
-    row.name: row
-    for row in (
-        Metric("mse", mse, 0.0, np.inf, "profile"),
-        Metric("mae", mae, 0.0, np.inf, "profile"),
-        Metric("pearson_delta", pearson_delta, 1.0, -1.0, "effect against control"),
-        Metric("pearson_delta_mean", pearson_delta_mean, 1.0, -1.0, "effect against training mean"),
-        Metric("pearson_delta_top20", pearson_delta_top20, 1.0, -1.0, "effect against control", needs_de=True),
-        Metric("discrimination_l2", discrimination_l2, 1.0, 0.0, "effect against control"),
-        Metric("discrimination_cosine", discrimination_cosine, 1.0, 0.0, "effect against control"),
-        Metric("discrimination_l2_t", discrimination_l2_t, 1.0, 0.0, "effect against control"),
-        Metric("discrimination_cosine_t", discrimination_cosine_t, 1.0, 0.0, "effect against control"),
-    )
-}
+def wmse(view: Scored) -> np.ndarray:
+    """Squared profile error weighted by how much a gene sets the perturbation apart (Mejia et al. 2025, Miller 2025).
+
+    Weights are squares of the min-max scaled |t| against the cells of all other perturbations, scaled to sum 1; uniform
+    where no gene stands out; NaN where there are no other cells.
+    """
+    tested = ~np.isnan(view.rest_score).any(axis=1)
+    score = np.where(np.isfinite(view.rest_score), view.rest_score, 0.0)
+    score = score - score.min(axis=1, keepdims=True)
+    peak = score.max(axis=1, keepdims=True)
+    weights = np.where(peak > 0, (score / np.where(peak > 0, peak, 1.0)) ** 2, 1.0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.where(tested, (weights * (view.prediction - view.truth) ** 2).sum(axis=1), np.nan)
+
+
+def centroid_accuracy(view: Scored) -> np.ndarray:
+    """Share of the other truths that lie farther from the prediction than its own (Systema, Euclidean, all genes).
+
+    A tie counts against the prediction, as there. NaN in pools of fewer than 3 candidates.
+    """
+    values = np.full(len(view.truth), np.nan)
+    for rows in view.pools:
+        if len(rows) >= MIN_CANDIDATES:
+            distances = cdist(view.prediction[rows], view.truth[rows])
+            own = np.diagonal(distances)[:, None]
+            margin = ROUNDING * distances.max(axis=1, keepdims=True)
+            values[rows] = (distances > own + margin).sum(axis=1) / (len(rows) - 1)
+    return values
+
+
+def de_overlap(view: Scored) -> np.ndarray:
+    """Share of the n truly significant genes among the n genes of largest predicted effect; n without own targets.
+
+    Genes tied at the cut share the places left, so that a prediction without effect scores what chance gives. NaN
+    where no gene is significant.
+    """
+    n = view.significant.sum(axis=1)
+    weights = _top_weights(view.magnitude, ~view.own_target, np.maximum(n, 1))
+    return np.where(n > 0, (weights * view.significant).sum(axis=1) / np.maximum(n, 1), np.nan)
+
+
+def de_direction(view: Scored) -> np.ndarray:
+    """Share of the truly significant genes whose predicted effect has the true sign; no effect counts half.
+
+    NaN where no gene is significant.
+    """
+    predicted = np.sign(_effect(view.prediction, view.control))
+    true = np.sign(_effect(view.truth, view.control))
+    n = view.significant.sum(axis=1)
+    agreement = (predicted * true + 1) / 2
+    return np.where(n > 0, (agreement * view.significant).sum(axis=1) / np.maximum(n, 1), np.nan)
+
+
+def de_auprc(view: Scored) -> np.ndarray:
+    """Average precision of predicted effect sizes for the truly significant genes; own targets left out.
+
+    Tied genes enter together, so that a prediction without effect scores the prevalence. NaN where no gene, or every
+    gene, is significant.
+    """
+    rows = zip(view.magnitude, view.significant, ~view.own_target, strict=True)
+    return np.array([average_precision(score[use], label[use]) for score, label, use in rows])
+
+
+def average_precision(score: np.ndarray, label: np.ndarray) -> float:
+    """Σ (R_i - R_(i-1)) P_i over thresholds, ties entered together `[G]`; NaN where labels are all alike."""
+    positives = int(label.sum())
+    if positives in (0, label.size):
+        return np.nan
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    hits = np.cumsum(label[order])[ends]
+    precision = hits / (ends + 1)
+    return float(np.sum(np.diff(hits, prepend=0) * precision) / positives)
+
+
+_CONTROL, _MEAN = "effect against control", "effect against training mean"
+_NO_CELLS = "no cells to test for differential expression"
+_NO_GENES = "no gene is significant in truth"
+_FEW = f"fewer than {MIN_CANDIDATES} candidates in one fold and context"
+CORE: dict[str, Metric] = table(
+    Metric("pearson_delta", pearson_delta, 1.0, -1.0, _CONTROL, level="headline"),
+    Metric("pearson_delta_mean", pearson_delta_mean, 1.0, -1.0, _MEAN, negative="no_change", level="headline"),
+    Metric("pearson_delta_top20", pearson_delta_top20, 1.0, -1.0, _CONTROL, needs_de=True, missing=_NO_CELLS),
+    Metric("mse", mse, 0.0, np.inf, "profile", level="headline"),
+    Metric("wmse", wmse, 0.0, np.inf, "profile", needs_de=True, missing="no cells of other perturbations"),
+    Metric("discrimination_cosine", discrimination_cosine, 1.0, 0.0, _CONTROL, missing=_FEW, level="headline"),
+    Metric("discrimination_cosine_t", discrimination_cosine_t, 1.0, 0.0, _CONTROL, missing=_FEW),
+    Metric("de_overlap", de_overlap, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),
+    Metric("de_direction", de_direction, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),
+    Metric("de_auprc", de_auprc, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),
+    Metric("mae", mae, 0.0, np.inf, "profile", level="detail"),
+    Metric("mse_top20", mse_top20, 0.0, np.inf, "profile", needs_de=True, missing=_NO_CELLS, level="detail"),
+    Metric("discrimination_l2", discrimination_l2, 1.0, 0.0, _CONTROL, missing=_FEW, level="detail"),
+    Metric("discrimination_l2_t", discrimination_l2_t, 1.0, 0.0, _CONTROL, missing=_FEW, level="detail"),
+    Metric("centroid_accuracy", centroid_accuracy, 1.0, 0.0, "profile", missing=_FEW, level="detail"),
+)

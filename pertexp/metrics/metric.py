@@ -1,0 +1,69 @@
+"""What a metric is: one row of the table of its family."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Level = Literal["headline", "shown", "detail"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table: what is computed, between which bounds, in which space, from cells or not.
+
+    Attributes
+    ----------
+    name
+        Unique over all families; those of a family other than `core` begin with its name and a slash.
+    function
+        From the family's view of one prediction beside the truth to one value a unit `[U]`, NaN where the truth leaves
+        nothing to score. The plain mean over units is the score.
+    best, worst
+        Perfect and worst value; an infinite worst where there is none.
+    space
+        What is compared: profiles, effects, differential expression, ...
+    needs_de
+        Whether differential expression has to be tested first.
+    negative
+        The prediction that knows nothing of the single perturbation, and so marks zero when values are calibrated.
+    missing
+        Why a value may be missing.
+    level
+        `headline`: a sentence of the verdict is about it; `shown`: a column on the console; `detail`: on the page and
+        in the files alone.
+    clamp
+        Ends of its calibrated values, as the family's own rules set them.
+    """
+
+    name: str
+    function: Callable[[Any], np.ndarray]
+    best: float
+    worst: float
+    space: str
+    needs_de: bool = False
+    negative: str = "train_mean"
+    missing: str = ""
+    level: Level = "shown"
+    clamp: tuple[float, float] = (-np.inf, np.inf)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the metric."""
+        return self.best > self.worst
+
+    @property
+    def family(self) -> str:
+        """Name of the family that the row belongs to."""
+        return self.name.rpartition("/")[0] or "core"
+
+    def better(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """1 where a is the better value, ½ where they tie, 0 where b is; NaN where either is missing."""
+        gap = (a - b) if self.higher_is_better else (b - a)
+        return np.where(np.isnan(gap), np.nan, (np.sign(gap) + 1) / 2)
+
+
+def table(*rows: Metric) -> dict[str, Metric]:
+    """The rows of a family by name, in order."""
+    return {row.name: row for row in rows}

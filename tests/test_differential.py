@@ -1,0 +1,104 @@
+"""Differential expression against scipy, statsmodels and the edges of what can be tested."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.stats import mannwhitneyu, ttest_ind
+from statsmodels.stats.multitest import multipletests
+
+from pertexp.metrics.cells import Cells, rescaled
+from pertexp.metrics.differential import benjamini_hochberg, t_against_control, t_against_others, wilcoxon
+
+
+def screen(sizes=(30, 25, 40), controls=50, genes=20, seed=0):
+    rng = np.random.default_rng(seed)
+    group = np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.full(controls, -1)])
+    rate = np.exp(rng.normal(size=(len(sizes) + 1, genes)))
+    counts = rng.poisson(rate[group]).astype(np.float32)
+    counts[:, -1] = 0  # a gene that nobody expresses
+    order = rng.permutation(group.size)
+    return Cells(sp.csr_matrix(counts[order]), group[order], len(sizes), "counts", np.ones(group.size))
+
+
+def parts(cells, unit):
+    dense = cells.expression.toarray().astype(np.float64)
+    return dense[cells.group == unit], dense[cells.group == -1], dense[(cells.group >= 0) & (cells.group != unit)]
+
+
+def test_wilcoxon_is_that_of_scipy():
+    cells = screen()
+    found = wilcoxon(cells, cells.expression)
+    for unit in range(3):
+        own, control, _ = parts(cells, unit)
+        expected = mannwhitneyu(own[:, :-1], control[:, :-1], method="asymptotic", use_continuity=True).pvalue
+        np.testing.assert_allclose(found[unit, :-1], expected, rtol=1e-5)
+        assert found[unit, -1] == 1.0
+
+
+def test_a_far_tail_is_that_of_scipy():
+    group = np.repeat([0, -1], 400)
+    values = np.concatenate([np.arange(400) + 300.0, np.arange(400)])[:, None]
+    cells = Cells(sp.csr_matrix(values), group, 1, "log1p", np.ones(800))
+    expected = mannwhitneyu(values[:400], values[400:], method="asymptotic").pvalue
+    assert expected[0] < 1e-90
+    np.testing.assert_allclose(np.log(wilcoxon(cells, cells.expression)[0]), np.log(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("absent", [0, 2])
+def test_a_unit_without_cells_is_not_tested(absent):
+    cells = screen()
+    kept = np.flatnonzero(cells.group != absent)
+    fewer = Cells(cells.expression[kept], cells.group[kept], 3, "counts", np.ones(kept.size))
+    full, found = wilcoxon(cells, cells.expression), wilcoxon(fewer, fewer.expression)
+    assert np.isnan(found[absent]).all()
+    others = [unit for unit in range(3) if unit != absent]
+    np.testing.assert_array_equal(found[others], full[others])
+
+
+def test_without_controls_nothing_is_tested():
+    cells = screen(controls=0)
+    assert np.isnan(wilcoxon(cells, cells.expression)).all()
+
+
+def test_the_test_says_nothing_to_the_console(capfd):
+    wilcoxon(screen(), screen().expression)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("missing", [0, 7])
+def test_benjamini_hochberg_is_that_of_statsmodels(missing):
+    p = np.random.default_rng(1).uniform(size=(5, 40)) ** 3
+    p[:, 3] = p[:, 4]
+    p[:, :missing] = np.nan
+    for row, adjusted in zip(p, benjamini_hochberg(p), strict=True):
+        expected = multipletests(row[missing:], method="fdr_bh")[1]
+        np.testing.assert_allclose(adjusted[missing:], expected, rtol=1e-12)
+        assert np.isnan(adjusted[:missing]).all()
+
+
+def test_t_is_that_of_scipy_against_control_and_against_all_others():
+    cells = screen()
+    against_control, against_others = (f(cells, cells.expression) for f in (t_against_control, t_against_others))
+    for unit in range(3):
+        own, control, others = (part[:, :-1] for part in parts(cells, unit))
+        expected = ttest_ind(own, control, equal_var=False).statistic
+        np.testing.assert_allclose(against_control[unit, :-1], expected, rtol=1e-9)
+        expected = ttest_ind(own, others, equal_var=False).statistic
+        np.testing.assert_allclose(against_others[unit, :-1], expected, rtol=1e-9)
+    assert (against_control[:, -1] == 0).all()
+
+
+def test_t_of_a_shift_without_spread_is_infinite_and_of_one_cell_undefined():
+    values = np.array([[3.0, 1.0], [3.0, 1.0], [1.0, 1.0], [1.0, 1.0], [2.0, 2.0]])
+    cells = Cells(sp.csr_matrix(values), np.array([0, 0, -1, -1, 1]), 2, "log1p", np.ones(5))
+    found = t_against_control(cells, cells.expression)
+    assert found[0].tolist() == [np.inf, 0.0]
+    assert np.isnan(found[1]).all()
+
+
+def test_rescaling_is_row_by_row():
+    matrix = sp.csr_matrix(np.array([[1.0, 0.0, 3.0], [0.0, 0.0, 0.0], [2.0, 5.0, 0.0]]))
+    scaled = rescaled(matrix, np.array([2.0, 1.0, 0.5]), log=True)
+    expected = np.log1p(matrix.toarray() * np.array([[2.0], [1.0], [0.5]]))
+    np.testing.assert_allclose(scaled.toarray(), expected, rtol=1e-6)
+    assert scaled.dtype == np.float32
