@@ -79,6 +79,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
     """Compose, prepare, fit, evaluate, write. None on the processes of a distributed run other than the first."""
     from rich.console import Console
 
+    from pertexp.evaluation.page.rendering import write_page
     from pertexp.models.samples import write_samples
     from pertexp.record import write_record
     from pertexp.training.loggers import closing_wandb
@@ -102,6 +103,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
             logger.log_metrics({f"test/{name}": value for name, value in report.means().items()})
     report.show(console, f"{config.model.name} on {config.data.name}, fold {data.design.split.fold}")
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    console.print(f"page: {write_page(folder)}", highlight=False, soft_wrap=True)
     return report
 
 

@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from pertexp.door import WRONG_REQUEST, is_request, sentence
 from pertexp.errors import RequestError
+from pertexp.evaluation.jobs import FAILURE, FOLD, REPEATS, SEED, Job, failed_jobs, finished_jobs
 from pertexp.record import write_json
 
 if TYPE_CHECKING:
@@ -28,23 +28,6 @@ if TYPE_CHECKING:
     from pertexp.evaluation.measuring import Measured
 
 log = logging.getLogger(__name__)
-
-REPEATS = ("data.split.fold", "seed")
-FOLD, SEED = REPEATS
-FAILURE = "failure.json"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One finished job: what was swept in it, and where it lies."""
-
-    folder: Path
-    overrides: dict[str, str]
-
-    @property
-    def seed(self) -> str:
-        """Its seed as typed; empty where seeds were not swept."""
-        return self.overrides.get(SEED, "")
 
 
 def job_of_sweep(run: Callable[[], float | None], folder: Path) -> float | None:
@@ -133,6 +116,9 @@ class SweepTable(Callback):
 def _show(jobs: list[Job], folder: Path) -> None:
     from rich.console import Console
 
+    from pertexp.evaluation.page.leaderboard import write_leaderboard
+    from pertexp.evaluation.page.rendering import PAGE
+
     primary = stored_summary(jobs[0].folder)["primary"]
     try:
         table = summarise(jobs, primary)
@@ -146,6 +132,8 @@ def _show(jobs: list[Job], folder: Path) -> None:
     for line in verdict_of_best(jobs, table, primary):
         console.print(line, highlight=False)
     console.print(f"written to {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
+    page = write_leaderboard([folder], folder / PAGE)
+    console.print(f"page: {page}", highlight=False, soft_wrap=True)
 
 
 def _say_failures(failures: dict[Path, dict[str, Any]], total: int) -> int:
@@ -157,38 +145,6 @@ def _say_failures(failures: dict[Path, dict[str, Any]], total: int) -> int:
         where = f" (see {folders[0]})" if not failures[folders[0]]["wrong_request"] else ""
         print(f"pertexp: {len(folders)} of {total} jobs failed: {reason}{where}", file=sys.stderr)  # noqa: T201
     return WRONG_REQUEST if all(failure["wrong_request"] for failure in failures.values()) else 1
-
-
-def finished_jobs(folder: Path) -> list[Job]:
-    """The jobs of the latest sweep in `folder` that wrote their metrics, in the order of their overrides.
-
-    Equal sums need an equal order: a baseline is the same in every setting to the last bit.
-    """
-    jobs = [Job(path, _overrides(path)) for path in _latest(folder, "metrics.json")]
-    return sorted(jobs, key=lambda job: sorted(job.overrides.items()))
-
-
-def failed_jobs(folder: Path) -> dict[Path, dict[str, Any]]:
-    """The jobs of the latest sweep in `folder` that failed, and why."""
-    latest = [path for path in _latest(folder, FAILURE) if not (path / "metrics.json").is_file()]
-    return {path: json.loads((path / FAILURE).read_text(encoding="utf-8")) for path in latest}
-
-
-def _latest(folder: Path, name: str) -> list[Path]:
-    """Job folders that hold a file, those that an earlier sweep of this name left under other defaults aside.
-
-    Hydra writes multirun.yaml when a sweep begins, and the configuration of a job, also of one already done, after.
-    """
-    found = sorted(path.parent for path in folder.glob(f"*/{name}"))
-    begun = folder / "multirun.yaml"
-    since = begun.stat().st_mtime_ns if begun.is_file() else 0
-    return [path for path in found if (path / "config" / "hydra.yaml").stat().st_mtime_ns >= since]
-
-
-def _overrides(folder: Path) -> dict[str, str]:
-    lines = OmegaConf.load(folder / "config" / "overrides.yaml")
-    pairs = (str(line).lstrip("+~").partition("=") for line in lines)
-    return {key: value for key, _, value in pairs}
 
 
 def summarise(jobs: list[Job], primary: str) -> pd.DataFrame:

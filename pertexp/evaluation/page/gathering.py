@@ -1,0 +1,266 @@
+"""Many run folders, sorted into settings: which runs are folds and seeds of one thing, and which cannot be used."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pertexp.errors import DataError, RequestError
+from pertexp.evaluation.jobs import FAILURE, REPEATS, failed_jobs, finished_jobs
+from pertexp.evaluation.measuring import UNIT, Measured, pooled, stored
+from pertexp.evaluation.page.reading import SCORES, Summary, read_setting
+from pertexp.metrics.registry import METRICS
+
+# What never changes a number: runs that differ in these alone are repeats of one setting.
+_NOISE = ("print_config", "tags", "logger", "paths", "repeat", "ckpt_path", "hydra", "callbacks.progress",
+          "trainer.enable_progress_bar", "trainer.logger", "experiment")  # fmt: skip
+# What a model reads of the data without changing what it is judged by.
+_INPUTS = ("batch_size", "loader_seed", "perturbation_embedding", "gene_embedding")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A folder that is not in any table, and why."""
+
+    folder: Path
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One finished run: its scores, and what was set in it."""
+
+    folder: Path
+    summary: Summary
+    config: dict[str, Any]
+    words: list[str]
+    measured: Measured
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data."""
+        return str(self.config.get("data", {}).get("name", "unnamed data"))
+
+    @property
+    def seed(self) -> str:
+        """Its seed, as composed."""
+        return str(self.config.get("seed", ""))
+
+    @cached_property
+    def folds(self) -> tuple[int, ...]:
+        """Folds that its units were held out in."""
+        return tuple(sorted({int(fold) for fold in self.measured.per_unit["fold"]}))
+
+    @cached_property
+    def overrides(self) -> dict[str, str]:
+        """What was typed, without data, fold, seed, evaluation, and what changes no number."""
+        pairs = (word.lstrip("+").partition("=") for word in self.words)
+        aside = {*REPEATS, "data", "evaluation", "model"}
+        return {key: value for key, _, value in pairs if key not in aside and not _noisy(key.lstrip("~"))}
+
+    @cached_property
+    def setting_key(self) -> str:
+        """Equal for runs that are folds and seeds of one setting; of its own where no configuration is on record."""
+        if not self.config:
+            return f"{self.summary.model} {self.folder}"
+        return json.dumps([self.summary.model, _without(self.config, "")], sort_keys=True, default=str)
+
+    @cached_property
+    def data_key(self) -> str:
+        """Equal for runs that are judged by the same data."""
+        data = {key: value for key, value in self.config.get("data", {}).items() if key not in _INPUTS}
+        return json.dumps([self.data_name, _without(data, "data."), self.summary.scale], sort_keys=True, default=str)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Runs that differ in fold and seed alone, pooled over folds and averaged over seeds unit by unit.
+
+    Attributes
+    ----------
+    entries
+        The runs that count.
+    measured
+        Values by unit, mean over seeds.
+    by_seed
+        Mean over all units, `[model × metric]`, of each seed.
+    """
+
+    entries: list[Entry]
+    measured: Measured
+    by_seed: list[pd.DataFrame]
+
+    @property
+    def model(self) -> str:
+        """The scored model."""
+        return self.entries[0].summary.model
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What was typed."""
+        return max((entry.overrides for entry in self.entries), key=len)
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Folds that were pooled."""
+        return tuple(sorted({fold for entry in self.entries for fold in entry.folds}))
+
+    @cached_property
+    def board_key(self) -> tuple[str, frozenset[tuple[Any, ...]]]:
+        """Equal for settings that can stand in one table: the same data, and the same held-out units."""
+        units = self.measured.per_unit[UNIT[:3]].drop_duplicates()
+        return self.entries[0].data_key, frozenset(units.itertuples(index=False, name=None))
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All that was found."""
+
+    settings: list[Setting]
+    refused: list[Refused] = field(default_factory=list)
+
+
+def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Refused]]:
+    """Run folders at or beneath these, each once; jobs of a sweep that failed come with their reason.
+
+    Raises
+    ------
+    RequestError
+        Where a path does not exist, or none of them holds a run.
+    """
+    runs: list[Path] = []
+    failed: dict[Path, str] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise RequestError(f"{path} is no folder: name outputs/runs/<date>/<run>, a sweep folder, or a parent.")
+        if (path / SCORES).is_file():
+            runs.append(path)
+            continue
+        for sweep in sorted(found.parent for found in path.rglob("multirun.yaml")):
+            failed |= _failures(sweep)
+        runs += _beneath(path)
+    runs = list(dict.fromkeys(run.resolve() for run in runs))
+    if not runs:
+        reason = f"; the first of {len(failed)} failed jobs: {next(iter(failed.values()))}" if failed else ""
+        raise RequestError(f"no finished run (no {SCORES}) beneath {', '.join(map(str, paths))}{reason}.")
+    return runs, [Refused(folder.resolve(), f"failed: {said}") for folder, said in failed.items()]
+
+
+def gather(runs: Iterable[Path]) -> Gathered:
+    """Read runs and sort them into settings; what cannot be read or pooled is kept with its reason."""
+    groups: dict[str, list[Entry]] = {}
+    refused: list[Refused] = []
+    for folder in runs:
+        try:
+            entry = _entry(folder)
+        except DataError as fault:
+            refused.append(Refused(folder, str(fault)))
+        else:
+            groups.setdefault(entry.setting_key, []).append(entry)
+    settings = []
+    for entries in groups.values():
+        setting, left = _pooled(entries)
+        refused += left
+        settings += [setting] if setting is not None else []
+    return Gathered(settings, refused)
+
+
+def _beneath(path: Path) -> list[Path]:
+    """Finished runs beneath a folder; of a sweep those of its latest call, as its own table has them."""
+    found = sorted(scores.parent for scores in path.rglob(SCORES))
+    sweeps = {folder.parent for folder in found if (folder.parent / "multirun.yaml").is_file()}
+    latest = {job.folder for sweep in sweeps for job in _jobs(sweep)}
+    return [folder for folder in found if folder.parent not in sweeps or folder in latest]
+
+
+def _jobs(sweep: Path) -> list[Any]:
+    try:
+        return list(finished_jobs(sweep))
+    except Exception:  # a job whose configuration is gone or cut off: each folder speaks for itself
+        return [_Anyway(scores.parent) for scores in sweep.glob(f"*/{SCORES}")]
+
+
+@dataclass(frozen=True)
+class _Anyway:
+    folder: Path
+
+
+def _failures(sweep: Path) -> dict[Path, str]:
+    try:
+        return {folder: str(said["sentence"]) for folder, said in failed_jobs(sweep).items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {path.parent: f"{FAILURE} cannot be read" for path in sweep.glob(f"*/{FAILURE}")}
+
+
+def _entry(folder: Path) -> Entry:
+    summary, config, words = read_setting(folder)
+    measured = stored(folder)
+    missing = {"model", "metric", *UNIT, "value"} - set(measured.per_unit.columns)
+    if missing:
+        raise DataError(f"{folder / 'metrics.parquet'} lacks {', '.join(sorted(missing))}; expected what a run writes.")
+    known = measured.per_unit[measured.per_unit["metric"].isin(list(METRICS))]
+    trust = measured.reliability[measured.reliability["metric"].isin(list(METRICS))]
+    if known.empty or summary.model not in set(known["model"]):
+        raise DataError(f"{folder} holds no score of {summary.model} on a metric that this version knows.")
+    return Entry(folder, summary, config or {}, words, Measured(known, trust, measured.scale))
+
+
+def _pooled(entries: Sequence[Entry]) -> tuple[Setting | None, list[Refused]]:
+    """One setting: the latest run of each fold and seed; seeds that lack a fold which others have are left out."""
+    latest: dict[tuple[str, tuple[int, ...]], Entry] = {}
+    refused = []
+    for entry in sorted(entries, key=lambda entry: (entry.folder / SCORES).stat().st_mtime_ns):
+        earlier = latest.pop((entry.seed, entry.folds), None)
+        if earlier is not None:
+            refused.append(Refused(earlier.folder, f"not counted: {entry.folder.name} is a later run of the same"))
+        latest[entry.seed, entry.folds] = entry
+    by_seed: dict[str, list[Entry]] = {}
+    for entry in sorted(latest.values(), key=lambda entry: (entry.seed, entry.folds)):
+        by_seed.setdefault(entry.seed, []).append(entry)
+    most = max(len(of_seed) for of_seed in by_seed.values())
+    for seed in [seed for seed, of_seed in by_seed.items() if len(of_seed) < most]:
+        reason = f"not counted: seed {seed} lacks folds that other seeds of this setting have"
+        refused += [Refused(entry.folder, reason) for entry in by_seed.pop(seed)]
+    counted = [entry for of_seed in by_seed.values() for entry in of_seed]
+    try:
+        parts = [pooled([entry.measured for entry in of_seed]) for of_seed in by_seed.values()]
+        return Setting(counted, _averaged(parts), [_means(part) for part in parts]), refused
+    except DataError as fault:
+        return None, refused + [Refused(entry.folder, f"cannot be pooled: {fault}") for entry in counted]
+
+
+def _averaged(parts: list[Measured]) -> Measured:
+    """The mean over seeds of every value of every unit."""
+    if len(parts) == 1:
+        return parts[0]
+    keys = ["model", "metric", *UNIT]
+    joined = pd.concat([part.per_unit for part in parts])
+    per_unit = joined.groupby(keys, sort=False, as_index=False)[["value"]].mean()
+    trust = parts[0].reliability
+    if all(not part.reliability.empty for part in parts):
+        tried = pd.concat([part.reliability for part in parts])
+        trust = tried.groupby(["metric", *UNIT], sort=False, as_index=False)[["drf", "bds"]].mean()
+    return Measured(per_unit, trust, parts[0].scale)
+
+
+def _means(measured: Measured) -> pd.DataFrame:
+    return measured.per_unit.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
+
+
+def _noisy(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in _NOISE)
+
+
+def _without(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """A configuration without folds, seeds, and what changes no number."""
+    kept: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name in REPEATS or _noisy(name):
+            continue
+        kept[str(key)] = _without(value, f"{name}.") if isinstance(value, dict) else value
+    return kept

@@ -1,0 +1,293 @@
+"""What a run folder holds, read from its files alone and held against what a run writes."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from pertexp.errors import DataError
+from pertexp.evaluation.frame import EvaluationFrame
+
+T = TypeVar("T")
+UNIT = ["perturbation", "context", "fold"]
+SCORES = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A row of metrics.json: one model on one metric, over all units or over a subgroup of them."""
+
+    model: str
+    metric: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+    best: float | None = None
+    worst: float | None = None
+    calibrated: float | None = None
+    members: int | None = None
+    seen: int | None = None
+    n_left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far one metric is to be trusted on this data: the ends of its calibration, DRF and BDS with intervals."""
+
+    metric: str
+    trusted: bool
+    negative: str = ""
+    zero: float | None = None
+    one: float | None = None
+    drf: float | None = None
+    drf_low: float | None = None
+    drf_high: float | None = None
+    bds: float | None = None
+    bds_low: float | None = None
+    bds_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """metrics.json."""
+
+    model: str
+    primary: str
+    scale: str
+    aggregate: list[Aggregate]
+    verdict: list[str] = field(default_factory=list)
+    by_seen: list[Aggregate] = field(default_factory=list)
+    calibration: list[Trust] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """data.json."""
+
+    cells: int | None = None
+    genes: int | None = None
+    split_hash: str | None = None
+    fold: int | None = None
+    units_by_role: dict[str, int] = field(default_factory=dict)
+    cells_by_role: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """environment.json."""
+
+    command: str = ""
+    git_revision: str | None = None
+    python: str = ""
+    platform: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """All that a run left behind; None for a file that is not there.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    summary
+        metrics.json, which every scored run has.
+    per_unit
+        metrics.parquet: model, metric, perturbation, context, fold, value.
+    frame
+        predictions.h5ad.
+    split
+        split.parquet: perturbation, context, fold, role.
+    data, environment
+        data.json and environment.json.
+    config, config_text, overrides
+        The composed configuration, as a tree and as written, and what was typed.
+    curves
+        logs/metrics.csv.
+    recovery
+        recovery.json: how much of what a simulator planted was found.
+    """
+
+    folder: Path
+    summary: Summary
+    per_unit: pd.DataFrame | None
+    frame: EvaluationFrame | None
+    split: pd.DataFrame | None
+    data: DataRecord | None
+    environment: Environment | None
+    config: dict[str, Any] | None
+    config_text: str
+    overrides: list[str] | None
+    curves: pd.DataFrame | None
+    recovery: dict[str, float] | None
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data as the configuration has it."""
+        return str(_at(self.config, "data", "name") or "unnamed data")
+
+    @property
+    def seed(self) -> str:
+        """The seed, empty where no configuration says it."""
+        found = _at(self.config, "seed")
+        return "" if found is None else str(found)
+
+    @property
+    def folds(self) -> list[int]:
+        """Folds that the scored units were held out in."""
+        if self.per_unit is not None:
+            return sorted({int(fold) for fold in self.per_unit["fold"]})
+        return [] if self.data is None or self.data.fold is None else [self.data.fold]
+
+    @property
+    def date(self) -> str:
+        """When it ran: from the name of its folder where that says so, else when its scores were written."""
+        time = re.match(r"(\d\d)-(\d\d)-(\d\d)", self.folder.name)
+        if time and re.fullmatch(r"\d{4}-\d\d-\d\d", self.folder.parent.name):
+            return f"{self.folder.parent.name} {time[1]}:{time[2]}"
+        written = (self.folder / SCORES).stat().st_mtime
+        return pd.Timestamp(written, unit="s").strftime("%Y-%m-%d %H:%M UTC")
+
+
+def read_run(folder: Path) -> RunFolder:
+    """Read a run folder.
+
+    Raises
+    ------
+    DataError
+        Where there is no metrics.json, or any file that is there cannot be read or is not what a run writes.
+    """
+    folder = folder.resolve()
+    config_text, config = _config(folder / "config" / "config.yaml")
+    return RunFolder(
+        folder=folder,
+        summary=read_summary(folder),
+        per_unit=_optional(folder / "metrics.parquet", _per_unit),
+        frame=_optional(folder / "predictions.h5ad", _frame),
+        split=_optional(folder / "split.parquet", _split),
+        data=_optional(folder / "data.json", lambda path: _typed(DataRecord, _json(path), path)),
+        environment=_optional(folder / "environment.json", lambda path: _typed(Environment, _json(path), path)),
+        config=config,
+        config_text=config_text,
+        overrides=_optional(folder / "config" / "overrides.yaml", _overrides),
+        curves=_optional(folder / "logs" / "metrics.csv", _curves),
+        recovery=_optional(folder / "recovery.json", lambda path: _typed(dict[str, float], _json(path), path)),
+    )
+
+
+def read_setting(folder: Path) -> tuple[Summary, dict[str, Any] | None, list[str]]:
+    """Summary, composed configuration and overrides of a run: what a leaderboard needs of it beside its scores."""
+    _, config = _config(folder / "config" / "config.yaml")
+    return read_summary(folder), config, _optional(folder / "config" / "overrides.yaml", _overrides) or []
+
+
+def read_summary(folder: Path) -> Summary:
+    """metrics.json of a run folder."""
+    path = folder / SCORES
+    if not path.is_file():
+        raise DataError(f"{folder} is no folder of a finished run (no {SCORES}): name outputs/runs/<date>/<run>.")
+    return _typed(Summary, _guarded(path, _json), path)
+
+
+def _at(tree: Any, *keys: str) -> Any:
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _optional(path: Path, read: Callable[[Path], T]) -> T | None:
+    return _guarded(path, read) if path.is_file() else None
+
+
+def _guarded(path: Path, read: Callable[[Path], T]) -> T:
+    """Read a file; whatever its reader stumbles over is one sentence."""
+    try:
+        return read(path)
+    except DataError as fault:
+        raise DataError(f"{path}: {fault}") from fault
+    except Exception as fault:  # readers of parquet, HDF5 and YAML raise kinds of their own on a file that is cut off
+        said = (str(fault).splitlines() or [""])[0][:160]
+        raise DataError(
+            f"{path} cannot be read ({type(fault).__name__}: {said}): the file was changed or cut off; "
+            "run it again, or take the file away and the page says that it is missing."
+        ) from fault
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _typed(kind: type[T], values: Any, path: Path) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise DataError(f"{path} is not what a run writes ({where}: {first['msg']}).") from fault
+
+
+def _columns(table: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
+    missing = [name for name in wanted if name not in table.columns]
+    if missing:
+        raise DataError(f"the table lacks {', '.join(missing)}; expected what a run writes.")
+    return table
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(
+        perturbation=table["perturbation"].astype(str),
+        context=table["context"].astype(str),
+        fold=table["fold"].astype(int),
+    )
+
+
+def _per_unit(path: Path) -> pd.DataFrame:
+    table = _named(_columns(pd.read_parquet(path), ["model", "metric", *UNIT, "value"]))
+    return table.assign(value=table["value"].astype(float))
+
+
+def _split(path: Path) -> pd.DataFrame:
+    return _named(_columns(pd.read_parquet(path), [*UNIT, "role"]))
+
+
+def _frame(path: Path) -> EvaluationFrame:
+    import anndata
+
+    return EvaluationFrame.from_anndata(anndata.read_h5ad(path))
+
+
+def _curves(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    return table.select_dtypes(np.number)
+
+
+def _overrides(path: Path) -> list[str]:
+    lines = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return _typed(list[str], lines or [], path)
+
+
+def _config(path: Path) -> tuple[str, dict[str, Any] | None]:
+    if not path.is_file():
+        return "", None
+    text = _guarded(path, lambda path: path.read_text(encoding="utf-8"))
+    try:
+        tree = OmegaConf.to_container(OmegaConf.create(text))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as fault:
+        said = (str(fault).splitlines() or [""])[0]
+        raise DataError(f"{path} is not valid YAML ({said}): the file was changed or cut off.") from fault
+    if not isinstance(tree, dict):
+        raise DataError(f"{path} holds no configuration of a run: the file was changed or cut off.")
+    return text, {str(key): value for key, value in tree.items()}

@@ -1,0 +1,62 @@
+"""From what a page says to one self-contained HTML file."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pertexp.evaluation.page.content import page_of
+from pertexp.evaluation.page.reading import read_run
+from pertexp.evaluation.page.tables import interval, number
+from pertexp.record import whole
+
+PAGE = "report.html"
+_ROOM = "pertexp.evaluation.page"
+
+
+def write_page(folder: Path) -> Path:
+    """Write report.html of a run from what lies in its folder; its path.
+
+    Raises
+    ------
+    DataError
+        Where the folder holds no finished run, or a file of it cannot be read.
+    """
+    page = page_of(read_run(folder))
+    return write_html(folder / PAGE, "run.html.j2", {"page": page})
+
+
+def write_html(path: Path, template: str, values: Mapping[str, Any]) -> Path:
+    """Render a template of this room, with its style and script put in, whole or not at all."""
+    room = files(_ROOM)
+    # What is our own goes in as it is; every other value is escaped.
+    own = {name: Markup((room / name).read_text(encoding="utf-8")) for name in ("style.css", "table.js")}  # noqa: S704
+    text = _templates().get_template(template).render(style=own["style.css"], script=own["table.js"], **values)
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return path
+
+
+def breakable(name: str) -> Markup:
+    """A name that a narrow column may break after `_`, `/` and `+`, and nowhere else."""
+    return Markup(re.sub(r"([_/+])(?=\w)", r"\1<wbr>", str(escape(name))))  # noqa: S704  (escaped just here)
+
+
+@cache
+def _templates() -> Environment:
+    made = Environment(
+        loader=PackageLoader(_ROOM, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Figures are drawn here, and matplotlib escapes the names in them.
+    made.filters |= {"number": number, "drawn": Markup, "breakable": breakable}
+    made.globals["interval"] = interval
+    return made

@@ -1,0 +1,193 @@
+"""Tables of scores as a page shows them: rows are models or settings, columns are metrics, one table a family."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pertexp.evaluation.frame import REPLICATE
+from pertexp.evaluation.page.reading import Aggregate, Trust
+from pertexp.evaluation.scoring import ties
+from pertexp.metrics.metric import Level
+from pertexp.metrics.registry import METRICS
+
+FIRST_FAMILY = "core"
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One cell: a mean over `n` units, its 95 % interval, where it lies between train mean (0) and replicate (1)."""
+
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+    calibrated: float = math.nan
+    n: int = 1
+    sd: float = math.nan
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a model, a baseline, the replicate, or a setting, whose words stand beneath its name."""
+
+    label: str
+    kind: str
+    values: dict[str, Value]
+    note: str = ""
+    name: str = ""
+    words: tuple[str, ...] = ()
+
+    @property
+    def short(self) -> str:
+        """What a figure calls it: the words that set a setting apart, else its label."""
+        return " ".join(self.words) or self.label
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric, and how its numbers are to be read."""
+
+    name: str
+    level: Level
+    higher_is_better: bool
+    decimals: int
+    missing: str = ""
+    trust: Trust | None = None
+
+    @property
+    def family(self) -> str:
+        """Family that the metric belongs to."""
+        return family_of(self.name)
+
+    @property
+    def short(self) -> str:
+        """Name without its family."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def arrow(self) -> str:
+        """Direction of the better value."""
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against it on this data."""
+        return self.trust is None or self.trust.trusted
+
+
+@dataclass(frozen=True)
+class FamilyTable:
+    """The metrics of one family, for all rows."""
+
+    family: str
+    columns: list[Column]
+    rows: list[Row]
+
+
+def family_of(metric: str) -> str:
+    """Family that a metric belongs to, by its name."""
+    return metric.rpartition("/")[0] or FIRST_FAMILY
+
+
+def kind_of(name: str, own: str) -> str:
+    """What a scored name is."""
+    if name == REPLICATE:
+        return REPLICATE
+    return "model" if name == own else "baseline"
+
+
+def rows_of(aggregate: Iterable[Aggregate], own: str) -> list[Row]:
+    """One row per scored name, in the order of the file."""
+    rows: dict[str, dict[str, Value]] = {}
+    for entry in aggregate:
+        rows.setdefault(entry.model, {})[entry.metric] = value_of(entry)
+    return [Row(name, kind_of(name, own), values) for name, values in rows.items()]
+
+
+def value_of(entry: Aggregate) -> Value:
+    """A cell from a row of metrics.json, in which null stands for what is not a number."""
+    mean, low, high, calibrated = map(_number, (entry.mean, entry.low, entry.high, entry.calibrated))
+    return Value(mean, low, high, calibrated, entry.n)
+
+
+def columns_of(aggregate: Sequence[Aggregate], trust: Iterable[Trust]) -> list[Column]:
+    """The metrics of a file, in its order; one that this version does not know is a matter of detail."""
+    known = {entry.metric: entry for entry in trust}
+    first = {entry.metric: entry for entry in reversed(aggregate)}
+    columns = []
+    for name in dict.fromkeys(entry.metric for entry in aggregate):
+        metric = METRICS.get(name)
+        level: Level = "detail" if metric is None else metric.level
+        upward = _higher_is_better(first[name]) if metric is None else metric.higher_is_better
+        decimals = _decimals(entry.mean for entry in aggregate if entry.metric == name)
+        missing = "" if metric is None else metric.missing
+        columns.append(Column(name, level, upward, decimals, missing, known.get(name)))
+    return columns
+
+
+def family_tables(columns: Sequence[Column], rows: Sequence[Row]) -> list[FamilyTable]:
+    """One table a family, core first, the best of each column marked; metrics that apply to no unit are left out."""
+    marked = _marked(columns, rows)
+    applies = [column for column in columns if any(_defined(row, column.name) for row in rows)]
+    names = sorted(dict.fromkeys(column.family for column in applies), key=lambda name: name != FIRST_FAMILY)
+    return [FamilyTable(name, [column for column in applies if column.family == name], marked) for name in names]
+
+
+def best_row(rows: Iterable[Row], column: Column) -> Row | None:
+    """The row of best mean on a metric, the first of those that tie."""
+    defined = [row for row in rows if _defined(row, column.name)]
+    sign = 1.0 if column.higher_is_better else -1.0
+    return max(defined, key=lambda row: sign * row.values[column.name].mean, default=None)
+
+
+def number(value: float | None, decimals: int = 3, sign: str = "") -> str:
+    """A number as text with a proper minus; `n/a` where there is none."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    large = abs(value) >= 1e5
+    text = f"{value:{sign}.3g}" if large else f"{value:{sign}.{decimals}f}"
+    zero = text.strip("+-0.") == ""
+    return (text.lstrip("-") if zero else text).replace("-", MINUS)
+
+
+def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
+    """`[low, high]`, empty where there is none."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def _marked(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
+    candidates = [row for row in rows if row.kind != REPLICATE]
+    best = {column.name: best_row(candidates, column) for column in columns}
+    return [row if row.kind == REPLICATE else replace(row, values=_with_best(row, best)) for row in rows]
+
+
+def _with_best(row: Row, best: Mapping[str, Row | None]) -> dict[str, Value]:
+    values = {}
+    for name, value in row.values.items():
+        winner = best.get(name)
+        wins = winner is not None and ties(value.mean, winner.values[name].mean)
+        values[name] = replace(value, best=wins)
+    return values
+
+
+def _defined(row: Row, metric: str) -> bool:
+    return metric in row.values and row.values[metric].n > 0 and math.isfinite(row.values[metric].mean)
+
+
+def _higher_is_better(entry: Aggregate) -> bool:
+    return entry.worst is not None and entry.best is not None and entry.best > entry.worst
+
+
+def _decimals(means: Iterable[float | None]) -> int:
+    """Three digits of the largest mean, between 0 and 6 after the point; three after it for numbers around one."""
+    largest = max((abs(mean) for mean in means if mean is not None and math.isfinite(mean)), default=0.0)
+    if largest == 0 or 0.1 <= largest < 10:
+        return 3
+    return min(6, max(0, 2 - math.floor(math.log10(largest))))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
