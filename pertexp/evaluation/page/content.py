@@ -23,6 +23,7 @@ from pertexp.evaluation.page.verdicts import Verdict, verdict_of
 
 _ROLES = ("train", "val", "test", "control", "excluded")
 _FEW = 20
+_MOST_NAMES = 2000  # of a role of the split
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,9 @@ def _split(run: RunFolder) -> Split | None:
         contexts = table["context"].nunique() > 1
         for role, part in table.groupby("role", sort=False):
             rows = zip(part["perturbation"], part["context"], strict=True)
-            names[str(role)] = [f"{name} in {context}" if contexts else name for name, context in rows]
+            named = [f"{name} in {context}" if contexts else name for name, context in rows]
+            rest = len(named) - _MOST_NAMES
+            names[str(role)] = named if rest <= 0 else [*named[:_MOST_NAMES], f"and {rest} more in split.parquet"]
     roles = _by_role({*names, *data.units_by_role, *data.cells_by_role})
     units = data.units_by_role or {role: len(listed) for role, listed in names.items()}
     counts = [(role, units.get(role), data.cells_by_role.get(role)) for role in roles]

@@ -122,17 +122,19 @@ def _gene_names(axes: Axes, effect: Effect) -> None:
 
 def score_over_effect(units: Sequence[Unit], column: Column, model: str, baseline: str | None) -> str:
     """The primary metric of each unit over the size of its true effect, for the model and the best baseline."""
+    sizes = np.array([unit.effect for unit in units])
+    own, other = (np.array([getattr(unit, side) for unit in units]) for side in ("own", "baseline"))
+    few = len(units) <= _MOST_POINTS
 
     def paint(axes: Axes) -> None:
-        sizes = [unit.effect for unit in units]
-        for unit in units:
-            axes.plot([unit.effect] * 2, [unit.baseline, unit.own], color=LINE, linewidth=0.9, zorder=1)
+        if few:
+            gaps = np.column_stack([other, own, np.full_like(own, np.nan)]).ravel()
+            axes.plot(np.repeat(sizes, 3), gaps, color=LINE, linewidth=0.9, zorder=1)
+        look: dict[str, Any] = {"linestyle": "", "markersize": 5 if few else 2.5}
         if baseline is not None:
-            axes.plot(
-                sizes, [unit.baseline for unit in units], "s", color=BASELINE, markersize=4.5,
-                fillstyle="none", markeredgewidth=1.3, label=f"{shortened(baseline)} (best baseline)",
-            )  # fmt: skip
-        axes.plot(sizes, [unit.own for unit in units], "o", color=MODEL, markersize=5, label=shortened(model))
+            named = f"{shortened(baseline)} (best baseline)"
+            axes.plot(sizes, other, "s", color=BASELINE, fillstyle="none", markeredgewidth=1.3, label=named, **look)
+        axes.plot(sizes, own, "o", color=MODEL, label=shortened(model), **look)
         axes.set_xlabel("size of the true effect\n(norm of the observed change over all genes)")
         axes.set_ylabel(f"{column.name} {'↑' if column.higher_is_better else '↓'}")
         axes.grid(axis="y", color=LINE, linewidth=0.6, alpha=0.7)

@@ -13,6 +13,7 @@ from pertexp.errors import DataError, RequestError
 from pertexp.evaluation.jobs import FAILURE, REPEATS, failed_jobs, finished_jobs
 from pertexp.evaluation.measuring import UNIT, Measured, pooled, stored
 from pertexp.evaluation.page.reading import SCORES, Summary, read_setting
+from pertexp.evaluation.page.tables import FIRST_FAMILY, family_of
 from pertexp.metrics.registry import METRICS
 
 # What never changes a number: runs that differ in these alone are repeats of one setting.
@@ -110,10 +111,19 @@ class Setting:
         return tuple(sorted({fold for entry in self.entries for fold in entry.folds}))
 
     @cached_property
-    def board_key(self) -> tuple[str, frozenset[tuple[Any, ...]]]:
-        """Equal for settings that can stand in one table: the same data, and the same held-out units."""
-        units = self.measured.per_unit[UNIT[:3]].drop_duplicates()
-        return self.entries[0].data_key, frozenset(units.itertuples(index=False, name=None))
+    def board_key(self) -> tuple[str, str, frozenset[tuple[Any, ...]]]:
+        """Equal for settings that can stand in one table: the same data, held-out units, and a family in common."""
+        return self.entries[0].data_key, min(self.families, key=lambda name: name != FIRST_FAMILY), self.units
+
+    @cached_property
+    def units(self) -> frozenset[tuple[Any, ...]]:
+        """Perturbation, context and fold of all that it was judged by."""
+        return _units(self.measured)
+
+    @cached_property
+    def families(self) -> list[str]:
+        """Families of its metrics, in order."""
+        return list(dict.fromkeys(family_of(name) for name in self.measured.per_unit["metric"].unique()))
 
 
 @dataclass(frozen=True)
@@ -210,27 +220,43 @@ def _entry(folder: Path) -> Entry:
 
 
 def _pooled(entries: Sequence[Entry]) -> tuple[Setting | None, list[Refused]]:
-    """One setting: the latest run of each fold and seed; seeds that lack a fold which others have are left out."""
+    """One setting: the latest run of each fold and seed; seeds that were judged by fewer units are left out."""
+    latest, refused = _latest(entries)
+    by_seed: dict[str, list[Entry]] = {}
+    for entry in sorted(latest, key=lambda entry: (entry.seed, entry.folds)):
+        by_seed.setdefault(entry.seed, []).append(entry)
+    parts: list[tuple[list[Entry], Measured]] = []
+    for of_seed in by_seed.values():
+        try:
+            parts.append((of_seed, pooled([entry.measured for entry in of_seed])))
+        except DataError as fault:
+            refused += [Refused(entry.folder, f"cannot be pooled: {fault}") for entry in of_seed]
+    if not parts:
+        return None, refused
+    most = max((_units(part) for _, part in parts), key=len)
+    for of_seed, _ in [part for part in parts if _units(part[1]) != most]:
+        reason = f"not counted: seed {of_seed[0].seed} of this setting lacks folds or units that another seed has"
+        refused += [Refused(entry.folder, reason) for entry in of_seed]
+    kept = [part for part in parts if _units(part[1]) == most]
+    tables = [part for _, part in kept]
+    counted = [entry for of_seed, _ in kept for entry in of_seed]
+    return Setting(counted, _averaged(tables), [_means(table) for table in tables]), refused
+
+
+def _latest(entries: Iterable[Entry]) -> tuple[list[Entry], list[Refused]]:
+    """The latest run of each fold and seed, and the earlier ones."""
     latest: dict[tuple[str, tuple[int, ...]], Entry] = {}
     refused = []
     for entry in sorted(entries, key=lambda entry: (entry.folder / SCORES).stat().st_mtime_ns):
-        earlier = latest.pop((entry.seed, entry.folds), None)
+        earlier = latest.get((entry.seed, entry.folds))
         if earlier is not None:
             refused.append(Refused(earlier.folder, f"not counted: {entry.folder.name} is a later run of the same"))
         latest[entry.seed, entry.folds] = entry
-    by_seed: dict[str, list[Entry]] = {}
-    for entry in sorted(latest.values(), key=lambda entry: (entry.seed, entry.folds)):
-        by_seed.setdefault(entry.seed, []).append(entry)
-    most = max(len(of_seed) for of_seed in by_seed.values())
-    for seed in [seed for seed, of_seed in by_seed.items() if len(of_seed) < most]:
-        reason = f"not counted: seed {seed} lacks folds that other seeds of this setting have"
-        refused += [Refused(entry.folder, reason) for entry in by_seed.pop(seed)]
-    counted = [entry for of_seed in by_seed.values() for entry in of_seed]
-    try:
-        parts = [pooled([entry.measured for entry in of_seed]) for of_seed in by_seed.values()]
-        return Setting(counted, _averaged(parts), [_means(part) for part in parts]), refused
-    except DataError as fault:
-        return None, refused + [Refused(entry.folder, f"cannot be pooled: {fault}") for entry in counted]
+    return list(latest.values()), refused
+
+
+def _units(measured: Measured) -> frozenset[tuple[Any, ...]]:
+    return frozenset(measured.per_unit[UNIT[:3]].drop_duplicates().itertuples(index=False, name=None))
 
 
 def _averaged(parts: list[Measured]) -> Measured:

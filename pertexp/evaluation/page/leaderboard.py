@@ -131,7 +131,7 @@ def leaderboard_of(found: Gathered, failed: Sequence[Refused], out: Path, source
     groups: dict[object, list[Setting]] = {}
     for setting in found.settings:
         groups.setdefault(setting.board_key, []).append(setting)
-    ordered = sorted(groups.values(), key=lambda group: (group[0].entries[0].data_name, -len(group[0].board_key[1])))
+    ordered = sorted(groups.values(), key=lambda group: (group[0].entries[0].data_name, -len(group[0].units)))
     boards = [_board(group, number, out) for number, group in enumerate(ordered)]
     refused = [_refused(entry, out) for entry in [*found.refused, *failed]]
     names = list(dict.fromkeys(board.title for board in boards))
@@ -196,17 +196,12 @@ def _labels(settings: Sequence[Setting]) -> tuple[list[str], list[str]]:
     for setting, words in zip(settings, typed, strict=True):
         own = [f"{key}={value}" if value else key for key, value in words.items() if key not in shared]
         labels.append(" ".join([setting.model, *own]))
-    evaluations = ["+".join(_families(setting)) for setting in settings]
+    evaluations = ["+".join(setting.families) for setting in settings]
     twice = {label for label in labels if labels.count(label) > 1}
     told = [f"{a} ({b})" if a in twice else a for a, b in zip(labels, evaluations, strict=True)]
     still = {label for label in told if told.count(label) > 1}
     told = [f"{a}, {s.entries[-1].folder.name}" if a in still else a for a, s in zip(told, settings, strict=True)]
     return told, [f"{key}={value}" if value else key for key, value in shared.items()]
-
-
-def _families(setting: Setting) -> list[str]:
-    names = setting.measured.per_unit["metric"].unique()
-    return list(dict.fromkeys(name.rpartition("/")[0] or "core" for name in names))
 
 
 def _best_first(scored: Iterable[_Scored], column: Column) -> list[_Scored]:
@@ -315,7 +310,8 @@ def _link(folder: Path, out: Path) -> str:
 def _aggregate(entry: Mapping[Any, Any]) -> Aggregate:
     """A row of the aggregate table, NaN as None."""
     known = {str(key): value for key, value in entry.items() if key in Aggregate.__dataclass_fields__}
-    return Aggregate(**{key: None if _is_nan(value) else value for key, value in known.items()})
+    plain: dict[str, Any] = {key: None if _is_nan(value) else value for key, value in known.items()}
+    return Aggregate(**plain)
 
 
 def _is_nan(value: Any) -> bool:

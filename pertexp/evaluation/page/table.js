@@ -44,7 +44,7 @@
 
   for (const button of all(document, "th button")) button.addEventListener("click", () => sortBy(button));
   for (const scores of all(document, "[data-scores]")) {
-    for (const control of all(scores, "[data-filter]")) control.addEventListener("input", () => {
+    for (const control of all(scores, "[data-filter]")) control.addEventListener(control.matches("select") ? "change" : "input", () => {
       // A family that was taken away counts as shown while its columns are looked at.
       all(scores, "[data-family]").forEach((family) => { family.style.display = ""; });
       filter(scores);
@@ -54,7 +54,7 @@
   for (const choice of all(document, "select[data-figures]")) {
     const figures = all(document.getElementById(choice.dataset.figures), "figure");
     const show = () => figures.forEach((figure, at) => { figure.hidden = at !== choice.selectedIndex; });
-    choice.addEventListener("input", show);
+    choice.addEventListener("change", show);
     show();
   }
 })();
