@@ -1,6 +1,7 @@
 """Many runs on one page: pooled, averaged, side by side only where it is fair, and nothing dropped in silence."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -96,6 +97,7 @@ def test_the_choice_among_settings_is_said_beside_the_verdict(sweep):
     assert "best of 2 settings, chosen on these units: nbglm model.rank=" in text
     assert "model.rank" in re.findall(r"<figcaption>(.*?);", text)
     assert "s.d. over 2 seeds" in text
+    assert "every unit is the mean over 2 seeds" in text
 
 
 def test_links_lead_to_the_pages_of_the_runs(sweep, tmp_path):
@@ -115,7 +117,7 @@ def test_settings_on_other_units_stand_in_another_table(sweep):
             shutil.rmtree(path.parents[1])
     boards = board_of(sweep).boards
     assert sorted(len(board.runs) for board in boards) == [2, 4]
-    assert [board.said.split(",")[0] for board in boards] == ["folds 0", "fold 0 pooled"]
+    assert [board.said.split(",")[0] for board in boards] == ["folds 0", "fold 0"]
 
 
 def test_a_seed_without_all_folds_is_left_out_and_listed(sweep):
@@ -148,6 +150,18 @@ def test_runs_that_cannot_be_read_are_listed_with_the_reason(sweep):
     assert "metrics.json cannot be read" in text
     assert "failed: no &lt;b&gt;such&lt;/b&gt; thing" in text
     assert all(folder.name in text for folder in folders[:3])
+
+
+def test_runs_that_did_not_finish_or_are_stale_are_listed(sweep):
+    folders = sorted(path.parent for path in sweep.glob("*/metrics.json"))
+    (folders[0] / "metrics.json").unlink()
+    (folders[1] / "config" / "hydra.yaml").touch()
+    os.utime(folders[2] / "config" / "hydra.yaml", (0, 0))  # as if written before the sweep was called again
+    left = {refused.folder: refused.reason for refused in find_runs([sweep])[1]}
+    assert left == {
+        folders[0]: "not finished: no metrics.json",
+        folders[2]: "not counted: an earlier call of this sweep, under other defaults",
+    }
 
 
 def test_one_run_among_many_paths_is_taken_once(sweep):

@@ -52,6 +52,10 @@ def test_wheel_installs_and_runs_from_an_empty_folder(tmp_path: Path):
     (metrics,) = empty.glob("outputs/runs/*/*/metrics.json")
     models = {row["model"] for row in json.loads(metrics.read_text())["aggregate"]}
     assert {"nbglm", "train_mean", "bilinear_ridge", "replicate"} <= models
+    page = metrics.with_name("report.html").read_text()
+    assert "nbglm on simulated_screen" in page
+    assert "prefers-color-scheme" in page  # its style and script came with the wheel
+    assert "addEventListener" in page
 
 
 def test_every_import_is_a_declared_dependency():

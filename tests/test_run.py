@@ -18,6 +18,7 @@ PER_RUN = {
     "metrics.json",
     "metrics.parquet",
     "predictions.h5ad",
+    "report.html",
     "split.parquet",
 }
 GROUPS_OF_FILES = {"config", "checkpoints", "logs", "pertexp.log"}

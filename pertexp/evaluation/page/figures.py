@@ -30,6 +30,7 @@ _LABELLED = 6
 _SQUARE = (0.165, 0.155, 0.985, 0.935)  # axes as wide as they are high
 _MOST_POINTS = 400  # of a learning curve
 _MOST_MARKS = 40
+_SHORT = 26  # characters of a label of which two stand beside one another
 _COLOURS = {"model": MODEL, "baseline": BASELINE, REPLICATE_NAME: REPLICATE}
 _MARKERS = {"model": "o", "baseline": "s", REPLICATE_NAME: "D"}
 _SERIES_MARKERS = "osD^vP"
@@ -228,7 +229,8 @@ def sweep_line(parameter: str, series: Sequence[Series], column: Column, marks: 
         axes.set_ylabel(column.name)
         axes.grid(axis="y", color=LINE, linewidth=0.6, alpha=0.7)
         if axes.get_legend_handles_labels()[1]:
-            axes.figure.legend(loc="outside upper left", ncols=2, handlelength=2.2)
+            longest = max(map(len, axes.get_legend_handles_labels()[1]))
+            axes.figure.legend(loc="outside upper left", ncols=2 if longest <= _SHORT else 1, handlelength=2.2)
 
     return drawn(name, f"{column.name} over {parameter}", paint, height=3.5)
 

@@ -15,6 +15,7 @@ from pertexp.evaluation.measuring import UNIT, Measured, pooled, stored
 from pertexp.evaluation.page.reading import SCORES, Summary, read_setting
 from pertexp.evaluation.page.tables import FIRST_FAMILY, family_of
 from pertexp.metrics.registry import METRICS
+from pertexp.record import CONFIG
 
 # What never changes a number: runs that differ in these alone are repeats of one setting.
 _NOISE = ("print_config", "tags", "logger", "paths", "repeat", "ckpt_path", "hydra", "callbacks.progress",
@@ -135,7 +136,7 @@ class Gathered:
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Refused]]:
-    """Run folders at or beneath these, each once; jobs of a sweep that failed come with their reason.
+    """Run folders at or beneath these, each once; those that failed, did not finish or are stale come with the reason.
 
     Raises
     ------
@@ -143,21 +144,18 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Refused]]:
         Where a path does not exist, or none of them holds a run.
     """
     runs: list[Path] = []
-    failed: dict[Path, str] = {}
-    for path in paths:
+    left: dict[Path, str] = {}
+    for path in map(Path.resolve, paths):
         if not path.is_dir():
             raise RequestError(f"{path} is no folder: name outputs/runs/<date>/<run>, a sweep folder, or a parent.")
-        if (path / SCORES).is_file():
-            runs.append(path)
-            continue
-        for sweep in sorted(found.parent for found in path.rglob("multirun.yaml")):
-            failed |= _failures(sweep)
-        runs += _beneath(path)
-    runs = list(dict.fromkeys(run.resolve() for run in runs))
+        found, aside = ([path], {}) if (path / SCORES).is_file() else _beneath(path)
+        runs += found
+        left |= aside
+    runs = list(dict.fromkeys(runs))
     if not runs:
-        reason = f"; the first of {len(failed)} failed jobs: {next(iter(failed.values()))}" if failed else ""
+        reason = f"; {next(iter(left)).name}: {next(iter(left.values()))}" if left else ""
         raise RequestError(f"no finished run (no {SCORES}) beneath {', '.join(map(str, paths))}{reason}.")
-    return runs, [Refused(folder.resolve(), f"failed: {said}") for folder, said in failed.items()]
+    return runs, [Refused(folder, reason) for folder, reason in left.items() if folder not in runs]
 
 
 def gather(runs: Iterable[Path]) -> Gathered:
@@ -179,24 +177,25 @@ def gather(runs: Iterable[Path]) -> Gathered:
     return Gathered(settings, refused)
 
 
-def _beneath(path: Path) -> list[Path]:
-    """Finished runs beneath a folder; of a sweep those of its latest call, as its own table has them."""
-    found = sorted(scores.parent for scores in path.rglob(SCORES))
-    sweeps = {folder.parent for folder in found if (folder.parent / "multirun.yaml").is_file()}
-    latest = {job.folder for sweep in sweeps for job in _jobs(sweep)}
-    return [folder for folder in found if folder.parent not in sweeps or folder in latest]
+def _beneath(path: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Finished runs beneath a folder, of a sweep those of its latest call as in its own table; and all others."""
+    begun = {config.parents[1] for config in path.rglob(str(CONFIG))}
+    finished = {scores.parent for scores in path.rglob(SCORES)}
+    sweeps = {found.parent for found in path.rglob("multirun.yaml")}
+    latest = {folder for sweep in sweeps for folder in _jobs(sweep)}
+    runs = {folder for folder in finished if folder.parent not in sweeps or folder in latest}
+    left = dict.fromkeys(sorted(begun - finished), f"not finished: no {SCORES}")
+    left |= dict.fromkeys(sorted(finished - runs), "not counted: an earlier call of this sweep, under other defaults")
+    for sweep in sorted(sweeps):
+        left |= {folder: f"failed: {said}" for folder, said in _failures(sweep).items()}
+    return sorted(runs), left
 
 
-def _jobs(sweep: Path) -> list[Any]:
+def _jobs(sweep: Path) -> list[Path]:
     try:
-        return list(finished_jobs(sweep))
+        return [job.folder for job in finished_jobs(sweep)]
     except Exception:  # a job whose configuration is gone or cut off: each folder speaks for itself
-        return [_Anyway(scores.parent) for scores in sweep.glob(f"*/{SCORES}")]
-
-
-@dataclass(frozen=True)
-class _Anyway:
-    folder: Path
+        return [scores.parent for scores in sweep.glob(f"*/{SCORES}")]
 
 
 def _failures(sweep: Path) -> dict[Path, str]:

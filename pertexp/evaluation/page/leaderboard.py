@@ -109,7 +109,11 @@ class _Scored:
         name, metric = str(entry["model"]), str(entry["metric"])
         value = value_of(_aggregate(entry))
         seeds = [means.loc[name, metric] for means in self.setting.by_seed if metric in means and name in means.index]
-        return replace(value, sd=float(pd.Series(seeds).std(ddof=1))) if len(seeds) > 1 else value
+        if len(seeds) < 2:
+            return value
+        spread = float(pd.Series(seeds).std(ddof=1))
+        fixed = name != self.setting.model and ties(spread, 0.0)  # a baseline that no seed moves
+        return value if fixed else replace(value, sd=spread)
 
 
 def write_leaderboard(paths: Sequence[Path], out: Path) -> Path:
@@ -154,21 +158,22 @@ def _board(settings: list[Setting], number: int, out: Path) -> Board:
     own = [row for one in scored for row in one.rows if row.kind == "model"]
     rows = [*_noted(own, scored), *_baselines_once(scored)]
     best = scored[0]
-    chosen = f"best of {len(scored)} settings, chosen on these units: {best.label}" if len(scored) > 1 else ""
+    said = [f"best of {len(scored)} settings, chosen on these units: {best.label}"] if len(scored) > 1 else []
+    seeds = len(best.setting.by_seed)
+    said += [f"every unit is the mean over {seeds} seeds"] if seeds > 1 else []
     first = settings[0].entries[0]
     contexts = best.scores.per_unit["context"].nunique()
     folds = ", ".join(map(str, settings[0].folds))
+    folds = f"folds {folds} pooled" if len(settings[0].folds) > 1 else f"fold {folds}"
     units = f"{best.scores.per_unit['perturbation'].nunique()} held-out perturbations"
     return Board(
         title=first.data_name,
-        said=f"fold{'s' if len(settings[0].folds) > 1 else ''} {folds} pooled, {units}"
-        + (f", {contexts} contexts" if contexts > 1 else "")
-        + f"; scale: {best.scores.scale}",
+        said=f"{folds}, {units}" + (f", {contexts} contexts" if contexts > 1 else "") + f"; scale: {best.scores.scale}",
         shared=shared,
         primary=column,
         verdict=verdict_of(verdict(best.scores, best.setting.model)),
         model=best.setting.model,
-        chosen=chosen,
+        chosen="; ".join(said),
         families=family_tables(columns, rows),
         own=own[0],
         baseline=best_row([row for row in rows if row.kind == "baseline"], column),
