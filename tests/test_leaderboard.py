@@ -144,12 +144,17 @@ def test_runs_that_cannot_be_read_are_listed_with_the_reason(sweep):
     (folders[0] / "metrics.parquet").write_bytes(b"PAR1")
     (folders[1] / "metrics.json").write_text("{")
     (folders[2] / "metrics.json").unlink()
+    table = pd.read_parquet(folders[3] / "metrics.parquet")
+    table.astype({"value": str}).replace({"value": r".*"}, "much", regex=True).to_parquet(
+        folders[3] / "metrics.parquet"
+    )
     (folders[2] / "failure.json").write_text(json.dumps({"wrong_request": True, "sentence": "no <b>such</b> thing"}))
     text = write_leaderboard([sweep], sweep / "report.html").read_text()
     assert "no scores that can be read" in text
     assert "metrics.json cannot be read" in text
     assert "failed: no &lt;b&gt;such&lt;/b&gt; thing" in text
-    assert all(folder.name in text for folder in folders[:3])
+    assert "holds no numbers where a run writes some" in text
+    assert all(folder.name in text for folder in folders[:4])
 
 
 def test_runs_that_did_not_finish_or_are_stale_are_listed(sweep):

@@ -12,7 +12,7 @@ import pandas as pd
 from pertexp.errors import DataError, RequestError
 from pertexp.evaluation.jobs import FAILURE, REPEATS, failed_jobs, finished_jobs
 from pertexp.evaluation.measuring import UNIT, Measured, pooled, stored
-from pertexp.evaluation.page.reading import SCORES, Summary, read_setting
+from pertexp.evaluation.page.reading import SCORES, Summary, at, read_setting
 from pertexp.evaluation.page.tables import FIRST_FAMILY, family_of
 from pertexp.metrics.registry import METRICS
 from pertexp.record import CONFIG
@@ -45,7 +45,7 @@ class Entry:
     @property
     def data_name(self) -> str:
         """Name of the data."""
-        return str(self.config.get("data", {}).get("name", "unnamed data"))
+        return str(at(self.config, "data", "name") or "unnamed data")
 
     @property
     def seed(self) -> str:
@@ -74,7 +74,8 @@ class Entry:
     @cached_property
     def data_key(self) -> str:
         """Equal for runs that are judged by the same data."""
-        data = {key: value for key, value in self.config.get("data", {}).items() if key not in _INPUTS}
+        node = at(self.config, "data")
+        data = {key: value for key, value in node.items() if key not in _INPUTS} if isinstance(node, dict) else {}
         return json.dumps([self.data_name, _without(data, "data."), self.summary.scale], sort_keys=True, default=str)
 
 
@@ -208,14 +209,25 @@ def _failures(sweep: Path) -> dict[Path, str]:
 def _entry(folder: Path) -> Entry:
     summary, config, words = read_setting(folder)
     measured = stored(folder)
-    missing = {"model", "metric", *UNIT, "value"} - set(measured.per_unit.columns)
-    if missing:
-        raise DataError(f"{folder / 'metrics.parquet'} lacks {', '.join(sorted(missing))}; expected what a run writes.")
-    known = measured.per_unit[measured.per_unit["metric"].isin(list(METRICS))]
-    trust = measured.reliability[measured.reliability["metric"].isin(list(METRICS))]
-    if known.empty or summary.model not in set(known["model"]):
+    known = _numeric(measured.per_unit, ["value"], folder / "metrics.parquet")
+    trust = measured.reliability
+    trust = trust if trust.empty else _numeric(trust, ["drf", "bds"], folder / "calibration.parquet")
+    if "model" not in known or summary.model not in set(known["model"]):
         raise DataError(f"{folder} holds no score of {summary.model} on a metric that this version knows.")
     return Entry(folder, summary, config or {}, words, Measured(known, trust, measured.scale))
+
+
+def _numeric(table: pd.DataFrame, values: list[str], path: Path) -> pd.DataFrame:
+    """Rows on metrics that this version knows, values as numbers; refused where it is no table that a run wrote."""
+    missing = {"metric", *UNIT, *values} - set(table.columns)
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(sorted(missing))}; expected what a run writes.")
+    try:
+        kinds: dict[str, Any] = {"fold": int, "seen": int} | dict.fromkeys(values, float)
+        typed = table.astype(kinds)
+    except (TypeError, ValueError) as fault:
+        raise DataError(f"{path} holds no numbers where a run writes some ({fault}).") from fault
+    return typed[typed["metric"].isin(list(METRICS))]
 
 
 def _pooled(entries: Sequence[Entry]) -> tuple[Setting | None, list[Refused]]:

@@ -137,12 +137,12 @@ class RunFolder:
     @property
     def data_name(self) -> str:
         """Name of the data as the configuration has it."""
-        return str(_at(self.config, "data", "name") or "unnamed data")
+        return str(at(self.config, "data", "name") or "unnamed data")
 
     @property
     def seed(self) -> str:
         """The seed, empty where no configuration says it."""
-        found = _at(self.config, "seed")
+        found = at(self.config, "seed")
         return "" if found is None else str(found)
 
     @property
@@ -202,7 +202,8 @@ def read_summary(folder: Path) -> Summary:
     return _typed(Summary, _guarded(path, _json), path)
 
 
-def _at(tree: Any, *keys: str) -> Any:
+def at(tree: Any, *keys: str) -> Any:
+    """A value of a configuration, None where a key on the way to it is not there."""
     for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
