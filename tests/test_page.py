@@ -19,7 +19,7 @@ from pertexp import report
 from pertexp.errors import DataError
 from pertexp.evaluation.page.reading import read_run
 from pertexp.evaluation.page.rendering import breakable, write_page
-from pertexp.evaluation.page.tables import Column, Row, Value, family_tables, interval, number
+from pertexp.evaluation.page.tables import Column, Row, Value, best_row, family_tables, interval, number
 from pertexp.evaluation.page.units import Unit, effects_of, ranked, units_of
 from pertexp.evaluation.page.verdicts import verdict_of
 
@@ -266,6 +266,15 @@ def test_chosen_effects_are_those_of_the_frame(ran):
         own = table[(table["model"] == "nbglm") & (table["metric"] == "mse")].set_index("perturbation")["value"]
         assert effect.unit.own == own[effect.unit.label]
         assert effect.unit.n_significant == (frame.de_fdr[row] < 0.05).sum()
+
+
+def test_of_baselines_that_tie_the_first_is_best_as_in_the_verdict():
+    column = Column("mse", "headline", False, 3)
+    rows = [Row(name, "baseline", {"mse": Value(mean)}) for name, mean in [("a", 0.3), ("b", 0.1 + 0.2), ("c", 0.4)]]
+    assert rows[1].values["mse"].mean != 0.3  # by rounding alone
+    assert best_row(rows, column) is rows[0]
+    assert best_row(rows[::-1], column) is rows[1]
+    assert best_row([], column) is None
 
 
 def test_units_are_ranked_in_the_direction_of_the_metric():

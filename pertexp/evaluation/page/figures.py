@@ -59,8 +59,9 @@ def ladder(rows: Sequence[Row], column: Column, name: str = "ladder") -> str:
         axes.grid(axis="x", color=LINE, linewidth=0.6, alpha=0.7)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(4))
+        bars = "; bar: 95 % interval" if any(math.isfinite(row.values[column.name].low) for row in ordered) else ""
         better = "higher is better" if column.higher_is_better else "lower is better"
-        axes.figure.supxlabel(f"{column.name} ({better}); bar: 95 % interval", fontsize=9, color=MUTED)
+        axes.figure.supxlabel(f"{column.name} ({better}){bars}", fontsize=9, color=MUTED)
 
     said = f"{column.name} of every model: " + "; ".join(
         f"{row.label} {number(row.values[column.name].mean)}" for row in reversed(ordered)

@@ -135,10 +135,11 @@ def family_tables(columns: Sequence[Column], rows: Sequence[Row]) -> list[Family
 
 
 def best_row(rows: Iterable[Row], column: Column) -> Row | None:
-    """The row of best mean on a metric, the first of those that tie."""
+    """The row of best mean on a metric, the first of those that tie, as a verdict has it."""
     defined = [row for row in rows if _defined(row, column.name)]
     sign = 1.0 if column.higher_is_better else -1.0
-    return max(defined, key=lambda row: sign * row.values[column.name].mean, default=None)
+    best = max((sign * row.values[column.name].mean for row in defined), default=math.nan)
+    return next((row for row in defined if ties(sign * row.values[column.name].mean, best)), None)
 
 
 def number(value: float | None, decimals: int = 3, sign: str = "") -> str:
