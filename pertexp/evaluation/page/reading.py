@@ -136,8 +136,9 @@ class RunFolder:
 
     @property
     def data_name(self) -> str:
-        """Name of the data as the configuration has it."""
-        return str(at(self.config, "data", "name") or "unnamed data")
+        """Name of the data as the configuration has it, else the file that data.json names."""
+        recorded = None if self.data is None else self.data.notes.get("file")
+        return str(at(self.config, "data", "name") or recorded or "unnamed data")
 
     @property
     def seed(self) -> str:
