@@ -11,7 +11,13 @@ import pandas as pd
 from pydantic import Field
 
 from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
-from pertexp.data.screens.embeddings import EmbeddingSource, gene_rows, perturbation_rows
+from pertexp.data.screens.embeddings import (
+    EmbeddingSource,
+    EmbeddingTable,
+    gene_rows,
+    perturbation_rows,
+    table_of,
+)
 from pertexp.data.screens.profiles import SCALE_NAMES, Units, control_profiles, unit_profiles
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
@@ -39,6 +45,8 @@ class TrainingProfiles:
         `[C, G]` control profiles by context.
     gene_embedding, perturbation_embedding
         `[G, dg]` and `[P, dp]`.
+    target_table
+        Every target that the perturbation embedding knows, in the screen or not.
     """
 
     perturbations: tuple[str, ...]
@@ -49,6 +57,7 @@ class TrainingProfiles:
     control: np.ndarray
     gene_embedding: np.ndarray
     perturbation_embedding: np.ndarray
+    target_table: EmbeddingTable
 
     @property
     def effects(self) -> np.ndarray:
@@ -312,7 +321,8 @@ def _training_profiles(
     control = control_profiles(screen, size_factor)
     effects = values - control[units.context]
     genes, missing_genes = gene_rows(options.gene_embedding, screen, effects)
-    targets, missing_targets = perturbation_rows(options.perturbation_embedding, screen, effects)
+    table = table_of(options.perturbation_embedding, screen, effects)
+    targets, missing_targets = perturbation_rows(options.perturbation_embedding, table, screen)
     if missing_targets:
         log.warning(
             "%d perturbed targets have no row in the perturbation embedding and get '%s': %s",
@@ -332,5 +342,6 @@ def _training_profiles(
         control=control,
         gene_embedding=genes,
         perturbation_embedding=targets,
+        target_table=table,
     )
     return training, notes
