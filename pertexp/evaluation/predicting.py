@@ -259,7 +259,7 @@ def _adata(
         uns={
             "scale": scale,
             "model": trained.name,
-            "run": str(trained.path.parent.parent),
+            "run": str(trained.run),
             "split_hash": str(trained.schema["split_hash"]),
             "fold": int(trained.schema["fold"]),
         },

@@ -61,6 +61,11 @@ class Trained:
     size_factors: np.ndarray
 
     @property
+    def run(self) -> Path:
+        """The run folder that the checkpoint lies in."""
+        return self.path.parent.parent
+
+    @property
     def genes(self) -> tuple[str, ...]:
         """Names of the predicted genes, in order."""
         return tuple(self.schema["genes"])
@@ -131,6 +136,22 @@ def restore(place: str, conf: Path) -> Trained:
         raise DataError(f"{path} does not fit the model that it names ({said}): the file was changed.") from fault
     control, factors = (np.asarray(kept[name], dtype=np.float64) for name in ("control", "size_factors"))
     return Trained(model, str(options.get("name", "model")), path, stored["schema"], kept["data"], control, factors)
+
+
+def require_same_data(trained: Trained, design: Design) -> None:
+    """DataError where the data of the run are no longer what the model was trained on."""
+    now = {
+        "genes": design.screen.genes.tolist(),
+        "perturbations": list(design.screen.perturbations),
+        "split_hash": design.split.hash,
+        "fold": design.split.fold,
+    }
+    for key, value in now.items():
+        if trained.schema[key] != value:
+            raise DataError(
+                f"the data of {trained.run} have changed since the model was trained ({key} differs): restore the "
+                "file, or predict with pertexp.predict and score the predictions with pred=..."
+            )
 
 
 def _builder(target: str, path: Path, conf: Path) -> Any:

@@ -1,0 +1,8 @@
+"""Placeholder."""
+
+from pathlib import Path
+
+
+def write_page(folder: Path) -> Path:
+    """Tmp."""
+    return folder
