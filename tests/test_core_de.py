@@ -35,7 +35,7 @@ def test_direction_is_that_of_a_loop(scored):
 
 
 def test_average_precision_is_that_of_sklearn(scored):
-    expected = loop(scored, lambda p, t, s, a: average_precision_score(s[a], np.abs(p[a])))
+    expected = loop(scored, lambda p, _, s, a: average_precision_score(s[a], np.abs(p[a])))
     np.testing.assert_allclose(values("de_auprc", scored), expected, rtol=1e-12)
 
 

@@ -67,14 +67,14 @@ def test_inflated_effects_do_not_pay():
 
 
 def test_spiked_targets_do_not_pay():
-    """The panel is known: predict that in each perturbation every other target stays, and one's own profile is noise."""
+    """The panel is known: in each perturbation all other targets stand out, and the rest of the profile is noise."""
     view = planted(signal=0.0)
     rng = np.random.default_rng(1)
     spiked = view.control + 1e-3 * rng.normal(size=(N, G))
     spiked[:, :N] += 5.0
     spiked[view.own_target] = 0.0
     cheat = replace(view, prediction=spiked)
-    assert naive_rank(cheat, "cosine", drop_own=False) > 0.9
+    assert naive_rank(cheat, "cosine", drop_own=False) > 0.8
     assert mean("discrimination_cosine", cheat) == pytest.approx(0.5, abs=0.15)
     unspiked = np.where(view.panel_target, view.control, spiked)
     assert mean("discrimination_cosine", cheat) == mean("discrimination_cosine", replace(view, prediction=unspiked))
