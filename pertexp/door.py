@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,3 +150,20 @@ def _missing_choice(fault: MissingConfigException) -> str:
     folder = Path(config_folder()) / group
     known = fault.options or [path.stem for path in folder.glob("*.yaml")]
     return f"{group}={name} does not exist; {nearest(name, known)}"
+
+
+@contextmanager
+def no_folder_for_a_wrong_request(folder: Path) -> Iterator[None]:
+    """Take back the folder that Hydra made, where the request was refused before anything else was written to it."""
+    try:
+        yield
+    except Exception as fault:
+        known = {"config", "pertexp.log"}
+        if is_request(fault) and is_first_process() and {path.name for path in folder.iterdir()} <= known:
+            shutil.rmtree(folder)
+        raise
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks and writes: the only one, or the first of a distributed run."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))

@@ -3,11 +3,8 @@
 import hashlib
 import logging
 import os
-import shutil
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.door import config_folder, guarded, is_request, one_sentence
+from pertexp.door import config_folder, guarded, is_first_process, no_folder_for_a_wrong_request, one_sentence
 from pertexp.errors import RequestError
 
 if TYPE_CHECKING:
@@ -71,7 +68,7 @@ def job(config: DictConfig) -> float | None:
         from pertexp.evaluation.sweep import job_of_sweep
 
         return job_of_sweep(lambda: _value(run(config, folder)), folder)
-    with one_sentence(), _no_folder_for_a_wrong_request(folder):
+    with one_sentence(), no_folder_for_a_wrong_request(folder):
         return _value(run(config, folder))
 
 
@@ -79,7 +76,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
     """Compose, prepare, fit, evaluate, write. None on the processes of a distributed run other than the first."""
     from rich.console import Console
 
-    from pertexp.evaluation.page.rendering import write_page
+    from pertexp.evaluation.page import write_page
     from pertexp.models.samples import write_samples
     from pertexp.record import write_record
     from pertexp.training.loggers import closing_wandb
@@ -87,7 +84,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
     if config.repeat is not None:
         config = _repeated(config, folder)
     console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
-    if _is_first_process():
+    if is_first_process():
         _say_hello(config, console)
     with closing_wandb():
         data, model, trainer, evaluation = prepare(config)
@@ -112,6 +109,7 @@ def prepare(config: DictConfig) -> Prepared:
     import lightning
 
     from pertexp.composition import build, build_group
+    from pertexp.models.trained import restorable
     from pertexp.record import schema
     from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, require_resumable
 
@@ -122,7 +120,8 @@ def prepare(config: DictConfig) -> Prepared:
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
     callbacks = list(build_group(config.callbacks, "callbacks").values())
     loggers = list(build_group(config.logger, "logger").values())
-    own = [EpochClock(), RandomState(), SchemaStamp(lambda: schema(data.design))]
+    stamp = SchemaStamp(lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)))
+    own = [EpochClock(), RandomState(), stamp]
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks, *own], logger=loggers)
     _require_validation(data, callbacks)
     evaluation.require(data.design)
@@ -133,6 +132,12 @@ def prepare(config: DictConfig) -> Prepared:
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     return Prepared(data, model, trainer, evaluation)
+
+
+def plain_parts(config: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configurations of model and data as plain values, interpolations resolved."""
+    model, data = (dict(OmegaConf.to_container(node, resolve=True)) for node in (config.model, config.data))  # type: ignore[arg-type]
+    return model, data
 
 
 def fit(model: "LightningModule", data: Any, trainer: "Trainer", ckpt_path: str | None) -> None:
@@ -204,26 +209,9 @@ def _repeated(config: DictConfig, folder: Path) -> DictConfig:
             f"repeat={config.repeat} repeats a run as it was, but {others[0]} was given too: remove one of them."
         )
     repeated = saved_config(config.repeat)
-    if _is_first_process():
+    if is_first_process():
         save_config(repeated, folder)
     return repeated
-
-
-@contextmanager
-def _no_folder_for_a_wrong_request(folder: Path) -> Iterator[None]:
-    """Take back the folder that Hydra made, where the request was refused before anything else was written to it."""
-    try:
-        yield
-    except Exception as fault:
-        known = {"config", "pertexp.log"}
-        if is_request(fault) and _is_first_process() and {path.name for path in folder.iterdir()} <= known:
-            shutil.rmtree(folder)
-        raise
-
-
-def _is_first_process() -> bool:
-    """Whether this process speaks and writes: the only one, or the first of a distributed run."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
 def _quieten() -> None:
@@ -231,7 +219,7 @@ def _quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table of debug=profile
-    if not _is_first_process():
+    if not is_first_process():
         logging.getLogger().setLevel(logging.ERROR)
     said = (
         ".*treespec, LeafSpec",

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,12 +44,17 @@ def command(*words: str) -> Ran:
     """`python -m pertexp.run *words`, in this process."""
     from pertexp import run
 
+    return of(run.main, "pertexp.run", *words)
+
+
+def of(door: Callable[[], None], name: str, *words: str) -> Ran:
+    """Any door of the house with these words, in this process."""
     out, err = io.StringIO(), io.StringIO()
     argv, code = sys.argv, 0
-    sys.argv = ["pertexp.run", *words]
+    sys.argv = [name, *words]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            run.main()
+            door()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
     except Exception:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pertexp.data.screens.design import TrainingProfiles
+from pertexp.data.screens.embeddings import EmbeddingTable
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.screen import members
 from pertexp.errors import RequestError
@@ -41,6 +42,7 @@ def training():
         control=rng.uniform(0, 3, (CONTEXTS, GENES)),
         gene_embedding=rng.normal(size=(GENES, 3)),
         perturbation_embedding=rows,
+        target_table=EmbeddingTable(np.array(["A"]), np.ones((1, 3))),
     )
 
 

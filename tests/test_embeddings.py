@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from pertexp.data.screens.embeddings import Planted, TableFile, TrainingPca, gene_rows, perturbation_rows
+from pertexp.data.screens.embeddings import (
+    Planted,
+    TableFile,
+    TrainingPca,
+    gene_rows,
+    perturbation_rows,
+    table_of,
+)
 from pertexp.data.screens.screen import Screen
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.errors import DataError, MismatchError
@@ -52,6 +59,10 @@ def test_a_table_is_read(tmp_path, kind):
     assert np.array_equal(read.vectors, VECTORS)
 
 
+def rows_of(source, of):
+    return perturbation_rows(source, table_of(source, of, NO_EFFECTS), of)
+
+
 def test_rows_have_length_one_and_rows_of_zeros_stay(tmp_path):
     (tmp_path / "zero.csv").write_text(text(",") + "X,0,0\n")
     rows, missing = gene_rows(TableFile(path=str(tmp_path / "zero.csv")), screen(), NO_EFFECTS)
@@ -62,7 +73,7 @@ def test_rows_have_length_one_and_rows_of_zeros_stay(tmp_path):
 
 
 def test_a_combination_is_the_sum_of_its_members(tmp_path):
-    rows, missing = perturbation_rows(table(tmp_path), screen(), NO_EFFECTS)
+    rows, missing = rows_of(table(tmp_path), screen())
     assert missing == ["X"]
     assert np.allclose(rows, [[0, 0], [0.6, 0.8], [0.6, -0.2], [1, 0], [1, 0]])
 
@@ -197,7 +208,7 @@ def test_planted_rows_are_the_truth():
     rows, missing = gene_rows(Planted(of="genes"), simulated, NO_EFFECTS)
     assert missing == []
     assert np.array_equal(rows, simulated.truth.gene_embedding)
-    targets, missing = perturbation_rows(Planted(of="perturbations"), simulated, NO_EFFECTS)
+    targets, missing = rows_of(Planted(of="perturbations"), simulated)
     assert missing == []
     position = {name: row for row, name in enumerate(simulated.truth.target_names)}
     for row, name in zip(targets[1:], simulated.perturbations[1:], strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pertexp.errors import DataError, RequestError
-from pertexp.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.frame import EvaluationFrame, concatenate
 
 GENES = ("A", "B", "C", "D", "E")
 
@@ -140,3 +140,33 @@ def test_for_the_replicate_one_half_predicts_the_other():
     np.testing.assert_array_equal(view.prediction, frame().replicate[0][0])
     np.testing.assert_array_equal(view.truth, frame().replicate[1][0])
     np.testing.assert_array_equal(frame().scored("nbglm").truth, frame().truth)
+
+
+def test_folds_are_pooled_on_the_predictions_they_share():
+    second = frame(fold=1, seed=1)
+    second = replace(second, predictions={"other": second.truth, **second.predictions})
+    pooled = concatenate([frame(), second])
+    assert pooled.n_units == 8
+    assert list(pooled.predictions) == ["nbglm", "train_mean", "no_change"]
+    np.testing.assert_array_equal(pooled.fold, [0] * 4 + [1] * 4)
+    np.testing.assert_array_equal(pooled.truth[4:], second.truth)
+    np.testing.assert_array_equal(pooled.predictions["no_change"][4:], second.predictions["no_change"])
+    np.testing.assert_array_equal(pooled.replicate[1][:, 4:], second.replicate[1])
+    assert_equal(concatenate([frame()]), frame())
+
+
+def test_a_replicate_that_one_fold_lacks_is_left_out():
+    assert concatenate([frame(), frame(fold=1, replicate=False)]).replicate is None
+
+
+def test_folds_that_do_not_fit_are_refused():
+    with pytest.raises(DataError, match="no evaluation frame to concatenate"):
+        concatenate([])
+    with pytest.raises(DataError, match="appears 2 times"):
+        concatenate([frame(), frame(seed=1)])
+    with pytest.raises(DataError, match="differ in genes"):
+        concatenate([frame(), replace(frame(fold=1), genes=GENES[::-1])])
+    with pytest.raises(DataError, match="scales"):
+        concatenate([frame(), replace(frame(fold=1), scale="counts")])
+    with pytest.raises(DataError, match="holds no prediction"):
+        concatenate([frame(), replace(frame(fold=1), predictions={"x": frame().truth})])

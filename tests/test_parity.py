@@ -92,7 +92,7 @@ def test_energy_distances_are_those_of_scipy(cell_eval_sides, arm):
     own = [values[cells.of(unit)] for unit in range(cells.n_units)]
     within = cdist(control, control).mean()
     expected = [2 * cdist(x, control).mean() - cdist(x, x).mean() - within for x in own]
-    np.testing.assert_allclose(cell_eval_sides[arm].e_distance, expected, rtol=1e-9)
+    np.testing.assert_allclose(cell_eval_sides[arm].e_distance, expected, rtol=1e-6)  # inner products in float32
 
 
 @pytest.mark.parametrize("arm", ["good", "mean", "inflated"])

@@ -20,6 +20,11 @@ def typed_lines() -> list[str]:
     return [line.strip() for line in direct + made]
 
 
+def other_doors() -> list[tuple[str, str]]:
+    """Door and words of every line for `pertexp.predict`, `evaluate` and `calibrate`."""
+    return re.findall(r"^python -m pertexp\.(predict|evaluate|calibrate) ([^#\n]+)", BLOCKS, flags=re.MULTILINE)
+
+
 def typed_options() -> list[str]:
     """The code in the right column of the table on one's own file."""
     rows = re.findall(r"^\| .+? \| (.+) \|$", README, flags=re.MULTILINE)
@@ -39,6 +44,7 @@ def composed(words: list[str]) -> None:
 def test_readme_holds_what_is_looked_for_here():
     assert len(typed_lines()) >= 10
     assert len(typed_options()) >= 8
+    assert {door for door, _ in other_doors()} == {"predict", "evaluate", "calibrate"}
 
 
 @pytest.mark.parametrize("line", typed_lines())
@@ -49,6 +55,13 @@ def test_a_line_of_readme_composes(line):
     pairs = zip(words, sweeps, strict=True)
     first = [re.sub(r"=([^,\[\]{}]+),.*$", r"=\1", word) if sweep else word for word, sweep in pairs]
     composed(first)
+
+
+@pytest.mark.parametrize(("door", "line"), other_doors())
+def test_a_line_for_another_door_composes(door, line):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose(door, overrides=[re.sub(r"[<>]", "", word) for word in words_of(line)])
+    assert set(config) >= {"paths"}
 
 
 @pytest.mark.parametrize("option", typed_options())

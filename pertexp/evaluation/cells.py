@@ -83,14 +83,15 @@ class TestedCells:
             found["rest_score"][rows] = np.abs(t_against_others(*_perturbed(cells)))[: rows.size]
         return {name: _whole_rows(table) for name, table in found.items()}
 
-    def predicted(self, name: str, profile: np.ndarray, rows: np.ndarray) -> Cells:
+    def predicted(self, name: str, profile: np.ndarray, rows: np.ndarray, *, own_control: bool = False) -> Cells:
         """Cells of a predicted profile `[U, G]` for some units of one context, beside the real control cells.
 
         As many cells a unit as it really has, drawn from the controls (again and again where there are too few), from
-        the same seed whatever the prediction.
+        the same seed whatever the prediction. Cells that were given stay as they are; `own_control` leaves them the
+        control cells that they came with, where there are any.
         """
         if name in self.given:
-            return self._given(self.given[name], rows)
+            return self._given(self.given[name], rows, own_control)
         context = int(self.units.context[rows[0]])
         controls = np.flatnonzero((self.screen.perturbation == 0) & (self.screen.context == context))
         size = np.bincount(self._group(rows) + 2, minlength=rows.size + 2)[2:]
@@ -110,13 +111,22 @@ class TestedCells:
             return moved_counts(cells, self.size_factor[drawn], np.expm1(before), after, rng)
         return moved_logs(cells, before, profile)
 
-    def _given(self, cells: Cells, rows: np.ndarray) -> Cells:
-        """The cells of some units, under the numbers that these have among `rows`; with controls of their own."""
+    def _given(self, cells: Cells, rows: np.ndarray, own_control: bool) -> Cells:
+        """The cells of some units, under the numbers that these have among `rows`, and control cells."""
+        keep_own = own_control and bool((cells.group == -1).any())
         position = np.full(len(self.units) + 1, -2)
-        position[rows], position[-1] = np.arange(rows.size), -1
+        position[rows], position[-1] = np.arange(rows.size), -1 if keep_own else -2
         group = position[cells.group]
         kept = np.flatnonzero(group > -2)
-        return self._cells(cells.expression[kept], group[kept], rows.size, cells.size_factor[kept])
+        blocks, groups, factors = [cells.expression[kept]], [group[kept]], [cells.size_factor[kept]]
+        if not keep_own:
+            context = int(self.units.context[rows[0]])
+            real = np.flatnonzero((self.screen.perturbation == 0) & (self.screen.context == context))
+            blocks.append(self.screen.expression[real])
+            groups.append(np.full(real.size, -1))
+            factors.append(self.size_factor[real])
+        expression = sp.vstack(blocks, format="csr")
+        return self._cells(expression, np.concatenate(groups), rows.size, np.concatenate(factors))
 
     def _group(self, rows: np.ndarray) -> np.ndarray:
         """`[N]` position of each cell's unit among `rows`, -1 for control cells of their context, else -2."""

@@ -83,6 +83,7 @@ class OnCells:
     name: str
     metrics: dict[str, Metric]
     prepare: Callable[[Cells], Any]
+    own_control = False  # whether predictions that bring control cells are held against those
 
     def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray) -> Any:
         """What the family's metrics see of a pool."""
@@ -128,7 +129,8 @@ class _OnPools:
     def _prepared(self, source: str | Half | None, pool: int) -> Any:
         rows = self._pools[pool]
         if isinstance(source, str):
-            cells = self._cells.predicted(source, self._frame.predictions[source], rows)
+            profile = self._frame.predictions[source]
+            cells = self._cells.predicted(source, profile, rows, own_control=self._family.own_control)
         else:
             cells = self._cells.real(rows, source)
         return type(self._family).prepare(cells)
@@ -138,6 +140,7 @@ class CellEval(OnCells):
     """Names and values of cell-eval 0.8.2; each context is a data set of its own there."""
 
     name = "cell_eval"
+    own_control = True
     metrics = cell_eval.CELL_EVAL
     prepare = staticmethod(cell_eval.prepare)
 

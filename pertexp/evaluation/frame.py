@@ -1,7 +1,7 @@
 """The evaluation frame: predictions beside the truth, one row per held-out perturbation and context."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -252,6 +252,40 @@ class EvaluationFrame:
                 raise DataError(f"{name} has negative or single NaN entries; expected none, or NaN for a whole unit.")
 
 
+def concatenate(frames: Sequence[EvaluationFrame]) -> EvaluationFrame:
+    """Pool the units of several frames, as of folds; predictions that are not in every frame are left out.
+
+    Raises
+    ------
+    DataError
+        Where genes or scale differ, no prediction is common, or a unit repeats.
+    """
+    if not frames:
+        raise DataError("there is no evaluation frame to concatenate; expected one per fold.")
+    first = frames[0]
+    for other in frames[1:]:
+        _refuse_unlike(first, other)
+    names = [name for name in first.predictions if all(name in frame.predictions for frame in frames)]
+    halves = [frame.replicate for frame in frames if frame.replicate is not None]
+    return EvaluationFrame(
+        perturbation=tuple(name for frame in frames for name in frame.perturbation),
+        context=tuple(name for frame in frames for name in frame.context),
+        fold=np.concatenate([frame.fold for frame in frames]),
+        genes=first.genes,
+        scale=first.scale,
+        predictions={name: np.concatenate([frame.predictions[name] for frame in frames]) for name in names},
+        seen=np.concatenate([frame.seen for frame in frames]),
+        replicate=_joined_halves(halves) if len(halves) == len(frames) else None,
+        **{name: np.concatenate([getattr(frame, name) for frame in frames]) for name in _TABLES},
+    )
+
+
+def _joined_halves(halves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled halves of as many splits as all frames have."""
+    n = min(len(a) for a, _ in halves)
+    return np.concatenate([a[:n] for a, _ in halves], axis=1), np.concatenate([b[:n] for _, b in halves], axis=1)
+
+
 def _splits(name: str, values: Any) -> np.ndarray:
     array = _table(name, values)
     return array[None] if array.ndim == 2 else array
@@ -295,6 +329,13 @@ def _refuse_shape(name: str, table: np.ndarray, expected: tuple[int, int]) -> No
         raise DataError(
             f"{name} of the evaluation frame has shape {table.shape}; expected (units, genes) = {expected}."
         )
+
+
+def _refuse_unlike(first: EvaluationFrame, other: EvaluationFrame) -> None:
+    if first.genes != other.genes:
+        raise DataError("the evaluation frames differ in genes; expected the same in the same order.")
+    if first.scale != other.scale:
+        raise DataError(f"evaluation frames have scales {first.scale!r} and {other.scale!r}; expected one.")
 
 
 def _refuse_foreign(adata: Any) -> None:

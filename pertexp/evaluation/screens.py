@@ -11,14 +11,14 @@ from rich.console import Console
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, halves, unit_profiles
-from pertexp.errors import RequestError, nearest
+from pertexp.errors import MismatchError, RequestError, nearest
 from pertexp.evaluation.cells import TestedCells
 from pertexp.evaluation.families import Core, Family
 from pertexp.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.measuring import measure
+from pertexp.evaluation.measuring import Measured, measure
 from pertexp.evaluation.scoring import Scores, verdict
 from pertexp.evaluation.table import render
-from pertexp.models.baselines import Baseline, Predictor
+from pertexp.models.baselines import Baseline, NoChange, Predictor, TrainMean
 from pertexp.record import whole, write_json
 
 
@@ -125,6 +125,17 @@ class ScreenEvaluation:
         units = design.units("test")
         baselines = {name: baseline.fit(design.training).predict(units) for name, baseline in self.baselines.items()}
         return evaluation_frame(design, {**predictions, **baselines}, self.seed, self.n_splits)
+
+    def measure_negatives(self, design: Design) -> Measured:
+        """What the predictions that know nothing of a perturbation and the replicate score on a fold; no model."""
+        self.require(design)
+        units = design.units("test")
+        negatives: dict[str, Baseline] = {"train_mean": TrainMean(), "no_change": NoChange()}
+        predictions = {name: one.fit(design.training).predict(units) for name, one in negatives.items()}
+        frame = evaluation_frame(design, predictions, self.seed, self.n_splits)
+        if frame.replicate is None:
+            raise MismatchError("metrics are calibrated on halves of cells, and a test unit here has fewer than two.")
+        return measure(frame, TestedCells.of(design, self.seed), self.families)
 
     def scores(self, frame: EvaluationFrame, cells: TestedCells) -> Scores:
         """Every metric of every family."""

@@ -31,6 +31,26 @@ def render(scores: Scores, title: str) -> RenderableType:
     return Group(Text(title, style="bold"), *(_block(scores, block) for block in blocks), *notes)
 
 
+def render_calibration(scores: Scores, title: str) -> RenderableType:
+    """One row a metric: negative control, replicate, DRF and BDS with intervals, and a mark where not to trust it."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("metric", overflow="fold")
+    for name in ("knows nothing", "replicate", "DRF", "BDS"):
+        table.add_column(name, justify="right", no_wrap=name.isupper())
+    for row in scores.calibration.to_dict("records"):
+        spans = (f"{row[k]:.2f} [{row[f'{k}_low']:.2f}, {row[f'{k}_high']:.2f}]" for k in ("drf", "bds"))
+        ends = (f"{row[k]:.3g}" for k in ("zero", "one"))
+        table.add_row(f"{row['metric']}{'' if row['trusted'] else ' †'}", *ends, *spans)
+    return Group(table, Text(_CALIBRATION, style="dim"))
+
+
+_CALIBRATION = (
+    "knows nothing: the mean of the training perturbations (no change, for effects against that mean). DRF: the share "
+    "of the way from there to perfect that half of the cells covers, median over perturbations. BDS: how often half of "
+    "the cells scores better; below 0.5 (†) a metric cannot tell models apart here. Brackets: 95 % bootstrap intervals."
+)
+
+
 def plain_text(scores: Scores, title: str, width: int = 100) -> str:
     """`render` as text without colour, for a log."""
     stream = io.StringIO()

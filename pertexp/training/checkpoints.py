@@ -3,6 +3,7 @@
 import random
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +145,17 @@ class SchemaStamp(Callback):
 
     Parameters
     ----------
-    schema
-        Yields it: data may not be read yet where callbacks are built.
+    schema, restorable
+        Yield it, and what the model needs to be rebuilt: data may not be read yet where callbacks are built.
     """
 
-    def __init__(self, schema: Callable[[], dict[str, Any]]) -> None:
-        self._schema = schema
+    def __init__(self, schema: Callable[[], dict[str, Any]], restorable: Callable[[], dict[str, Any]]) -> None:
+        self._schema, self._restorable = schema, cache(restorable)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Genes and their order, perturbations, contexts, scale, split hash, versions: plain values."""
         checkpoint["schema"] = self._schema()
+        checkpoint["restore"] = self._restorable()
 
 
 def require_resumable(path: str, module: LightningModule, schema: dict[str, Any]) -> None:

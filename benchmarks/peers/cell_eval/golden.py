@@ -38,7 +38,7 @@ def by_cell_eval(pred: anndata.AnnData, real: anndata.AnnData, control: str) -> 
     """The full profile but for the clustering, whose labels come from a random partition."""
     from cell_eval import MetricsEvaluator
 
-    options = {"control_pert": control, "pert_col": "target", "num_threads": 2}
+    options: dict[str, Any] = {"control_pert": control, "pert_col": "target", "num_threads": 2}
     judge = MetricsEvaluator(pred, real, outdir=tempfile.mkdtemp(), **options)
     results, _ = judge.compute(write_csv=False, break_on_error=True, skip_metrics=["clustering_agreement"])
     return plain(results.to_pandas().set_index("perturbation"))

@@ -1,7 +1,8 @@
 """The design of an experiment on a screen: who is trained on, and all that is learnt from training rows alone."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any
@@ -11,11 +12,18 @@ import pandas as pd
 from pydantic import Field
 
 from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
-from pertexp.data.screens.embeddings import EmbeddingSource, gene_rows, perturbation_rows
+from pertexp.data.screens.embeddings import (
+    EmbeddingSource,
+    EmbeddingTable,
+    gene_rows,
+    perturbation_rows,
+    table_of,
+)
 from pertexp.data.screens.profiles import SCALE_NAMES, Units, control_profiles, unit_profiles
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
-from pertexp.data.screens.split_table import SplitTable
+from pertexp.data.screens.split_table import NOT_TESTED, SplitTable
+from pertexp.data.screens.splits import AtFold
 from pertexp.errors import DataError, MismatchError
 
 log = logging.getLogger(__name__)
@@ -39,6 +47,8 @@ class TrainingProfiles:
         `[C, G]` control profiles by context.
     gene_embedding, perturbation_embedding
         `[G, dg]` and `[P, dp]`.
+    target_table
+        Every target that the perturbation embedding knows, in the screen or not.
     """
 
     perturbations: tuple[str, ...]
@@ -49,6 +59,7 @@ class TrainingProfiles:
     control: np.ndarray
     gene_embedding: np.ndarray
     perturbation_embedding: np.ndarray
+    target_table: EmbeddingTable
 
     @property
     def effects(self) -> np.ndarray:
@@ -107,6 +118,20 @@ class Design:
     def units(self, role: str) -> Units:
         """Units of a role in the fold in use."""
         return _units_with(self.screen, self.split, role)
+
+    def testing(self, kept: np.ndarray) -> "Design":
+        """The same design with some of its test units `[U]` (a mask) alone; the others are excluded."""
+        units, rows = self.units("test"), self.split.table.copy()
+        dropped = {
+            (self.screen.perturbations[p], self.screen.contexts[c])
+            for p, c in zip(units.perturbation[~kept], units.context[~kept], strict=True)
+        }
+        pairs = zip(rows["perturbation"], rows["context"], rows["fold"], strict=True)
+        gone = [fold == self.split.fold and (name, context) in dropped for name, context, fold in pairs]
+        rows.loc[gone, "role"] = "excluded"
+        rows.loc[gone, "seen"] = NOT_TESTED
+        split = SplitTable(rows, self.split.fold)
+        return replace(self, split=split, role=_cell_roles(self.screen, split))
 
     def cells(self, *roles: str) -> np.ndarray:
         """`[N]` mask of the cells with one of these roles."""
@@ -175,6 +200,18 @@ def build_design(screen: Screen, options: DesignOptions) -> Design:
     training, missing = _training_profiles(screen, size_factor, split, options)
     notes: dict[str, Any] = {**screen.provenance, "groups_below_min_cells": small, **missing}
     return Design(screen, split, role, size_factor, training, notes)
+
+
+def build_folds(screen: Screen, options: DesignOptions) -> Iterator[Design]:
+    """One design per fold of the split, each fitted on its own training rows."""
+    first = build_design(screen, options)
+    for fold in first.split.folds:
+        if fold == first.split.fold:
+            yield first
+        else:
+            own = copy(options)
+            own.split = AtFold(options.split, fold)
+            yield build_design(screen, own)
 
 
 def _without_small_groups(screen: Screen, min_cells: int) -> tuple[Screen, list[str]]:
@@ -312,7 +349,8 @@ def _training_profiles(
     control = control_profiles(screen, size_factor)
     effects = values - control[units.context]
     genes, missing_genes = gene_rows(options.gene_embedding, screen, effects)
-    targets, missing_targets = perturbation_rows(options.perturbation_embedding, screen, effects)
+    table = table_of(options.perturbation_embedding, screen, effects)
+    targets, missing_targets = perturbation_rows(options.perturbation_embedding, table, screen)
     if missing_targets:
         log.warning(
             "%d perturbed targets have no row in the perturbation embedding and get '%s': %s",
@@ -332,5 +370,6 @@ def _training_profiles(
         control=control,
         gene_embedding=genes,
         perturbation_embedding=targets,
+        target_table=table,
     )
     return training, notes

@@ -131,18 +131,25 @@ class Planted:
 
 def gene_rows(source: EmbeddingSource, screen: Screen, training_effects: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """`[G, d]` vectors of the screen's genes, and the genes that got the fallback."""
-    return _align(source, source.table(screen, training_effects), screen.genes.tolist(), "gene_embedding")
+    return _align(source, table_of(source, screen, training_effects), screen.genes.tolist(), "gene_embedding")
 
 
-def perturbation_rows(
-    source: EmbeddingSource, screen: Screen, training_effects: np.ndarray
-) -> tuple[np.ndarray, list[str]]:
+def table_of(source: EmbeddingSource, screen: Screen, training_effects: np.ndarray) -> EmbeddingTable:
+    """The whole table of a source, rows scaled to length 1 where it says so."""
+    table = source.table(screen, training_effects)
+    if not source.normalise:
+        return table
+    length = np.linalg.norm(table.vectors, axis=1, keepdims=True)
+    return EmbeddingTable(table.names, table.vectors / np.where(length > 0, length, 1.0))
+
+
+def perturbation_rows(source: EmbeddingSource, table: EmbeddingTable, screen: Screen) -> tuple[np.ndarray, list[str]]:
     """`[P, d]` vectors of the screen's perturbations, and the targets that got the fallback.
 
     A combination is the sum of its members' rows, so that effects linear in the embedding add up; control is zero.
     """
     targets = sorted({target for name in screen.perturbations for target in members(name)})
-    rows, missing = _align(source, source.table(screen, training_effects), targets, "perturbation_embedding")
+    rows, missing = _align(source, table, targets, "perturbation_embedding")
     position = {target: row for row, target in enumerate(targets)}
     summed = np.zeros((len(screen.perturbations), rows.shape[1]))
     for index, name in enumerate(screen.perturbations):
@@ -153,9 +160,6 @@ def perturbation_rows(
 
 def _align(source: EmbeddingSource, table: EmbeddingTable, names: list[str], role: str) -> tuple[np.ndarray, list[str]]:
     vectors = table.vectors
-    if source.normalise:
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.where(length > 0, length, 1.0)
     position = pd.Index(table.names).get_indexer(pd.Index(names))
     absent = np.flatnonzero(position < 0)
     missing = [names[i] for i in absent]

@@ -79,6 +79,8 @@ def parse_labels(
     control: str | list[str],
     separator: str = JOIN,
     fold_guides: str | None = None,
+    *,
+    require_control: bool = True,
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the canonical perturbation names and the code of every cell.
 
@@ -96,6 +98,8 @@ def parse_labels(
     fold_guides
         Regular expression whose matches are removed from each member: `_[0-9]+$` folds `GENE_1` and `GENE_2`
         into `GENE`.
+    require_control
+        Whether control cells have to be there; predictions may come without.
 
     Returns
     -------
@@ -116,9 +120,10 @@ def parse_labels(
     series = pd.Series(labels).reset_index(drop=True)
     _refuse_blank(series)
     codes, distinct = pd.factorize(series.astype(str))
-    _refuse_missing_control(distinct, controls, grammar)
+    if require_control:
+        _refuse_missing_control(distinct, controls, grammar)
     canonical = [grammar.name(label) for label in distinct]
-    if CONTROL not in canonical:
+    if require_control and CONTROL not in canonical:
         raise DataError(
             f"No cell is a control: {', '.join(sorted(controls))} occurs only beside other members "
             f"(as in '{distinct[0]}'); name the label of unperturbed cells in data.control."

@@ -67,8 +67,8 @@ class H5adFile:
     phase_key: str | None = None
     expected: str | None = None
 
-    def read(self) -> Screen:
-        """Read and verify; every fault is one sentence.
+    def read(self, *, require_control: bool = True) -> Screen:
+        """Read and verify; every fault is one sentence. Predictions may come without control cells.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class H5adFile:
         adata, dropped = _subset(adata, self.where or {})
         genes = _gene_names(adata, self.gene_symbol_key)
         expression = _matrix(adata, self.layer, self.scale)
-        screen = self._label(adata.obs, expression, genes)
+        screen = self._label(adata.obs, expression, genes, require_control)
         if self.recover_counts:
             screen = _with_counts(screen)
         screen.provenance.update(
@@ -91,14 +91,16 @@ class H5adFile:
         )
         return screen
 
-    def _label(self, obs: pd.DataFrame, expression: sp.csr_matrix, genes: np.ndarray) -> Screen:
+    def _label(self, obs: pd.DataFrame, expression: sp.csr_matrix, genes: np.ndarray, require_control: bool) -> Screen:
         labels = _column(obs, self.perturbation_key, "data.perturbation_key")
-        if self.scale == "log2fc" and str(self.control) not in set(labels.astype(str)):
+        if require_control and self.scale == "log2fc" and str(self.control) not in set(labels.astype(str)):
             raise DataError(
                 f"obs['{self.perturbation_key}'] holds no control row '{self.control}'; fold changes need one row of "
                 "zeros a context as control: add it, or name it with data.control=..."
             )
-        names, codes = parse_labels(labels, str(self.control), self.separator, self.fold_guides)
+        names, codes = parse_labels(
+            labels, str(self.control), self.separator, self.fold_guides, require_control=require_control
+        )
         context_names, context = _contexts(obs, self.context_key)
         return Screen(
             expression=expression,

@@ -292,6 +292,38 @@ class UserTable:
         return table.assign(role=table["role"].mask(gaps, "excluded"))
 
 
+@dataclass(frozen=True)
+class NamedTest:
+    """One fold whose test units are those of the named perturbations; the others train.
+
+    A held-out gene is unseen in every form, as in `UnseenPerturbation`.
+    """
+
+    test: tuple[str, ...]
+    val_fraction: float = 0.15
+    seed: int = 0
+
+    def __call__(self, units: pd.DataFrame) -> SplitTable:
+        """Split the units; DataError where no perturbation is left to train on."""
+        units = _distinct(units)
+        names = _perturbed(units)["perturbation"].unique().tolist()
+        test = [name for name in names if name in set(self.test)]
+        roles = _hold_out(names, test, self.val_fraction, _generator(self.seed, 0))
+        return _assemble(units, [_spread(units, roles)], 0)
+
+
+@dataclass(frozen=True)
+class AtFold:
+    """Another builder's split, with this fold in use."""
+
+    split: Callable[[pd.DataFrame], SplitTable]
+    fold: int
+
+    def __call__(self, units: pd.DataFrame) -> SplitTable:
+        """Split the units, and use the fold."""
+        return SplitTable(self.split(units).table, self.fold)
+
+
 def _distinct(units: pd.DataFrame) -> pd.DataFrame:
     """Sort the distinct units, so that no draw depends on the order of rows."""
     lacking = [column for column in UNIT if column not in units]

@@ -87,6 +87,7 @@ class RunPage:
     environment: list[tuple[str, str]]
     packages: dict[str, str]
     folder: str
+    repeatable: bool
 
 
 def page_of(run: RunFolder) -> RunPage:
@@ -135,6 +136,7 @@ def page_of(run: RunFolder) -> RunPage:
         environment=_environment(run),
         packages=run.environment.packages if run.environment else {},
         folder=spoken(run.folder),
+        repeatable={"model", "data"} <= set(run.config or {}),
     )
 
 

@@ -1,8 +1,8 @@
 """The LightningModule that trains the NB-GLM and predicts with it."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import lightning
@@ -17,11 +17,12 @@ from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
 from pertexp.errors import MismatchError, RequestError
-from pertexp.losses.counts import CountLoss
+from pertexp.losses.counts import CountLoss, nb
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
 from pertexp.models.nbglm.network import NO_OTHERS, Bound, Facts, LearnedScalar, NBGLMNetwork
 from pertexp.models.nbglm.recovery import planted_recovery
 from pertexp.models.samples import sampled_cells
+from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
 from pertexp.typed import typed
@@ -141,6 +142,8 @@ def _refuse_sampling(sampling: Sampling) -> None:
 class NBGLM(lightning.LightningModule):
     """Low-rank NB-GLM; trained by any loss on counts, predicts mean profiles and samples cells."""
 
+    vocabulary: Vocabulary
+
     def __init__(
         self,
         network: NBGLMNetwork,
@@ -153,6 +156,51 @@ class NBGLM(lightning.LightningModule):
         self.options = options
         self.loss = loss if options.dispersion == "learned" else loss.at_fixed_theta()
         self.make_optimizer = optimizer
+
+    @classmethod
+    def from_checkpoint(cls, weights: dict[str, Tensor], vocabulary: Vocabulary, **options: Any) -> "NBGLM":
+        """The trained model from the contents of a checkpoint alone: to predict and to draw cells with.
+
+        Parameters
+        ----------
+        weights
+            The state dict.
+        vocabulary
+            Names, and the embedding of targets that were not in the screen.
+        options
+            Those that it was trained with.
+        """
+        chosen = typed(NBGLMOptions, options, "model")
+        own = {name.removeprefix("network."): tensor for name, tensor in weights.items()}
+        facts = Facts(
+            **{name: own[name] for name in ("gene_embedding", "perturbation_embedding", "log_control_mean")},
+            unseen=own["unseen"],
+            theta=own["log_theta"].exp(),
+            phase_share=own["phase_share"],
+        )
+        model = cls(build_network(facts, chosen).float(), chosen, nb, torch.optim.AdamW)
+        model.load_state_dict(weights)
+        model.vocabulary = vocabulary
+        return model.eval()
+
+    def units_named(self, names: Sequence[str], context: str) -> Units:
+        """Units of perturbations by canonical name, those that were not in the screen by their members' embeddings.
+
+        Raises
+        ------
+        DataError
+            Where a member has no embedding.
+        """
+        vocabulary = self.vocabulary
+        known = {name: index for index, name in enumerate(vocabulary.perturbations)}
+        new = [name for name in names if name not in known]
+        if new:
+            rows = torch.from_numpy(vocabulary.rows(new)).to(self.network.perturbation_embedding)
+            self.network.perturbation_embedding = torch.cat([self.network.perturbation_embedding, rows])
+            self.vocabulary = replace(vocabulary, perturbations=(*vocabulary.perturbations, *new))
+            known |= {name: len(known) + position for position, name in enumerate(new)}
+        place = np.full(len(names), vocabulary.context(context))
+        return Units(np.array([known[name] for name in names], dtype=np.int64), place)
 
     @classmethod
     def from_data(
@@ -173,7 +221,9 @@ class NBGLM(lightning.LightningModule):
         network = build_network(facts, chosen)
         if chosen.start.kind == "closed_form":
             start_from(network, closed_form(design, size_factor, facts, chosen.pseudo_count, chosen.start.ridge))
-        return cls(network.float(), chosen, loss, optimizer)
+        model = cls(network.float(), chosen, loss, optimizer)
+        model.vocabulary = Vocabulary.of(design)
+        return model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Data loss plus λ₂‖K‖²; the other penalties are proximal steps."""

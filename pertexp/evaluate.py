@@ -1,0 +1,122 @@
+"""`python -m pertexp.evaluate`: another tool's predictions, or a checkpoint, scored without training."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.errors import RequestError
+
+if TYPE_CHECKING:
+    from pertexp.data.screens.design import Design
+    from pertexp.evaluation.screens import Report, ScreenEvaluation
+
+
+class Judged(NamedTuple):
+    """A report, the design it was made on, and what the table is called."""
+
+    report: "Report"
+    design: "Design"
+    title: str
+
+
+def job(config: DictConfig) -> None:
+    """Score, show, write."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with one_sentence(), no_folder_for_a_wrong_request(folder):
+        run(config, folder)
+
+
+def run(config: DictConfig, folder: Path) -> "Report":
+    """Score a checkpoint or a file of predictions; write what a run writes."""
+    from rich.console import Console
+
+    from pertexp.composition import build
+    from pertexp.evaluation.page import write_page
+    from pertexp.record import write_record
+
+    _check_values(config)
+    evaluation = build(config.evaluation, "evaluation")
+    judged = _checkpoint(config, evaluation) if config.ckpt is not None else _predictions(config, evaluation)
+    write_record(folder, judged.design)
+    judged.report.write(folder)
+    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
+    judged.report.show(console, judged.title)
+    console.print(f"page: {write_page(folder)}", highlight=False, soft_wrap=True)
+    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    return judged.report
+
+
+def _checkpoint(config: DictConfig, evaluation: "ScreenEvaluation") -> Judged:
+    """The test units of the run that wrote the checkpoint, on its own data, split and fold."""
+    from pertexp.composition import build
+    from pertexp.models.trained import require_same_data, restore
+    from pertexp.record import saved_config
+
+    trained = restore(config.ckpt, Path(config_folder()))
+    saved = saved_config(str(trained.run))
+    data = build(saved.data, "data")
+    require_same_data(trained, data.design)
+    evaluation.require(data.design)
+    report = evaluation(data, trained.model, trained.name)
+    return Judged(report, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")
+
+
+def _predictions(config: DictConfig, evaluation: "ScreenEvaluation") -> Judged:
+    """What a file predicts, against the truth of the data."""
+    from pertexp.composition import build
+    from pertexp.evaluation.foreign_scoring import judge_foreign
+
+    data = build(config.data, "data")
+    report, design = judge_foreign(
+        data,
+        evaluation,
+        path=config.pred,
+        scale=config.pred_scale,
+        name=config.pred_name,
+        shared=config.genes == "shared",
+    )
+    return Judged(report, design, f"{report.model} on {config.data.name}")
+
+
+def _check_values(config: DictConfig) -> None:
+    from typing import Literal
+
+    from pertexp.composition import check_node
+    from pertexp.evaluation.foreign import PredictionScale
+    from pertexp.typed import check_type
+
+    hints: dict[str, Any] = {
+        "truth": str | None,
+        "pred": str | None,
+        "pred_name": str | None,
+        "pred_scale": PredictionScale | None,
+        "genes": Literal["refuse", "shared"],
+        "ckpt": str | None,
+        "seed": int,
+    }
+    for name, hint in hints.items():
+        check_type(hint, config[name], name)
+    if (config.pred is None) == (config.ckpt is None):
+        raise RequestError(
+            "type pred=any_tool.h5ad with truth=real.h5ad (or data=...), or ckpt=outputs/runs/<date>/<run>: one."
+        )
+    if config.truth is not None:
+        OmegaConf.update(config, "data.path", config.truth)
+    check_node(config.evaluation, "evaluation")
+    if config.pred is not None:
+        check_node(config.data, "data")
+
+
+@guarded
+def main() -> None:
+    """The command."""
+    hydra.main(config_path=config_folder(), config_name="evaluate", version_base="1.3")(job)()
+
+
+if __name__ == "__main__":
+    main()

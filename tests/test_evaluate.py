@@ -1,0 +1,202 @@
+"""Predictions of another tool and checkpoints, scored without training, on the road that a run takes."""
+
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from command import TINY, command, of
+from test_predict import screen_file
+
+from pertexp.evaluation.frame import EvaluationFrame
+
+FAST = ("evaluation.n_resamples=50",)
+
+
+def evaluate(*words):
+    from pertexp import evaluate as door
+
+    return of(door.main, "pertexp.evaluate", *words, *FAST)
+
+
+def calibrate(*words):
+    from pertexp import calibrate as door
+
+    return of(door.main, "pertexp.calibrate", *words, *FAST)
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path / "outputs"))
+
+
+def own_words(path):
+    return (f"truth={path}", "data.split.folds=3", "data/perturbation_embedding=pca")
+
+
+def predictions_of(real: anndata.AnnData, names: list[str], keep_control: bool = True) -> anndata.AnnData:
+    """A perfect tool: the real cells of some perturbations (and of control)."""
+    labels = real.obs["perturbation"].astype(str)
+    return real[labels.isin([*names, *(["control"] if keep_control else [])])].copy()
+
+
+def rows(folder):
+    document = json.loads((folder / "metrics.json").read_text())
+    return {(row["model"], row["metric"]): row["mean"] for row in document["aggregate"]}, document
+
+
+def test_the_truth_itself_scores_perfectly_and_the_others_train(tmp_path):
+    real = screen_file(tmp_path / "real.h5ad")
+    names = sorted(set(real.obs["perturbation"].astype(str)) - {"control"})[:6]
+    predictions_of(real, names).write_h5ad(tmp_path / "tool.h5ad")
+    done = evaluate(*own_words(tmp_path / "real.h5ad"), f"pred={tmp_path / 'tool.h5ad'}", "pred_scale=counts")
+    assert done.code == 0, done.err
+    means, document = rows(done.folder)
+    assert document["model"] == "tool"
+    assert means["tool", "mse"] == pytest.approx(0.0, abs=1e-20)
+    assert means["tool", "pearson_delta"] == pytest.approx(1.0)
+    assert means["tool", "discrimination_cosine"] == 1.0
+    per_unit = pd.read_parquet(done.folder / "metrics.parquet")
+    assert set(per_unit["perturbation"]) <= set(names)
+    split = pd.read_parquet(done.folder / "split.parquet")
+    assert set(split.loc[split["role"] == "test", "perturbation"]) == set(per_unit["perturbation"])
+
+
+def test_a_tool_that_predicts_everything_is_scored_in_folds(tmp_path):
+    real = screen_file(tmp_path / "real.h5ad")
+    real.write_h5ad(tmp_path / "tool.h5ad")
+    done = evaluate(*own_words(tmp_path / "real.h5ad"), f"pred={tmp_path / 'tool.h5ad'}", "pred_scale=counts")
+    assert done.code == 0, done.err
+    assert "baselines are fitted in folds of data.split" in done.out
+    per_unit = pd.read_parquet(done.folder / "metrics.parquet")
+    assert sorted(per_unit["fold"].unique()) == [0, 1, 2]
+    stored = EvaluationFrame.from_anndata(anndata.read_h5ad(done.folder / "predictions.h5ad"))
+    assert stored.n_units == per_unit[["perturbation", "context"]].drop_duplicates().shape[0]
+
+
+def test_every_family_scores_given_cells_and_profiles_alike_for_the_truth(tmp_path):
+    real = screen_file(tmp_path / "real.h5ad")
+    names = sorted(set(real.obs["perturbation"].astype(str)) - {"control"})[:6]
+    predictions_of(real, names).write_h5ad(tmp_path / "tool.h5ad")
+    done = evaluate(
+        *own_words(tmp_path / "real.h5ad"), f"pred={tmp_path / 'tool.h5ad'}", "pred_scale=counts",
+        "evaluation=[core,cell_eval,vcc2026,gears]",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    means, document = rows(done.folder)
+    best = {(row["model"], row["metric"]): row["best"] for row in document["aggregate"]}
+    own = {metric: value for (model, metric), value in means.items() if model == "tool"}
+    perfect = {metric for metric, value in own.items() if value == pytest.approx(best["tool", metric])}
+    assert perfect >= {
+        "cell_eval/mse", "cell_eval/discrimination_score_l1", "cell_eval/pearson_edistance", "gears/mse",
+        "vcc2026/pds_cosine", "vcc2026/sig_jaccard", "vcc2026/direction_reach",
+    } - {m for (model, m), v in means.items() if v is None}  # fmt: skip
+
+
+def test_profiles_and_missing_units_are_scored_as_what_they_are(tmp_path):
+    real = screen_file(tmp_path / "real.h5ad")
+    names = sorted(name for name in set(real.obs["perturbation"].astype(str)) if name != "control" and "+" not in name)
+    chosen = names[:5]
+    labels = real.obs["perturbation"].astype(str).to_numpy()
+    depth = np.asarray(real.X.sum(axis=1)).ravel()
+    size = depth / np.median(depth)
+    profile = [np.log1p(np.asarray(real.X[labels == n].sum(axis=0)).ravel() / size[labels == n].sum()) for n in chosen]
+    obs = pd.DataFrame({"perturbation": chosen}, index=[f"r{i}" for i in range(5)])
+    anndata.AnnData(np.stack(profile), obs=obs, var=real.var).write_h5ad(tmp_path / "means.h5ad")
+    done = evaluate(*own_words(tmp_path / "real.h5ad"), f"pred={tmp_path / 'means.h5ad'}", "pred_scale=profile")
+    assert done.code == 0, done.err
+    means, _ = rows(done.folder)
+    assert means["means", "mse"] < 0.05 * means["train_mean", "mse"]  # the median depth is that of training cells
+
+
+def test_a_checkpoint_scores_as_its_run_did(tmp_path):
+    ran = command(*TINY)
+    assert ran.code == 0, ran.err
+    done = evaluate(f"ckpt={ran.folder}")
+    assert done.code == 0, done.err
+    ours, theirs = rows(done.folder)[0], rows(ran.folder)[0]
+    assert ours == pytest.approx(theirs, rel=1e-9, nan_ok=True)
+    other = evaluate(f"ckpt={ran.folder}", "evaluation=vcc2026")
+    assert ("nbglm", "vcc2026/pds_cosine") in rows(other.folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "type pred=any_tool.h5ad with truth=real.h5ad"),
+        (("pred={tool}", "ckpt=x"), "one"),
+        (("pred={tool}",), "data.path has no value"),
+        (("truth={real}", "pred={tool}"), "does not say what its numbers are: type pred_scale="),
+        (("truth={real}", "pred={tool}", "pred_scale=guess"), "pred_scale=guess"),
+        (("truth={real}", "pred={tool}", "pred_scale=log1p"), "type data.scale=counts if these are counts"),
+        (("truth={real}", "pred={logs}", "pred_scale=log1p"), "type data.normalize=true to score both as logs"),
+        (("truth={real}", "pred={few}", "pred_scale=counts"), "lack 10 of the 30 genes of the truth"),
+        (("truth={real}", "pred={strangers}", "pred_scale=counts"), "none of the 1 predicted perturbations"),
+        (("truth={real}", "pred={tool}", "pred_scale=profile"), "pred_scale=profile means one"),
+        (("truth={real}", "pred=none.h5ad", "pred_scale=counts"), "no file none.h5ad"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence(tmp_path, words, said):
+    real = screen_file(tmp_path / "real.h5ad")
+    names = sorted(set(real.obs["perturbation"].astype(str)) - {"control"})
+    places = {name: tmp_path / f"{name}.h5ad" for name in ("real", "tool", "logs", "few", "strangers")}
+    tool = predictions_of(real, names[:6])
+    tool.write_h5ad(places["tool"])
+    tool[:, :20].copy().write_h5ad(places["few"])
+    strangers = tool.copy()
+    strangers.obs["perturbation"] = "NOBODY"
+    strangers.write_h5ad(places["strangers"])
+    logs = tool.copy()
+    logs.X = sp.csr_matrix(logs.X).log1p() * 1.1
+    logs.write_h5ad(places["logs"])
+    done = evaluate("data/perturbation_embedding=pca", *[word.format(**places) for word in words])
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert said in done.err
+    assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").rglob("metrics.json"))
+
+
+def test_logs_are_scored_as_logs(tmp_path):
+    real = screen_file(tmp_path / "real.h5ad")
+    names = sorted(set(real.obs["perturbation"].astype(str)) - {"control"})[:6]
+    tool = predictions_of(real, names, keep_control=False)
+    depth = np.asarray(tool.X.sum(axis=1)).ravel()
+    tool.X = sp.diags(np.median(depth) / depth).dot(sp.csr_matrix(tool.X)).log1p().tocsr()
+    tool.write_h5ad(tmp_path / "logs.h5ad")
+    words = (*own_words(tmp_path / "real.h5ad"), f"pred={tmp_path / 'logs.h5ad'}", "pred_scale=log1p")
+    done = evaluate(*words, "data.normalize=true", "evaluation=[core,cell_eval]")
+    assert done.code == 0, done.err
+    assert rows(done.folder)[0]["logs", "pearson_delta"] > 0.95
+
+
+def test_calibration_covers_every_unit_of_every_fold_and_marks_what_is_not_to_be_trusted():
+    small = [word for word in TINY if word.startswith("data.")]
+    done = calibrate(*small, "evaluation=[core,vcc2026]")
+    assert done.code == 0, done.err
+    document = json.loads((done.folder / "metrics.json").read_text())
+    table = {row["metric"]: row for row in document["calibration"]}
+    assert table["mse"]["n"] == 15
+    assert table["pearson_delta"]["trusted"] is True
+    assert table["pearson_delta"]["bds"] > 0.8
+    assert table["pearson_delta_mean"]["negative"] == "no_change"
+    per_unit = pd.read_parquet(done.folder / "calibration.parquet")
+    assert table["mse"]["bds"] == pytest.approx(per_unit.query("metric == 'mse'")["bds"].mean())
+    assert "DRF" in done.out
+
+
+def test_data_without_signal_have_no_metric_to_trust():
+    small = [word for word in TINY if word.startswith("data.")]
+    done = calibrate(*small, "data.simulator.effect_sd=0.0", "data.simulator.cells_per_perturbation=12")
+    document = json.loads((done.folder / "metrics.json").read_text())
+    bds = {row["metric"]: row["bds"] for row in document["calibration"]}
+    assert bds["mse"] < 0.2
+    assert "mse †" in done.out
+    assert {row["metric"] for row in document["calibration"] if not row["trusted"]} >= {"mse", "mae"}
+
+
+def test_a_family_that_does_not_apply_is_refused_before_training():
+    done = command(*TINY, "data.normalize=true", "evaluation=vcc2026")
+    assert done.code == 2
+    assert "evaluation=vcc2026 scores sums of counts" in done.err
+    assert "Epoch" not in done.out
