@@ -177,3 +177,15 @@ def test_one_run_among_many_paths_is_taken_once(sweep):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(RequestError, match="no finished run"):
         find_runs([tmp_path])
+
+
+def test_what_was_scored_without_training_is_set_apart_by_what_it_was(sweep, tmp_path):
+    """Two checkpoints under one configuration of `pertexp.evaluate`: neither is a later run of the other."""
+    job = next(sweep.glob("*/metrics.json")).parent
+    folders = [Path(shutil.copytree(job, tmp_path / "evaluations" / name)) for name in ("a", "b")]
+    for folder in folders:
+        (folder / "config" / "config.yaml").write_text(f"data:\n  name: screen\nckpt: runs/{folder.name}\nseed: 0\n")
+    found = gather(folders)
+    assert not found.refused
+    assert [len(setting.entries) for setting in found.settings] == [1, 1]
+    assert {setting.entries[0].data_name for setting in found.settings} == {"simulated"}

@@ -41,11 +41,7 @@ class Entry:
     config: dict[str, Any]
     words: list[str]
     measured: Measured
-
-    @property
-    def data_name(self) -> str:
-        """Name of the data."""
-        return str(at(self.config, "data", "name") or "unnamed data")
+    data_name: str
 
     @property
     def seed(self) -> str:
@@ -69,7 +65,8 @@ class Entry:
         """Equal for runs that are folds and seeds of one setting; of its own where no configuration is on record."""
         if not self.config:
             return f"{self.summary.model} {self.folder}"
-        return json.dumps([self.summary.model, _without(self.config, "")], sort_keys=True, default=str)
+        parts = [self.summary.model, self.data_name, _without(self.config, "")]
+        return json.dumps(parts, sort_keys=True, default=str)
 
     @cached_property
     def data_key(self) -> str:
@@ -207,14 +204,14 @@ def _failures(sweep: Path) -> dict[Path, str]:
 
 
 def _entry(folder: Path) -> Entry:
-    summary, config, words = read_setting(folder)
+    summary, config, words, data_name = read_setting(folder)
     measured = stored(folder)
     known = _numeric(measured.per_unit, ["value"], folder / "metrics.parquet")
     trust = measured.reliability
     trust = trust if trust.empty else _numeric(trust, ["drf", "bds"], folder / "calibration.parquet")
     if "model" not in known or summary.model not in set(known["model"]):
         raise DataError(f"{folder} holds no score of {summary.model} on a metric that this version knows.")
-    return Entry(folder, summary, config or {}, words, Measured(known, trust, measured.scale))
+    return Entry(folder, summary, config, words, Measured(known, trust, measured.scale), data_name)
 
 
 def _numeric(table: pd.DataFrame, values: list[str], path: Path) -> pd.DataFrame:

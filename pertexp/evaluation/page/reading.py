@@ -20,6 +20,7 @@ from pertexp.evaluation.frame import EvaluationFrame
 T = TypeVar("T")
 UNIT = ["perturbation", "context", "fold"]
 SCORES = "metrics.json"
+UNNAMED = "screen"  # what the configuration calls data that have no preset
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,8 @@ class RunFolder:
 
     @property
     def data_name(self) -> str:
-        """Name of the data as the configuration has it, else the file that data.json names."""
-        recorded = None if self.data is None else self.data.notes.get("file")
-        return str(at(self.config, "data", "name") or recorded or "unnamed data")
+        """Name of the data."""
+        return name_of_data(self.config, self.data)
 
     @property
     def seed(self) -> str:
@@ -189,10 +189,21 @@ def read_run(folder: Path) -> RunFolder:
     )
 
 
-def read_setting(folder: Path) -> tuple[Summary, dict[str, Any] | None, list[str]]:
-    """Summary, composed configuration and overrides of a run: what a leaderboard needs of it beside its scores."""
+def read_setting(folder: Path) -> tuple[Summary, dict[str, Any], list[str], str]:
+    """Summary, configuration, overrides and name of the data: what a leaderboard needs of a run beside its scores."""
     _, config = _config(folder / "config" / "config.yaml")
-    return read_summary(folder), config, _optional(folder / "config" / "overrides.yaml", _overrides) or []
+    data = _optional(folder / "data.json", lambda path: _typed(DataRecord, _json(path), path))
+    words = _optional(folder / "config" / "overrides.yaml", _overrides) or []
+    return read_summary(folder), config or {}, words, name_of_data(config, data)
+
+
+def name_of_data(config: dict[str, Any] | None, data: DataRecord | None) -> str:
+    """Name of a preset as configured; for other data, also those of a checkpoint scored anew, what data.json says."""
+    configured = at(config, "data", "name")
+    if configured not in (None, UNNAMED):
+        return str(configured)
+    notes = {} if data is None else data.notes
+    return str(notes.get("file") or notes.get("source") or configured or "unnamed data")
 
 
 def read_summary(folder: Path) -> Summary:

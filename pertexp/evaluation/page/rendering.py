@@ -52,6 +52,7 @@ def _templates() -> Environment:
     made = Environment(
         loader=PackageLoader(_ROOM, "templates"),
         autoescape=True,
+        auto_reload=False,  # a long sweep keeps the templates that it began with
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
