@@ -248,9 +248,12 @@ def test_an_untrusted_metric_is_marked_with_its_numbers(folder):
     def doubt(summary):
         row = next(row for row in summary["calibration"] if row["metric"] == "mse")
         row.update(trusted=False, bds=0.25, drf=-0.5)
+        next(row for row in summary["calibration"] if row["metric"] == "wmse").update(trusted=False, bds=None, drf=None)
 
     changed(folder / "metrics.json", doubt)
-    assert "not to be trusted: BDS 0.25, DRF −0.50" in Page(write_page(folder)).text
+    text = Page(write_page(folder)).text
+    assert "not to be trusted: BDS 0.25, DRF −0.50" in text
+    assert "cannot be checked: the replicate has no value" in text
 
 
 def test_chosen_effects_are_those_of_the_frame(ran):
