@@ -41,7 +41,8 @@ def run(config: DictConfig, folder: Path) -> "Report":
 
     _check_values(config)
     evaluation = build(config.evaluation, "evaluation")
-    judged = _checkpoint(config, evaluation) if config.ckpt is not None else _predictions(config, evaluation)
+    by_checkpoint = config.ckpt is not None
+    judged = _checkpoint(config, evaluation, folder) if by_checkpoint else _predictions(config, evaluation)
     write_record(folder, judged.design)
     judged.report.write(folder)
     console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
@@ -51,11 +52,11 @@ def run(config: DictConfig, folder: Path) -> "Report":
     return judged.report
 
 
-def _checkpoint(config: DictConfig, evaluation: "ScreenEvaluation") -> Judged:
+def _checkpoint(config: DictConfig, evaluation: "ScreenEvaluation", folder: Path) -> Judged:
     """The test units of the run that wrote the checkpoint, on its own data, split and fold."""
     from pertexp.composition import build
     from pertexp.models.trained import require_same_data, restore
-    from pertexp.record import saved_config
+    from pertexp.record import save_config, saved_config
 
     trained = restore(config.ckpt, Path(config_folder()))
     saved = saved_config(str(trained.run))
@@ -63,6 +64,7 @@ def _checkpoint(config: DictConfig, evaluation: "ScreenEvaluation") -> Judged:
     require_same_data(trained, data.design)
     evaluation.require(data.design)
     report = evaluation(data, trained.model, trained.name)
+    save_config(OmegaConf.create({**saved, "evaluation": config.evaluation, "ckpt_path": config.ckpt}), folder)
     return Judged(report, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")
 
 
