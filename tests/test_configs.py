@@ -18,6 +18,7 @@ from pertexp.composition import build, build_group, check_node
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.screens import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
+from pertexp.losses.gears import GearsLoss
 
 CONF = ROOT / "conf"
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
@@ -63,7 +64,7 @@ def build_model(config: DictConfig) -> None:
 
 
 def build_loss(config: DictConfig) -> None:
-    assert isinstance(build(config.loss, "loss"), CountLoss)
+    assert isinstance(build(config.loss, "loss"), CountLoss | GearsLoss)
 
 
 def build_optimizer(config: DictConfig) -> None:
@@ -100,6 +101,10 @@ def build_embeddings(config: DictConfig) -> None:
         assert build(config.data[kind], f"data.{kind}").fallback in ("zero", "mean", "refuse")
 
 
+def build_annotation(config: DictConfig) -> None:
+    assert callable(build(config.data.annotation, "data.annotation"))
+
+
 def build_all_but_model(config: DictConfig) -> None:
     parts = (build_data, build_loss, build_optimizer, build_callbacks, build_loggers, build_evaluation, build_trainer)
     for part in parts:
@@ -111,6 +116,7 @@ GROUPS: dict[str, Any] = {
     "model": build_model,
     "data": build_data,
     "data/split": build_split,
+    "data/annotation": build_annotation,
     "data/gene_embedding": build_embeddings,
     "data/perturbation_embedding": build_embeddings,
     "loss": build_loss,
@@ -149,6 +155,23 @@ def test_several_loggers_at_once(composed):
 def test_real_presets_bring_their_own_embeddings_and_split(composed):
     assert composed("data=kang").data.split._target_.endswith("LeaveContextOut")
     assert composed("data=norman_mini").data.perturbation_embedding.path.endswith("gene_emb_go_svd64.npz")
+
+
+def test_gears_brings_its_loss_optimizer_and_batches_to_any_screen(composed):
+    for data in ("simulated_screen", "norman_mini", "papalexi"):
+        config = composed("model=gears", f"data={data}")
+        assert config.loss._target_.endswith("GearsLoss")
+        assert config.optimizer._target_ == "torch.optim.Adam"
+        chosen = config.data
+        assert (chosen.name, chosen.normalize, chosen.control_match, chosen.batch_size) == (
+            data, "where_counts", "context", 32,
+        )  # fmt: skip
+        assert config.trainer.gradient_clip_algorithm == "value"
+    typed = composed("model=gears", "loss=mse", "data.batch_size=8", "optimizer=adamw", "trainer.max_epochs=3")
+    assert (typed.data.batch_size, typed.trainer.max_epochs) == (8, 3)
+    assert typed.optimizer._target_ == "torch.optim.AdamW"
+    assert "path" in typed.loss
+    assert composed("data=norman_mini").data.normalize is False  # the NB-GLM keeps its counts
 
 
 @pytest.fixture

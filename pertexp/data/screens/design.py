@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -139,7 +139,7 @@ class DesignOptions:
     n_top_genes
         Keep the most variable genes of the training rows, and the perturbed genes; all where None.
     normalize
-        Turn counts into log1p of counts at the median depth.
+        Turn counts into log1p of counts at the median depth; `where_counts` leaves data on a log scale as they are.
     phase_genes
         Score cell-cycle phases from this gene list (S then G2/M, or .gmt).
     """
@@ -149,7 +149,7 @@ class DesignOptions:
     perturbation_embedding: EmbeddingSource
     min_cells: Annotated[int, Field(ge=1)] = 10
     n_top_genes: Annotated[int, Field(ge=1)] | None = None
-    normalize: bool = False
+    normalize: bool | Literal["where_counts"] = False
     phase_genes: str | None = None
 
 
@@ -169,7 +169,7 @@ def build_design(screen: Screen, options: DesignOptions) -> Design:
     size_factor = _size_factors(screen, fitted)
     screen = _with_phases(screen, size_factor, role, options.phase_genes)
     screen = _with_top_genes(screen, size_factor, fitted, options.n_top_genes)
-    if options.normalize:
+    if options.normalize is True or (options.normalize == "where_counts" and screen.scale == "counts"):
         screen = _normalised(screen, size_factor)
         size_factor = np.ones(screen.n_cells)
     training, missing = _training_profiles(screen, size_factor, split, options)
