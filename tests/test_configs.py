@@ -24,6 +24,7 @@ CONF = ROOT / "conf"
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
 NEEDS = {
     "data/screen": ["data.path=my.h5ad"],
+    "data/perturb_processed": ["data.path=my.h5ad"],
     "data/split/table": ["data.split.path=my.csv"],
     "data/gene_embedding/table": ["data.gene_embedding.path=my.csv"],
     "data/perturbation_embedding/table": ["data.perturbation_embedding.path=my.csv"],

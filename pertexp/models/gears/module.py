@@ -220,7 +220,8 @@ class GEARS(lightning.LightningModule):
         asked = as_sets(sets, self.nodes, self.options.signs)
         delta, log_variance = self._effects(asked, np.arange(len(asked)))
         names = [JOIN.join(own) or "control" for own in sets]
-        obs = pd.DataFrame({"perturbation": names, "context": self.contexts[number]}, index=pd.Index(names, dtype=str))
+        index = pd.Index([f"set{position}" for position in range(len(names))])
+        obs = pd.DataFrame({"perturbation": names, "context": self.contexts[number]}, index=index)
         layers = {}
         if log_variance is not None:
             obs["confidence"] = np.exp(-log_variance.mean(axis=1))
