@@ -39,7 +39,7 @@ from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.losses.gears import GearsLoss
 from pertexp.models.gears import GEARS
-from pertexp.models.gears.network import Sets, distinct_rows
+from pertexp.models.gears.network import Sets, distinct_rows, first_apart
 from pertexp.models.gears.released import from_released
 from pertexp.nn.graph import Graph
 from pertexp.nn.similarity import jaccard_graph
@@ -152,7 +152,9 @@ class Stepper:
 
     def predicted(self) -> Tensor:
         """Every cell of the batch."""
-        rows = distinct_rows(self.perturbation, first_apart=self.network.scope == "first_cell")
+        released = self.network.scope == "first_cell"
+        own = first_apart(self.perturbation) if released else torch.zeros_like(self.perturbation)
+        rows = distinct_rows(self.perturbation, own)
         delta, _ = self.network(self.sets.take(rows.set), rows.weight, rows.variant)
         return self.x + delta[rows.of_cell]
 

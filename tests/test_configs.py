@@ -29,6 +29,7 @@ NEEDS = {
     "data/gene_embedding/table": ["data.gene_embedding.path=my.csv"],
     "data/perturbation_embedding/table": ["data.perturbation_embedding.path=my.csv"],
     "trainer/ddp": [],
+    "model/embedding/scfoundation": ["model.embedding.path=models.ckpt", "model.embedding.genes=genes.tsv"],
 }
 SMALL = [word for word in TINY if word.startswith("data.simulator")]
 
@@ -62,6 +63,10 @@ def build_model(config: DictConfig) -> None:
         data=build_data(config), loss=build(config.loss, "loss"), optimizer=build(config.optimizer, "optimizer")
     )
     assert callable(model.predict)
+
+
+def build_embedding(config: DictConfig) -> None:
+    assert callable(build(config.model.embedding, "model.embedding"))
 
 
 def build_loss(config: DictConfig) -> None:
@@ -115,6 +120,7 @@ def build_all_but_model(config: DictConfig) -> None:
 GROUPS: dict[str, Any] = {
     ".": build_model,
     "model": build_model,
+    "model/embedding": build_embedding,
     "data": build_data,
     "data/split": build_split,
     "data/annotation": build_annotation,
@@ -137,6 +143,7 @@ def test_every_file_composes_and_builds(file, composed):
     group = str(Path(file).parent)
     assert group in GROUPS, f"no test knows how to build the group {group}"
     choice = [] if group == "." else [f"{group}={Path(file).name}"]
+    choice = ["model=gears", *choice] if group == "model/embedding" else choice
     small = SMALL if group in (".", "model") else []
     GROUPS[group](composed(*choice, *NEEDS.get(file, []), *small))
 

@@ -260,11 +260,16 @@ def _visit(sides: _Sides, folded: _Folded, y: Tensor, w2: Tensor, second: _Secon
         z = torch.addmm(folded.bias, x, folded.weight.T).relu_()
         d_y = second.block(at, y[at], sides.share)
         d_w2 += d_y.T @ z
-        d_u = torch.mm(d_y, w2).mul_(z > 0)
+        d_u = _where_positive(torch.mm(d_y, w2), z)
         d_beta += d_u.sum(dim=0)
         cross += d_u.T @ x
         torch.mm(d_u, folded.weight, out=d_grid[at].view(-1, width))
     return _Visited(d_w2, d_beta, cross, d_grid)
+
+
+def _where_positive(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient through a ReLU whose output is x; one pass, where a product with a mask would convert it first."""
+    return torch.ops.aten.threshold_backward(gradient, x, 0)
 
 
 def _through_relu(sides: _Sides, d_grid: Tensor, linear: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,7 +278,7 @@ def _through_relu(sides: _Sides, d_grid: Tensor, linear: Tensor, constant: Tenso
     for at in sides.blocks():
         x = sides.grid(at)
         correction = torch.addmm(constant, x, linear).mul_(sides.shares(at))
-        d_x = d_grid[at].flatten(0, 1).sub_(correction).mul_(x > 0).view(-1, *sides.rows.shape)
+        d_x = _where_positive(d_grid[at].flatten(0, 1).sub_(correction), x).view(-1, *sides.rows.shape)
         d_rows += d_x.sum(dim=0)
         if sides.genes.shape[1] == 1:
             d_genes[at, 0] = d_x.sum(dim=1)

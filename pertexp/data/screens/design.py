@@ -169,11 +169,13 @@ def build_design(screen: Screen, options: DesignOptions) -> Design:
     size_factor = _size_factors(screen, fitted)
     screen = _with_phases(screen, size_factor, role, options.phase_genes)
     screen = _with_top_genes(screen, size_factor, fitted, options.n_top_genes)
-    if options.normalize is True or (options.normalize == "where_counts" and screen.scale == "counts"):
+    normalise = options.normalize is True or (options.normalize == "where_counts" and screen.scale == "counts")
+    if normalise:
         screen = _normalised(screen, size_factor)
         size_factor = np.ones(screen.n_cells)
     training, missing = _training_profiles(screen, size_factor, split, options)
     notes: dict[str, Any] = {**screen.provenance, "groups_below_min_cells": small, **missing}
+    notes["normalised_at_median_depth"] = normalise
     return Design(screen, split, role, size_factor, training, notes)
 
 

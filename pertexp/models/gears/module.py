@@ -20,9 +20,11 @@ from pertexp.data.screens.screen import JOIN, members
 from pertexp.errors import MismatchError, RequestError, nearest
 from pertexp.losses.gears import GearsLoss
 from pertexp.metrics.interactions import interaction_scores
+from pertexp.models.gears.embedding import EmbeddingSource
 from pertexp.models.gears.graphs import as_sets, coexpression_graph, perturbation_graph
-from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows
+from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows, first_apart
 from pertexp.models.gears.options import GearsOptions
+from pertexp.models.scfoundation.embedding import ControlEmbedding
 from pertexp.nn.graph import Graph
 from pertexp.typed import typed
 
@@ -47,6 +49,8 @@ class GEARS(lightning.LightningModule):
         `[C, G]` mean of control cells by context: what δ is added to for a profile.
     counted
         `[P, G]` genes that count in the loss of each perturbation of the screen; all where None.
+    embedding
+        Gene embeddings of control cells; None where the network has its own.
     """
 
     control: Tensor
@@ -65,6 +69,7 @@ class GEARS(lightning.LightningModule):
         perturbations: Sequence[str],
         control: Tensor,
         counted: Tensor | None = None,
+        embedding: ControlEmbedding | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -76,10 +81,16 @@ class GEARS(lightning.LightningModule):
         self.sets = as_sets([members(name) for name in perturbations], self.nodes, options.signs)
         self.register_buffer("control", control)
         self.register_buffer("counted", counted, persistent=False)
+        self.embedding = embedding
 
     @classmethod
     def from_data(
-        cls, data: ScreenData, loss: GearsLoss, optimizer: Callable[..., Optimizer], **options: Any
+        cls,
+        data: ScreenData,
+        loss: GearsLoss,
+        optimizer: Callable[..., Optimizer],
+        embedding: EmbeddingSource | None = None,
+        **options: Any,
     ) -> "GEARS":
         """Build the graphs from training rows and prior knowledge, and the network on them.
 
@@ -92,6 +103,8 @@ class GEARS(lightning.LightningModule):
         annotation = _require_fit(data, loss)(data.design.screen)
         design = data.design
         scope = chosen.scope
+        given = None if embedding is None else embedding(design)
+        _require_embedding(given, chosen)
         nodes, ontology = perturbation_graph(design, annotation, chosen.ontology, chosen.signs)
         network = GearsNetwork(
             None if scope == "none" else coexpression_graph(design, chosen.coexpress),
@@ -102,6 +115,7 @@ class GEARS(lightning.LightningModule):
             perturbation_layers=chosen.ontology.layers,
             scope=scope,
             uncertainty=loss.uncertainty != "none",
+            embedded="none" if given is None else given.embedded,
         )
         return cls(
             network,
@@ -114,6 +128,7 @@ class GEARS(lightning.LightningModule):
             perturbations=design.screen.perturbations,
             control=torch.from_numpy(design.training.control).float(),
             counted=_expressed(design) if loss.genes == "expressed" else None,
+            embedding=given,
         )
 
     @classmethod
@@ -125,6 +140,11 @@ class GEARS(lightning.LightningModule):
         options, loss = typed(GearsOptions, spec["options"], "model"), typed(GearsLoss, spec["loss"], "loss")
         graphs = [_graph_in(weights, f"network.{name}") for name in ("coexpression", "ontology")]
         assert graphs[1] is not None  # noqa: S101
+        embedding = None
+        if spec["embedding"] is not None:
+            held = [weights[f"embedding.{name}"] for name in ("reference", "reference_context")]
+            embedding = ControlEmbedding(held[0], held[1], spec["embedding"])
+        weights = {name: value for name, value in weights.items() if not name.startswith("embedding.encoder.")}
         network = GearsNetwork(
             graphs[0],
             graphs[1],
@@ -134,16 +154,23 @@ class GEARS(lightning.LightningModule):
             perturbation_layers=options.ontology.layers,
             scope=options.scope,
             uncertainty=loss.uncertainty != "none",
+            embedded="none" if embedding is None else embedding.embedded,
         )
         names = {key: spec[key] for key in ("genes", "contexts", "nodes", "perturbations")}
-        module = cls(network, options, loss, optimizer, control=torch.empty_like(weights["control"]), **names)
+        control = torch.empty_like(weights["control"])
+        module = cls(network, options, loss, optimizer, control=control, embedding=embedding, **names)
         module.load_state_dict(weights)
         return module.eval()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put names and options beside the weights: plain values, enough for `from_checkpoint`."""
+        if self.embedding is not None:
+            self.embedding.refresh()  # in place, so in the weights of the checkpoint, too
         names = {key: list(getattr(self, key)) for key in ("genes", "contexts", "nodes", "perturbations")}
-        checkpoint["gears"] = {"options": asdict(self.options), "loss": asdict(self.loss), **names}
+        mode = None if self.embedding is None else self.embedding.mode
+        checkpoint["gears"] = {
+            "options": asdict(self.options), "loss": asdict(self.loss), "embedding": mode, **names,
+        }  # fmt: skip
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The loss of a batch of pairs."""
@@ -158,8 +185,9 @@ class GEARS(lightning.LightningModule):
 
     def _loss(self, batch: Batch) -> Tensor:
         perturbation = batch["perturbation"]
-        rows = distinct_rows(perturbation, first_apart=self.network.scope == "first_cell")
-        delta, log_variance = self.network(self._sets_of(rows.set), rows.weight, rows.variant)
+        given, variant = self._gene_embedding(batch)
+        rows = distinct_rows(perturbation, variant)
+        delta, log_variance = self.network(self._sets_of(rows.set), rows.weight, rows.variant, given)
         counted = batch["counts"].new_ones((), dtype=torch.bool).expand(batch["counts"].shape)
         return self.loss(
             batch["control"] + delta[rows.of_cell],
@@ -170,13 +198,27 @@ class GEARS(lightning.LightningModule):
             None if log_variance is None else log_variance[rows.of_cell],
         )
 
+    def _gene_embedding(self, batch: Batch) -> tuple[Tensor | None, Tensor]:
+        """Embeddings from outside, if any, and the variant of the gene side that each cell sees `[B]`."""
+        if self.embedding is not None:
+            return self.embedding(batch["control_row"])
+        perturbation = batch["perturbation"]
+        released = self.network.scope == "first_cell"
+        return None, first_apart(perturbation) if released else torch.zeros_like(perturbation)
+
     def _sets_of(self, perturbation: Tensor) -> Sets:
         self.sets = self.sets.to(perturbation.device)
         return self.sets.take(perturbation)
 
     def configure_optimizers(self) -> Any:
         """The optimizer of the group `optimizer`, its step shortened by `model.lr_decay` after each epoch."""
-        optimizer = self.make_optimizer(self.parameters())
+        encoder = [] if self.embedding is None else list(self.embedding.parameters())
+        inside = {id(parameter) for parameter in encoder}
+        own = [parameter for parameter in self.parameters() if id(parameter) not in inside]
+        groups = [{"params": own}, *([{"params": encoder}] if encoder else [])]
+        optimizer = self.make_optimizer(groups)
+        for group in optimizer.param_groups[1:]:
+            group["lr"] *= self.options.encoder_lr_factor
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=self.options.lr_decay)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
@@ -193,7 +235,7 @@ class GEARS(lightning.LightningModule):
 
     def predict(self, units: Units) -> np.ndarray:
         """`[U, G]` profiles: the mean control cell of the context plus δ."""
-        delta, _ = self._effects(self.sets, units.perturbation)
+        delta, _ = self._effects(self.sets, units.perturbation, units.context)
         return self._profiles(delta, units.context)
 
     def predict_sets(self, sets: Sequence[Sequence[str]], context: str | None = None) -> Any:
@@ -218,7 +260,7 @@ class GEARS(lightning.LightningModule):
 
         number = self._context(context)
         asked = as_sets(sets, self.nodes, self.options.signs)
-        delta, log_variance = self._effects(asked, np.arange(len(asked)))
+        delta, log_variance = self._effects(asked, np.arange(len(asked)), np.full(len(asked), number))
         names = [JOIN.join(own) or "control" for own in sets]
         index = pd.Index([f"set{position}" for position in range(len(names))])
         obs = pd.DataFrame({"perturbation": names, "context": self.contexts[number]}, index=index)
@@ -234,13 +276,16 @@ class GEARS(lightning.LightningModule):
             uns={"scale": "log1p", "model": self.options.name},
         )
 
-    def interaction(self, first: str, second: str, genes: Sequence[str] | None = None) -> dict[str, float]:
+    def interaction(
+        self, first: str, second: str, genes: Sequence[str] | None = None, context: str | None = None
+    ) -> dict[str, float]:
         """Scores of the genetic interaction that the model predicts of a pair; see `interaction_scores`.
 
         `genes` restricts the fit, as to those of high mean expression.
         """
         asked = as_sets([[first], [second], [first, second]], self.nodes, self.options.signs)
-        delta, _ = self._effects(asked, np.arange(3))
+        number = self._context(context) if self._depends_on_context else 0
+        delta, _ = self._effects(asked, np.arange(3), np.full(3, number))
         columns = np.arange(len(self.genes)) if genes is None else self._columns(genes)
         return interaction_scores(*delta[:, columns])
 
@@ -265,34 +310,48 @@ class GEARS(lightning.LightningModule):
         profiles = self.control.double().cpu().numpy()[context] + delta
         return profiles.clip(min=0) if self.options.clip else profiles
 
+    @property
+    def _depends_on_context(self) -> bool:
+        """Whether δ differs from context to context, as embeddings of their control cells do."""
+        return self.embedding is not None and not self.embedding.is_static
+
     @torch.no_grad()
-    def _effects(self, sets: Sets, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """δ `[R, G]` and v `[R, G]` of some of the sets, float64; each distinct set is worked out once."""
+    def _effects(self, sets: Sets, rows: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """δ `[R, G]` and v `[R, G]` of some of the sets, float64; each distinct one is worked out once."""
         was_training = self.training
         self.eval()
-        distinct, place = np.unique(rows, return_inverse=True)
-        parts = [
-            self._mean_over_cells(sets.to(self.device).take(torch.from_numpy(some).to(self.device)))
-            for some in np.array_split(distinct, max(1, -(-distinct.size // SETS_AT_ONCE)))
-        ]
+        if not self._depends_on_context:
+            context = np.zeros_like(context)
+        pairs, place = np.unique(np.stack([context, rows]), axis=1, return_inverse=True)
+        parts = []
+        for number in np.unique(pairs[0]):
+            distinct = pairs[1][pairs[0] == number]
+            for some in np.array_split(distinct, -(-distinct.size // SETS_AT_ONCE)):
+                own = sets.to(self.device).take(torch.from_numpy(some).to(self.device))
+                parts.append(self._mean_over_cells(own, int(number)))
         self.train(was_training)
-        delta = torch.cat([own for own, _ in parts]).double().cpu().numpy()[place]
+        delta = torch.cat([own for own, _ in parts]).double().cpu().numpy()[place.ravel()]
         heads = [head for _, head in parts if head is not None]
-        return delta, torch.cat(heads).double().cpu().numpy()[place] if heads else None
+        return delta, torch.cat(heads).double().cpu().numpy()[place.ravel()] if heads else None
 
-    def _mean_over_cells(self, sets: Sets) -> tuple[Tensor, Tensor | None]:
-        """δ and v of a batch of sets, averaged over the variants of the gene side as the released package averages."""
-        n_sets, n_variants = len(sets), self.network.variants
-        share = torch.ones(1) if n_variants == 1 else torch.tensor([1.0, CELLS_OF_RELEASED - 1]) / CELLS_OF_RELEASED
-        total: Tensor | float = 0.0
+    def _mean_over_cells(self, sets: Sets, context: int) -> tuple[Tensor, Tensor | None]:
+        """δ and v of a batch of sets, averaged over control cells: those of the pool, or as the package averages."""
+        given = None if self.embedding is None else self.embedding.for_prediction(context)
+        share = torch.ones(self.network.variants) if given is None else torch.ones(given.shape[1])
+        if given is None and self.network.variants > 1:
+            share = torch.tensor([1.0, CELLS_OF_RELEASED - 1])
+        share = share / share.sum()
+        ones = torch.ones(len(sets), device=self.device)
+        total: Tensor | None = None
         spread: Tensor | None = None
         for number, weight in enumerate(share.tolist()):
-            variant = torch.full((n_sets,), number, device=self.device)
-            delta, head = self.network(sets, torch.ones(n_sets, device=self.device), variant)
-            total = total + weight * delta
+            variant = torch.zeros_like(ones, dtype=torch.int64) + (number if given is None else 0)
+            one = None if given is None else given[:, number : number + 1]
+            delta, head = self.network(sets, ones, variant, one)
+            total = weight * delta if total is None else total + weight * delta
             if head is not None:
                 spread = weight * head if spread is None else spread + weight * head
-        assert isinstance(total, Tensor)  # noqa: S101
+        assert total is not None  # noqa: S101
         return total, spread
 
 
@@ -338,3 +397,18 @@ def _require_fit(data: ScreenData, loss: GearsLoss) -> Any:
             f"{data.design.screen.scale}: type data.normalize=where_counts."
         )
     return data.annotation
+
+
+def _require_embedding(given: ControlEmbedding | None, options: GearsOptions) -> None:
+    if given is None:
+        return
+    if given.width != options.hidden_size:
+        raise MismatchError(
+            f"model/embedding has width {given.width} and model.hidden_size={options.hidden_size}: "
+            f"type model.hidden_size={given.width}."
+        )
+    if options.scope == "first_cell":
+        raise MismatchError(
+            "embeddings that differ from cell to cell need the co-expression graph in every cell, or in none: type "
+            "model.coexpress_scope=all model.reference_mode=false."
+        )

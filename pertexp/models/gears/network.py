@@ -86,17 +86,18 @@ class Rows:
     of_cell: Tensor
 
 
-def distinct_rows(perturbation: Tensor, *, first_apart: bool) -> Rows:
-    """One row for each distinct set among the cells `[B]`.
+def distinct_rows(perturbation: Tensor, variant: Tensor) -> Rows:
+    """One row for each distinct pair of set and variant of the gene side among the cells, both `[B]`."""
+    n_variants = int(variant.max()) + 1
+    keys, of_cell, cells = torch.unique(perturbation * n_variants + variant, return_inverse=True, return_counts=True)
+    return Rows(keys // n_variants, cells.to(torch.get_default_dtype()), keys % n_variants, of_cell)
 
-    `first_apart`: the first cell is a row of its own, of variant 0, and all others see variant 1.
-    """
-    own = perturbation.new_zeros(perturbation.shape)
-    if first_apart:
-        own[1:] = 1
-    key = 2 * perturbation + own
-    keys, of_cell, cells = torch.unique(key, return_inverse=True, return_counts=True)
-    return Rows(keys // 2, cells.to(torch.get_default_dtype()), keys % 2, of_cell)
+
+def first_apart(perturbation: Tensor) -> Tensor:
+    """The variant that each cell `[B]` of a batch sees as released: 0 the first, 1 all others."""
+    variant = torch.ones_like(perturbation)
+    variant[:1] = 0
+    return variant
 
 
 class GearsNetwork(nn.Module):

@@ -51,11 +51,14 @@ class GearsOptions:
     reference_mode: bool = False
     signs: dict[str, Literal[1, -1]] = field(default_factory=dict)
     lr_decay: float = 0.5
+    encoder_lr_factor: float = 0.1
     clip: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden_size < 1:
             raise RequestError(f"model.hidden_size={self.hidden_size}: expected a width of at least 1.")
+        if not self.encoder_lr_factor > 0:
+            raise RequestError(f"model.encoder_lr_factor={self.encoder_lr_factor}: expected a factor above 0.")
         if not 0 < self.lr_decay <= 1:
             raise RequestError(f"model.lr_decay={self.lr_decay}: expected a factor above 0, up to 1 for none.")
         for name in ("coexpress", "ontology"):
