@@ -214,6 +214,9 @@ def test_the_command_line_wins_over_an_experiment(composed, own_experiment):
 def test_the_experiments_of_the_house_are_what_their_names_say(composed):
     kang = composed("experiment=kang_unseen_cell_type").data
     assert (kang.name, kang.split.context) == ("kang", "CD4 T cells")
+    planted = composed("experiment=gears_planted_interactions", "data.simulator.interaction=0")
+    assert (planted.model.name, planted.loss._target_.rpartition(".")[2]) == ("gears", "GearsLoss")
+    assert (planted.data.batch_size, planted.data.control_match, planted.optimizer.lr) == (128, "context", 3e-3)
     norman = composed("experiment=norman_unseen_combinations").data
     assert (norman.name, norman.split._target_.rpartition(".")[2]) == ("norman_mini", "Combination")
 

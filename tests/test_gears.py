@@ -3,6 +3,7 @@
 import functools
 from dataclasses import replace
 
+import anndata
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -16,6 +17,8 @@ from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.scoring import score
 from pertexp.losses.counts import nb
 from pertexp.losses.gears import GearsLoss
 from pertexp.models.gears import GEARS
@@ -318,3 +321,31 @@ def test_what_does_not_fit_is_one_sentence(outputs):
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "loss=gears" in refused.err
     assert command("model=nbglm", *TINY, "loss=gears").code == 2
+
+
+PLANTED = (
+    "experiment=gears_planted_interactions", "data.simulator.n_genes=40", "data.simulator.n_perturbations=40",
+    "data.simulator.n_combinations=250", "data.simulator.n_controls=600", "model.hidden_size=32", "optimizer.lr=5e-3",
+    "trainer.max_epochs=6", "~callbacks.progress", "+trainer.enable_progress_bar=false", "print_config=false",
+    "evaluation.n_resamples=1000",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interaction", [1.0, 0.0])
+def test_planted_interactions_are_learnt_and_none_where_none_are(interaction, outputs):
+    """Held-out pairs with both members known: additive is beaten where pairs switch on a program, and only there."""
+    done = command(*PLANTED, f"data.simulator.interaction={interaction}")
+    assert done.code == 0, done.err
+    scores = score(EvaluationFrame.from_anndata(anndata.read_h5ad(done.folder / "predictions.h5ad")), 1000, 0)
+    seen = scores.rows("gears", "mse")["seen"]
+    assert (seen == 2).all()
+    assert len(seen) == 50
+    error = scores.difference("gears", "additive", "mse")
+    shape = scores.difference("gears", "additive", "pearson_delta_mean")
+    if interaction:
+        assert error.high < 0
+        assert shape.low > 0
+    else:
+        assert error.high > 0
+        assert shape.low < 0

@@ -87,13 +87,17 @@ def _decode_with_constants(genes: Tensor, rows: Tensor, variant: Tensor, decoder
     """Evaluation: both norms are constants, and all after z is one vector a gene."""
     first, norm, second, second_norm, gene_weight, gene_offset = decoder
     scale, shift = _constants(norm)
-    z = torch.nn.functional.linear(
-        grid(genes, rows, variant), first.weight * scale[:, None], first.bias * scale + shift
-    ).relu()
+    weight, bias = first.weight * scale[:, None], first.bias * scale + shift
     scale, shift = _constants(second_norm)
-    folded = (gene_weight * scale) @ second.weight
+    folded = ((gene_weight * scale) @ second.weight).unsqueeze(2)
     offset = gene_weight @ (second.bias * scale + shift) + gene_offset
-    return torch.bmm(z, folded.unsqueeze(2)).squeeze(2).T + offset
+    sides = _Sides(genes, rows, variant, rows)
+    blocks = [slice(0, genes.shape[0])] if torch.is_grad_enabled() else sides.blocks()
+    out = [
+        torch.bmm(torch.addmm(bias, sides.grid(at), weight.T).relu_().view(-1, rows.shape[0], bias.numel()), folded[at])
+        for at in blocks
+    ]
+    return torch.cat(out).squeeze(2).T + offset
 
 
 def _constants(norm: WeightedBatchNorm) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from pertexp.models.scfoundation.embedding import ControlEmbedding
 from pertexp.nn.graph import Graph
 from pertexp.typed import typed
 
-SETS_AT_ONCE = 32
+SETS_AT_ONCE = 256
 CELLS_OF_RELEASED = 300  # the released `predict` averages a batch of 300 controls, whose first cell alone is mixed
 
 
