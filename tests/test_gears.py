@@ -129,7 +129,7 @@ def test_profiles_can_be_clipped_at_zero(data):
 
 
 def test_signs_are_read_off_names(data):
-    model = gears(data, signs={"_KO": -1, "_OE": 1})
+    model = gears(data, signs={"knock_out": "_KO", "activation": "_OE"})
     gene = model.nodes[3]
     found = model.predict_sets([[gene], [f"{gene}_OE"], [f"{gene}_KO"], [gene, f"{gene}_KO"]], "context1").X
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
@@ -271,7 +271,7 @@ def test_every_annotated_gene_can_be_a_node(data, tmp_path):
         ({"hidden_size": 0}, r"model\.hidden_size=0"),
         ({"lr_decay": 0.0}, r"model\.lr_decay=0\.0"),
         ({"coexpress": {"k": -1}}, r"model\.coexpress\.k=-1"),
-        ({"signs": {"_KO": 2}}, r"model\.signs"),
+        ({"signs": {"_KO": 2}}, r"model\.signs\._KO"),
         ({"reference_mode": True, "coexpress_scope": "none"}, r"model\.reference_mode=true"),
         ({"rank": 3}, r"model\.rank is not an option"),
     ],
@@ -314,6 +314,20 @@ def test_a_killed_run_ends_with_equal_bits(outputs):
     assert resumed == diary[-len(resumed) :]
     assert 0 < len(resumed) < len(diary)
     assert_same_end(done.folder, whole.folder)
+
+
+@pytest.mark.parametrize(
+    "words", [("trainer.precision=bf16-mixed",), ("trainer.precision=64-true", "loss.uncertainty=gaussian")]
+)
+def test_other_precisions_train_too(words, outputs):
+    done = command(*TINY_GEARS, *words)
+    assert (done.code, "Traceback" in done.err) == (0, False), done.err
+
+
+def test_signs_are_typed_as_they_are_read(outputs):
+    done = command(*TINY_GEARS, "model.signs.knock_out=_KO", "trainer.max_epochs=1")
+    assert done.code == 0, done.err
+    assert command(*TINY_GEARS, "data.annotation=null").code == 2
 
 
 def test_what_does_not_fit_is_one_sentence(outputs):

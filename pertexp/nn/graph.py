@@ -67,8 +67,10 @@ class Propagation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[n, h]` → `[n, h]`."""
-        forward, backward = self._as_matrices(x)
-        return _SparseProduct.apply(x, forward, backward)
+        with torch.autocast(x.device.type, enabled=False):  # sparse products know no half precision
+            x = x.to(self.weight.dtype)
+            forward, backward = self._as_matrices(x)
+            return _SparseProduct.apply(x, forward, backward)
 
     def rows(self, x: Tensor, nodes: Tensor) -> Tensor:
         """Some rows `[m, h]` of Â X, at the cost of their edges alone."""

@@ -67,7 +67,17 @@ def decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decoder
         `[R]` multiplicities; in training they weigh the batch statistics.
     decoder
         The layers; in training the running statistics of their norms are moved.
+
+    It works in the precision of its parameters, also where autocast lowers that of what is around it: sums over the
+    grid are too long for half precision.
     """
+    kind = decoder.gene_weight.dtype
+    genes, rows, weight = genes.to(kind), rows.to(kind), weight.to(kind)
+    with torch.autocast(genes.device.type, enabled=False):
+        return _decode(genes, rows, variant, weight, decoder)
+
+
+def _decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decoder: Decoder) -> Tensor:
     if not decoder.first_norm.training:
         return _decode_with_constants(genes, rows, variant, decoder)
     first, norm, second, second_norm, gene_weight, gene_offset = decoder

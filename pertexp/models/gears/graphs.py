@@ -1,7 +1,7 @@
 """The two graphs of GEARS, and how names of perturbations become nodes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from pertexp.data.screens.design import Design
 from pertexp.data.screens.screen import members
 from pertexp.errors import DataError, RequestError, nearest
 from pertexp.models.gears.network import Sets
-from pertexp.models.gears.options import Neighbours, Ontology
+from pertexp.models.gears.options import Neighbours, Ontology, Signs
 from pertexp.nn.graph import Graph, normalised
 from pertexp.nn.similarity import correlation_graph, jaccard_graph
 
@@ -25,7 +25,7 @@ def coexpression_graph(design: Design, options: Neighbours) -> Graph:
 
 
 def perturbation_graph(
-    design: Design, annotation: Annotation, options: Ontology, signs: Mapping[str, int]
+    design: Design, annotation: Annotation, options: Ontology, signs: Signs
 ) -> tuple[tuple[str, ...], Graph]:
     """Names of the nodes, and the graph of genes that share terms.
 
@@ -34,7 +34,7 @@ def perturbation_graph(
     DataError
         With `outside=refuse`, where a perturbed gene has no term: the genes are named.
     """
-    perturbed = {unsigned(target, signs)[0] for name in design.screen.perturbations for target in members(name)}
+    perturbed = {signs.split(target)[0] for name in design.screen.perturbations for target in members(name)}
     outside = sorted(perturbed - set(annotation.genes))
     if outside and options.outside == "refuse":
         raise DataError(
@@ -52,15 +52,7 @@ def perturbation_graph(
     return nodes, normalised(jaccard_graph(annotation.rows(nodes), options.k, options.threshold))
 
 
-def unsigned(target: str, signs: Mapping[str, int]) -> tuple[str, float]:
-    """The gene and the sign that the name of a target says: with signs `{_KO: -1}`, `KLF1_KO` → (`KLF1`, −1)."""
-    for suffix, sign in signs.items():
-        if target.endswith(suffix) and len(target) > len(suffix):
-            return target[: -len(suffix)], float(sign)
-    return target, 1.0
-
-
-def as_sets(targets: Sequence[Sequence[str]], nodes: Sequence[str], signs: Mapping[str, int]) -> Sets:
+def as_sets(targets: Sequence[Sequence[str]], nodes: Sequence[str], signs: Signs) -> Sets:
     """Lists of targets as lists of nodes.
 
     Raises
@@ -71,7 +63,7 @@ def as_sets(targets: Sequence[Sequence[str]], nodes: Sequence[str], signs: Mappi
     place = {node: number for number, node in enumerate(nodes)}
     rows = []
     for own in targets:
-        signed = [unsigned(target, signs) for target in own]
+        signed = [signs.split(target) for target in own]
         for gene, _ in signed:
             if gene not in place:
                 raise RequestError(

@@ -391,10 +391,11 @@ def _require_fit(data: ScreenData, loss: GearsLoss) -> Any:
         )
     if data.annotation is None:
         raise MismatchError("model=gears needs gene sets for its perturbation graph: type data/annotation=go.")
-    if data.design.screen.scale != "log1p":
+    scale = data.design.screen.scale
+    if scale != "log1p":
+        instead = "type data.normalize=where_counts" if scale == "counts" else "choose data of single cells"
         raise MismatchError(
-            f"model=gears needs log1p of normalised counts, but data={data.name} is on the scale "
-            f"{data.design.screen.scale}: type data.normalize=where_counts."
+            f"model=gears needs log1p of normalised counts, but data={data.name} is on the scale {scale}: {instead}."
         )
     return data.annotation
 

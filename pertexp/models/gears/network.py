@@ -189,6 +189,7 @@ class GearsNetwork(nn.Module):
         embedding
             `[G, V, h]` gene embeddings from outside, where the network was made for them.
         """
+        weight = weight.to(self.indv_b1.dtype)
         n_variants = self.variants if embedding is None else embedding.shape[1]
         share = weight.new_zeros(n_variants).index_add(0, variant, weight)
         gene_side = self._gene_side(share, embedding)
@@ -241,13 +242,13 @@ class GearsNetwork(nn.Module):
         if not perturbed.numel():
             return rows
         nodes, member = torch.unique(sets.node, return_inverse=True)
-        table = convolve(self.pert_emb.weight, self.sim_layers, self.ontology, nodes)
+        table = convolve(self.pert_emb.weight, self.sim_layers, self.ontology, nodes).to(rows.dtype)
         owner = torch.repeat_interleave(torch.arange(len(sets), device=length.device), length)
-        summed = rows.index_add(0, owner, table[member] * sets.sign.to(table.dtype).unsqueeze(1))[perturbed]
+        summed = rows.index_add(0, owner, table[member] * sets.sign.to(rows.dtype).unsqueeze(1))[perturbed]
         cells = weight[perturbed]
         if perturbed.numel() == 1:
             cells = cells.clamp_min(2)  # as released: one perturbed cell is counted twice, so that a batch norm works
-        return rows.index_copy(0, perturbed, self.pert_fuse(summed, cells))
+        return rows.index_copy(0, perturbed, self.pert_fuse(summed, cells).to(rows.dtype))
 
     def _joined(self, genes: Tensor, rows: Tensor, weight: Tensor, variant: Tensor) -> tuple[Tensor, Tensor]:
         """Both sides after the batch norm of their sum, which is separable.

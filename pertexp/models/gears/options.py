@@ -38,6 +38,23 @@ class Ontology(Neighbours):
 
 
 @dataclass(frozen=True)
+class Signs:
+    """Endings of the names of targets that say in which direction a gene is moved; a bare name is +."""
+
+    __pydantic_config__: ClassVar = NO_OTHERS
+
+    activation: str | None = None
+    knock_out: str | None = None
+
+    def split(self, target: str) -> tuple[str, float]:
+        """The gene and the sign that a name says: with `knock_out=_KO`, `KLF1_KO` → (`KLF1`, −1)."""
+        for ending, sign in ((self.activation, 1.0), (self.knock_out, -1.0)):
+            if ending and target.endswith(ending) and target != ending:
+                return target[: -len(ending)], sign
+        return target, 1.0
+
+
+@dataclass(frozen=True)
 class GearsOptions:
     """Everything that `model.*` sets; the group's YAML file says what each is for."""
 
@@ -49,7 +66,7 @@ class GearsOptions:
     coexpress_scope: Scope = "all"
     ontology: Ontology = field(default_factory=Ontology)
     reference_mode: bool = False
-    signs: dict[str, Literal[1, -1]] = field(default_factory=dict)
+    signs: Signs = field(default_factory=Signs)
     lr_decay: float = 0.5
     encoder_lr_factor: float = 0.1
     clip: bool = False
