@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from golden import read_golden
+from frozen import read_golden
 
 from pertexp import convert
 from pertexp.data.plain_pickle import read_plain_pickle
@@ -84,7 +84,7 @@ def test_a_saved_model_predicts_as_it_did(saved, capsys):
     code, out, err = command(capsys, *words(folder))
     assert (code, err) == (0, "")
     assert "11 genes, 7 genes that can be perturbed" in out
-    model = GEARS.from_checkpoint(torch.load(folder / "gears.ckpt", weights_only=True))
+    model = GEARS.from_checkpoint(torch.load(folder / "gears.ckpt", weights_only=True)["state_dict"])
     found = model.predict_sets([["C"], ["F", "C"]])
     assert found.var_names.tolist() == GENES
     # In the golden batch `mixed` cells 2 and 7 hold sets {2, 5}, cell 4 {2}, none of them the first of the batch; the

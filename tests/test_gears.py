@@ -128,6 +128,20 @@ def test_profiles_can_be_clipped_at_zero(data):
     assert model.predict(units).min() < -0.5
 
 
+def test_units_by_name_of_sets_that_the_screen_does_not_hold(model, data):
+    names = ["+".join(sorted([model.nodes[1], "TARGET00003"])), data.design.screen.perturbations[2]]
+    units = model.units_named(names, "context2")
+    expected = model.predict_sets([name.split("+") for name in names], "context2").X
+    np.testing.assert_allclose(model.predict(units), expected, atol=1e-6)
+    with pytest.raises(RequestError, match="NOWHERE"):
+        model.units_named(["NOWHERE"], "context2")
+
+
+def test_other_weights_are_refused():
+    with pytest.raises(DataError, match="no weights of GEARS"):
+        GEARS.from_checkpoint({"network.K": torch.zeros(2)})
+
+
 def test_signs_are_read_off_names(data):
     model = gears(data, signs={"knock_out": "_KO", "activation": "_OE"})
     gene = model.nodes[3]
@@ -151,7 +165,7 @@ def test_a_checkpoint_alone_predicts_the_same(uncertainty, scope, data, tmp_path
     checkpoint = {"state_dict": model.state_dict()}
     model.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, tmp_path / "gears.ckpt")
-    loaded = GEARS.from_checkpoint(torch.load(tmp_path / "gears.ckpt", weights_only=True))
+    loaded = GEARS.from_checkpoint(torch.load(tmp_path / "gears.ckpt", weights_only=True)["state_dict"])
     sets = [["TARGET00001"], [model.nodes[2], model.nodes[4]]]
     ours, theirs = loaded.predict_sets(sets, "context2"), model.predict_sets(sets, "context2")
     np.testing.assert_array_equal(ours.X, theirs.X)
@@ -300,7 +314,7 @@ def test_the_command_trains_and_scores_beside_the_baselines(outputs):
     assert (1, 0) in groups  # unseen singles, apart from combinations with one or two members seen
     assert any(members == 2 for members, _ in groups)
     checkpoint = torch.load(done.folder / "checkpoints" / "best.ckpt", weights_only=True)
-    model = GEARS.from_checkpoint(checkpoint)
+    model = GEARS.from_checkpoint(checkpoint["state_dict"])
     assert model.predict_sets([["TARGET00001"]]).var_names.tolist() == checkpoint["schema"]["genes"]
 
 

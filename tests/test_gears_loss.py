@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from golden import read_golden
+from frozen import read_golden
 
 from pertexp.errors import RequestError
 from pertexp.losses.gears import GearsLoss

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from golden import read_golden
+from frozen import read_golden
 from torch import nn
 
 from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows, first_apart

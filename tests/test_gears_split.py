@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from golden import read_golden
+from frozen import read_golden
 
 from pertexp.data.screens.screen import members
 from pertexp.data.screens.splits import GearsSimulation

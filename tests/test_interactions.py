@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from golden import read_golden
+from frozen import read_golden
 
 from pertexp.errors import DataError
 from pertexp.metrics.interactions import distance_correlation, interaction_scores, spatial_median, theil_sen_pair

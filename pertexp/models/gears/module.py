@@ -1,5 +1,6 @@
 """The LightningModule that trains GEARS and predicts with it."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +18,7 @@ from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, membership
 from pertexp.data.screens.screen import JOIN, members
-from pertexp.errors import MismatchError, RequestError, nearest
+from pertexp.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.losses.gears import GearsLoss
 from pertexp.metrics.interactions import interaction_scores
 from pertexp.models.gears.embedding import EmbeddingSource
@@ -29,6 +30,7 @@ from pertexp.nn.graph import Graph
 from pertexp.typed import typed
 
 SETS_AT_ONCE = 256
+NAMES = ("genes", "contexts", "nodes", "perturbations")
 CELLS_OF_RELEASED = 300  # the released `predict` averages a batch of 300 controls, whose first cell alone is mixed
 
 
@@ -82,6 +84,9 @@ class GEARS(lightning.LightningModule):
         self.register_buffer("control", control)
         self.register_buffer("counted", counted, persistent=False)
         self.embedding = embedding
+        mode = None if embedding is None else embedding.mode
+        spec = {"options": asdict(options), "loss": asdict(loss), "embedding": mode}
+        self.register_buffer("spec", _encoded({**spec, **{key: list(getattr(self, key)) for key in NAMES}}))
 
     @classmethod
     def from_data(
@@ -132,45 +137,47 @@ class GEARS(lightning.LightningModule):
         )
 
     @classmethod
-    def from_checkpoint(
-        cls, checkpoint: dict[str, Any], optimizer: Callable[..., Optimizer] = torch.optim.Adam
-    ) -> "GEARS":
-        """The module from what a checkpoint holds, without data: to predict with."""
-        spec, weights = checkpoint["gears"], checkpoint["state_dict"]
-        options, loss = typed(GearsOptions, spec["options"], "model"), typed(GearsLoss, spec["loss"], "loss")
-        graphs = [_graph_in(weights, f"network.{name}") for name in ("coexpression", "ontology")]
-        assert graphs[1] is not None  # noqa: S101
+    def from_checkpoint(cls, weights: dict[str, Tensor], vocabulary: Any = None, **options: Any) -> "GEARS":  # noqa: ARG003
+        """The trained module from the `state_dict` of a checkpoint alone, without data: to predict with.
+
+        Names, graphs, options and control cells lie in the weights; `vocabulary` and `options`, which other models are
+        restored by, are not looked at.
+
+        Raises
+        ------
+        DataError
+            Where the weights are not those of GEARS.
+        """
+        spec = _decoded(weights)
+        chosen, loss = typed(GearsOptions, spec["options"], "model"), typed(GearsLoss, spec["loss"], "loss")
+        ontology = _graph_in(weights, "network.ontology")
+        if ontology is None:
+            raise DataError("these weights of GEARS hold no perturbation graph: name a checkpoint that pertexp wrote.")
         embedding = None
         if spec["embedding"] is not None:
             held = [weights[f"embedding.{name}"] for name in ("reference", "reference_context")]
-            embedding = ControlEmbedding(held[0], held[1], spec["embedding"])
-        weights = {name: value for name, value in weights.items() if not name.startswith("embedding.encoder.")}
+            embedding = ControlEmbedding(held[0].clone(), held[1].clone(), spec["embedding"])
         network = GearsNetwork(
-            graphs[0],
-            graphs[1],
+            _graph_in(weights, "network.coexpression"),
+            ontology,
             n_genes=len(spec["genes"]),
-            width=options.hidden_size,
-            coexpress_layers=options.coexpress.layers,
-            perturbation_layers=options.ontology.layers,
-            scope=options.scope,
+            width=chosen.hidden_size,
+            coexpress_layers=chosen.coexpress.layers,
+            perturbation_layers=chosen.ontology.layers,
+            scope=chosen.scope,
             uncertainty=loss.uncertainty != "none",
             embedded="none" if embedding is None else embedding.embedded,
         )
-        names = {key: spec[key] for key in ("genes", "contexts", "nodes", "perturbations")}
         control = torch.empty_like(weights["control"])
-        module = cls(network, options, loss, optimizer, control=control, embedding=embedding, **names)
-        module.load_state_dict(weights)
+        names = {key: spec[key] for key in NAMES}
+        module = cls(network, chosen, loss, torch.optim.Adam, control=control, embedding=embedding, **names)
+        module.load_state_dict({k: v for k, v in weights.items() if not k.startswith("embedding.encoder.")})
         return module.eval()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put names and options beside the weights: plain values, enough for `from_checkpoint`."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Read the pooled cells anew where their encoder is trained: in place, so in the weights just taken, too."""
         if self.embedding is not None:
-            self.embedding.refresh()  # in place, so in the weights of the checkpoint, too
-        names = {key: list(getattr(self, key)) for key in ("genes", "contexts", "nodes", "perturbations")}
-        mode = None if self.embedding is None else self.embedding.mode
-        checkpoint["gears"] = {
-            "options": asdict(self.options), "loss": asdict(self.loss), "embedding": mode, **names,
-        }  # fmt: skip
+            self.embedding.refresh()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The loss of a batch of pairs."""
@@ -237,6 +244,20 @@ class GEARS(lightning.LightningModule):
         """`[U, G]` profiles: the mean control cell of the context plus δ."""
         delta, _ = self._effects(self.sets, units.perturbation, units.context)
         return self._profiles(delta, units.context)
+
+    def units_named(self, names: Sequence[str], context: str | None) -> Units:
+        """Units of canonical names in a context of the model, also of sets that were not in the screen.
+
+        Raises
+        ------
+        RequestError
+            Where a member is not in the perturbation graph, or the context is unknown.
+        """
+        number = self._context(context)
+        self.perturbations = tuple(dict.fromkeys((*self.perturbations, *names)))
+        self.sets = as_sets([members(name) for name in self.perturbations], self.nodes, self.options.signs)
+        place = {name: row for row, name in enumerate(self.perturbations)}
+        return Units(np.array([place[name] for name in names], dtype=np.int64), np.full(len(names), number))
 
     def predict_sets(self, sets: Sequence[Sequence[str]], context: str | None = None) -> Any:
         """AnnData of the profiles of any sets of genes, `[["A"], ["A", "B"]]`, with the names of the measured genes.
@@ -353,6 +374,18 @@ class GEARS(lightning.LightningModule):
                 spread = weight * head if spread is None else spread + weight * head
         assert total is not None  # noqa: S101
         return total, spread
+
+
+def _encoded(spec: dict[str, Any]) -> Tensor:
+    """Plain values as bytes of JSON: what a state dict can hold beside weights, and nothing has to be unpickled for."""
+    return torch.frombuffer(bytearray(json.dumps(spec).encode()), dtype=torch.uint8)
+
+
+def _decoded(weights: dict[str, Tensor]) -> dict[str, Any]:
+    try:
+        return json.loads(bytes(weights["spec"].tolist()).decode())
+    except (KeyError, ValueError) as fault:
+        raise DataError(f"these are no weights of GEARS ({fault}): name a checkpoint of model=gears.") from fault
 
 
 def _graph_in(weights: dict[str, Tensor], name: str) -> Graph | None:

@@ -135,16 +135,14 @@ def checkpoint_of(
         perturbations=(CONTROL,),
         control=torch.from_numpy(cells.mean).float(),
     )
-    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
-    module.on_save_checkpoint(checkpoint)
-    checkpoint["schema"] = {
+    schema = {
         "genes": list(cells.genes),
         "perturbations": [CONTROL],
         "contexts": list(cells.contexts),
         "scale": "log1p",
         "profile_scale": SCALE_NAMES["log1p"],
     }
-    return checkpoint
+    return {"state_dict": module.state_dict(), "schema": schema}
 
 
 def _graph(config: Any, name: str) -> Graph:
