@@ -18,15 +18,18 @@ from pertexp.composition import build, build_group, check_node
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.screens import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
+from pertexp.losses.gears import GearsLoss
 
 CONF = ROOT / "conf"
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
 NEEDS = {
     "data/screen": ["data.path=my.h5ad"],
+    "data/perturb_processed": ["data.path=my.h5ad"],
     "data/split/table": ["data.split.path=my.csv"],
     "data/gene_embedding/table": ["data.gene_embedding.path=my.csv"],
     "data/perturbation_embedding/table": ["data.perturbation_embedding.path=my.csv"],
     "trainer/ddp": [],
+    "model/embedding/scfoundation": ["model.embedding.path=models.ckpt", "model.embedding.genes=genes.tsv"],
 }
 SMALL = [word for word in TINY if word.startswith("data.simulator")]
 
@@ -62,8 +65,12 @@ def build_model(config: DictConfig) -> None:
     assert callable(model.predict)
 
 
+def build_embedding(config: DictConfig) -> None:
+    assert callable(build(config.model.embedding, "model.embedding"))
+
+
 def build_loss(config: DictConfig) -> None:
-    assert isinstance(build(config.loss, "loss"), CountLoss)
+    assert isinstance(build(config.loss, "loss"), CountLoss | GearsLoss)
 
 
 def build_optimizer(config: DictConfig) -> None:
@@ -100,6 +107,10 @@ def build_embeddings(config: DictConfig) -> None:
         assert build(config.data[kind], f"data.{kind}").fallback in ("zero", "mean", "refuse")
 
 
+def build_annotation(config: DictConfig) -> None:
+    assert callable(build(config.data.annotation, "data.annotation"))
+
+
 def build_all_but_model(config: DictConfig) -> None:
     parts = (build_data, build_loss, build_optimizer, build_callbacks, build_loggers, build_evaluation, build_trainer)
     for part in parts:
@@ -109,8 +120,10 @@ def build_all_but_model(config: DictConfig) -> None:
 GROUPS: dict[str, Any] = {
     ".": build_model,
     "model": build_model,
+    "model/embedding": build_embedding,
     "data": build_data,
     "data/split": build_split,
+    "data/annotation": build_annotation,
     "data/gene_embedding": build_embeddings,
     "data/perturbation_embedding": build_embeddings,
     "loss": build_loss,
@@ -130,6 +143,7 @@ def test_every_file_composes_and_builds(file, composed):
     group = str(Path(file).parent)
     assert group in GROUPS, f"no test knows how to build the group {group}"
     choice = [] if group == "." else [f"{group}={Path(file).name}"]
+    choice = ["model=gears", *choice] if group == "model/embedding" else choice
     small = SMALL if group in (".", "model") else []
     GROUPS[group](composed(*choice, *NEEDS.get(file, []), *small))
 
@@ -149,6 +163,23 @@ def test_several_loggers_at_once(composed):
 def test_real_presets_bring_their_own_embeddings_and_split(composed):
     assert composed("data=kang").data.split._target_.endswith("LeaveContextOut")
     assert composed("data=norman_mini").data.perturbation_embedding.path.endswith("gene_emb_go_svd64.npz")
+
+
+def test_gears_brings_its_loss_optimizer_and_batches_to_any_screen(composed):
+    for data in ("simulated_screen", "norman_mini", "papalexi"):
+        config = composed("model=gears", f"data={data}")
+        assert config.loss._target_.endswith("GearsLoss")
+        assert config.optimizer._target_ == "torch.optim.Adam"
+        chosen = config.data
+        assert (chosen.name, chosen.normalize, chosen.control_match, chosen.batch_size) == (
+            data, "where_counts", "context", 32,
+        )  # fmt: skip
+        assert config.trainer.gradient_clip_algorithm == "value"
+    typed = composed("model=gears", "loss=mse", "data.batch_size=8", "optimizer=adamw", "trainer.max_epochs=3")
+    assert (typed.data.batch_size, typed.trainer.max_epochs) == (8, 3)
+    assert typed.optimizer._target_ == "torch.optim.AdamW"
+    assert "path" in typed.loss
+    assert composed("data=norman_mini").data.normalize is False  # the NB-GLM keeps its counts
 
 
 @pytest.fixture
@@ -183,6 +214,9 @@ def test_the_command_line_wins_over_an_experiment(composed, own_experiment):
 def test_the_experiments_of_the_house_are_what_their_names_say(composed):
     kang = composed("experiment=kang_unseen_cell_type").data
     assert (kang.name, kang.split.context) == ("kang", "CD4 T cells")
+    planted = composed("experiment=gears_planted_interactions", "data.simulator.interaction=0")
+    assert (planted.model.name, planted.loss._target_.rpartition(".")[2]) == ("gears", "GearsLoss")
+    assert (planted.data.batch_size, planted.data.control_match, planted.optimizer.lr) == (128, "context", 3e-3)
     norman = composed("experiment=norman_unseen_combinations").data
     assert (norman.name, norman.split._target_.rpartition(".")[2]) == ("norman_mini", "Combination")
 

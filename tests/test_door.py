@@ -14,7 +14,7 @@ WRONG = {
     "loss=nbb": ["loss=nbb", "did you mean nb?"],
     "experiment=nope": ["experiment=nope", "kang_unseen_cell_type"],
     "logger=[csv,foo]": ["logger=foo", "tensorboard"],
-    "data/split=foo": ["data/split=foo", "unseen_perturbation"],
+    "data/split=foo": ["data/split=foo", "leave_context_out"],
     "model.rnk=3": ["model.rnk", "did you mean rank?"],
     "+trainer.max_epoch=3": ["trainer.max_epoch", "max_epochs"],
     "+optimizer.learning_rate=3": ["optimizer.learning_rate", "torch.optim.AdamW"],

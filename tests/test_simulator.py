@@ -248,3 +248,27 @@ def test_it_can_be_composed_by_hydra():
     target = f"{SimulatedScreen.__module__}.{SimulatedScreen.__qualname__}"
     config = utils.instantiate({"_target_": target, "mean_range": [0.1, 1.0], "n_genes": 5})
     assert config().provenance["mean_range"] == [0.1, 1.0]
+
+
+def test_programs_are_switched_on_by_pairs_of_susceptible_members():
+    """The interaction is low-rank, its rows are sums of few programs, and it has the spread asked for."""
+    wanted = replace(SMALL, n_perturbations=30, n_combinations=200, interaction=0.7, n_contexts=1)
+    plain, planted = replace(wanted, interaction=0.0)(), replace(wanted, interaction_programs=2)()
+    pairs = np.array([len(members(name)) > 1 for name in planted.perturbations])
+    interaction = planted.truth.effect - plain.truth.effect
+    assert not interaction[~pairs].any()
+    np.testing.assert_allclose(interaction[pairs].std(), 0.7, rtol=0.1)
+    assert np.linalg.matrix_rank(interaction, tol=1e-9) == 2
+    assert len(np.unique(interaction[pairs].round(9), axis=0)) == 4  # neither, one, the other, both
+
+
+def test_programs_leave_every_other_draw_as_it_was():
+    a, b = replace(SMALL, interaction=0.5)(), replace(SMALL, interaction=0.5, interaction_programs=1)()
+    single = np.array([len(members(name)) <= 1 for name in a.perturbations])
+    np.testing.assert_array_equal(a.truth.effect[single], b.truth.effect[single])
+    np.testing.assert_array_equal(a.truth.theta, b.truth.theta)
+
+
+def test_no_program_is_refused():
+    with pytest.raises(RequestError, match="interaction_programs=0"):
+        replace(SMALL, interaction_programs=0)

@@ -76,6 +76,8 @@ class BatchLoader:
         Seed of the orders.
     rank, world_size
         This process among those that share the rows; every process gets the same number of batches.
+    drop_last
+        Leave out a last batch that is not full, where there is another: for models with batch norms.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class BatchLoader:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        drop_last: bool = False,
     ) -> None:
         self.rows = rows
         self.index = index
@@ -96,6 +99,7 @@ class BatchLoader:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.drop_last = drop_last
         self.epoch = 0
         self.position = 0
         self._start = 0
@@ -105,7 +109,8 @@ class BatchLoader:
         self.epoch, self.position, self._start = epoch, 0, 0
 
     def __len__(self) -> int:
-        return math.ceil(math.ceil(self.index.size / self.world_size) / self.batch_size)
+        share = math.ceil(self.index.size / self.world_size)
+        return max(share // self.batch_size, 1) if self.drop_last else math.ceil(share / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         self.position, self._start = (self._start if self._start < len(self) else 0), 0
@@ -113,7 +118,10 @@ class BatchLoader:
         while self.position < len(self):
             start = self.position * self.batch_size
             self.position += 1
-            yield self.rows.take(order[start : start + self.batch_size])
+            yield self._cut(order[start : start + self.batch_size])
+
+    def _cut(self, rows: np.ndarray) -> Batch:
+        return self.rows.take(rows)
 
     def _order(self) -> np.ndarray:
         """The rows of this process in this epoch: equal shares, the first repeated where the division leaves a rest."""

@@ -7,8 +7,10 @@ import numpy as np
 from lightning import LightningDataModule
 from pydantic import Field
 
+from pertexp.data.screens.annotations import AnnotationSource
 from pertexp.data.screens.batches import BatchLoader, Rows
 from pertexp.data.screens.design import Design, DesignOptions, build_design
+from pertexp.data.screens.matched_controls import ControlMatch, PairedLoader
 from pertexp.data.screens.pseudobulk import Pseudobulk, cell_rows, pseudobulk_rows
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import Screen
@@ -31,6 +33,14 @@ class ScreenData(DesignOptions, LightningDataModule):
         `sum`, `mean`, or None for single cells.
     loader_seed
         Seed of the order of batches.
+    annotation
+        Source of gene sets, for models that use an ontology.
+    control_match
+        Put a control cell beside every cell: of its `context`, or `any`; None for models that want none.
+    resample_controls
+        Draw these control cells anew each epoch.
+    drop_last
+        Leave out a last training batch that is not full.
     """
 
     name: str
@@ -38,6 +48,10 @@ class ScreenData(DesignOptions, LightningDataModule):
     batch_size: Annotated[int, Field(ge=1)] = 512
     pseudobulk: Pseudobulk | None = None
     loader_seed: int = 0
+    annotation: AnnotationSource | None = None
+    control_match: ControlMatch | None = None
+    resample_controls: bool = True
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         LightningDataModule.__init__(self)
@@ -79,14 +93,24 @@ class ScreenData(DesignOptions, LightningDataModule):
 
     def _loader(self, roles: tuple[str, ...], *, shuffle: bool) -> BatchLoader:
         trainer = self.trainer
-        return BatchLoader(
+        index = np.flatnonzero(np.isin(self._row_role, roles))
+        settings: dict[str, Any] = {
+            "shuffle": shuffle,
+            "seed": self.loader_seed,
+            "rank": trainer.global_rank if trainer else 0,
+            "world_size": trainer.world_size if trainer else 1,
+            "drop_last": self.drop_last and shuffle,
+        }
+        if self.control_match is None:
+            return BatchLoader(self._rows, index, self.batch_size, **settings)
+        return PairedLoader(
             self._rows,
-            np.flatnonzero(np.isin(self._row_role, roles)),
+            index,
             self.batch_size,
-            shuffle=shuffle,
-            seed=self.loader_seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
+            controls=np.flatnonzero(self._row_role == "control"),
+            match=self.control_match,
+            resample=self.resample_controls and shuffle,
+            **settings,
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -164,7 +164,7 @@ class DesignOptions:
     n_top_genes
         Keep the most variable genes of the training rows, and the perturbed genes; all where None.
     normalize
-        Turn counts into log1p of counts at the median depth.
+        Turn counts into log1p of counts at the median depth; `where_counts` leaves data on a log scale as they are.
     phase_genes
         Score cell-cycle phases from this gene list (S then G2/M, or .gmt).
     """
@@ -174,7 +174,7 @@ class DesignOptions:
     perturbation_embedding: EmbeddingSource
     min_cells: Annotated[int, Field(ge=1)] = 10
     n_top_genes: Annotated[int, Field(ge=1)] | None = None
-    normalize: bool = False
+    normalize: bool | Literal["where_counts"] = False
     phase_genes: str | None = None
 
 
@@ -194,11 +194,13 @@ def build_design(screen: Screen, options: DesignOptions) -> Design:
     size_factor = _size_factors(screen, fitted)
     screen = _with_phases(screen, size_factor, role, options.phase_genes)
     screen = _with_top_genes(screen, size_factor, fitted, options.n_top_genes)
-    if options.normalize:
+    normalise = options.normalize is True or (options.normalize == "where_counts" and screen.scale == "counts")
+    if normalise:
         screen = _normalised(screen, size_factor)
         size_factor = np.ones(screen.n_cells)
     training, missing = _training_profiles(screen, size_factor, split, options)
     notes: dict[str, Any] = {**screen.provenance, "groups_below_min_cells": small, **missing}
+    notes["normalised_at_median_depth"] = normalise
     return Design(screen, split, role, size_factor, training, notes)
 
 

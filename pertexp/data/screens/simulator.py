@@ -5,7 +5,8 @@
     y ~ NB(mu, theta[g]),  Var y = mu + mu² / theta
 
 after the model of nbglm (gene embedding G, kernel K, perturbation embedding P). A combination has the sum of
-its members' rows of P, and where asked for a planted interaction of its own.
+its members' rows of P, and where asked for a planted interaction: of its own, or of a few programs that pairs of
+susceptible members switch on, so that it can be learnt from other pairs.
 """
 
 import math
@@ -96,7 +97,11 @@ class SimulatedScreen:
     measured_share
         Share of single targets that are genes of the panel; the others are called `TARGET00001`, ...
     interaction
-        Standard deviation, in log mu, of the planted interaction per pair and gene; 0 plants none.
+        Standard deviation, in log mu, of the planted interaction over pairs and genes; 0 plants none.
+    interaction_programs
+        None: every pair and gene has an interaction of its own, which no other pair tells of. r: there are r programs
+        of genes; a combination switches program k on where all its members are susceptible to it, and a member is
+        where its planted embedding lies on one side of a random plane.
     n_contexts, context_sd
         Contexts, and the standard deviation of their shifts of log mu_ctrl per gene (with two or more).
     gene_dim, perturbation_dim
@@ -122,6 +127,7 @@ class SimulatedScreen:
     n_combinations: int = 12
     measured_share: float = 0.5
     interaction: float = 0.0
+    interaction_programs: int | None = None
     n_contexts: int = 1
     context_sd: float = 0.5
     gene_dim: int = 8
@@ -152,6 +158,8 @@ class SimulatedScreen:
             self._need(name, getattr(self, name) >= 0, "0 or more")
         for name in ("alpha", "median_depth"):
             self._need(name, getattr(self, name) > 0, "above 0")
+        if self.interaction_programs is not None:
+            self._need("interaction_programs", self.interaction_programs >= 1, "1 or more, or null")
         pairs = math.comb(self.n_perturbations, 2)
         self._need("n_combinations", 0 <= self.n_combinations <= pairs, f"0 to {pairs}, the number of pairs")
         self._need("measured_share", 0 <= self.measured_share <= 1, "0 to 1")
@@ -187,13 +195,13 @@ def simulate_screen(config: SimulatedScreen) -> Screen:
     RequestError
         From `SimulatedScreen`, for a field out of its range.
     """
-    parameters, layout, counts = np.random.SeedSequence(config.seed).spawn(3)
+    parameters, layout, counts, programs = np.random.SeedSequence(config.seed).spawn(4)
     rng = np.random.default_rng(parameters)
     genes = np.array([f"GENE{number:05d}" for number in range(1, config.n_genes + 1)])
     targets = _targets(config, genes, rng)
     perturbations = (CONTROL, *sorted([*targets, *_pairs(config, targets, rng)]))
     cells = _layout(config, perturbations, np.random.default_rng(layout))
-    truth = _plant(config, targets, perturbations, cells, rng)
+    truth = _plant(config, targets, perturbations, cells, rng, np.random.default_rng(programs))
     return Screen(
         expression=_draw(truth, cells, counts),
         scale="counts",
@@ -244,6 +252,7 @@ def _plant(
     perturbations: tuple[str, ...],
     cells: _Cells,
     rng: np.random.Generator,
+    program_rng: np.random.Generator,
 ) -> SimulatedTruth:
     gene_embedding = _unit_rows(rng, config.n_genes, config.gene_dim)
     target_embedding = _unit_rows(rng, len(targets), config.perturbation_dim)
@@ -252,7 +261,10 @@ def _plant(
     membership = _membership(targets, perturbations)
     effect = config.alpha * np.tanh(membership @ target_embedding @ kernel.T @ gene_embedding.T)
     combined = membership.sum(axis=1) > 1
-    effect[combined] += rng.normal(0.0, config.interaction, (int(combined.sum()), config.n_genes))
+    of_pairs = rng.normal(0.0, config.interaction, (int(combined.sum()), config.n_genes))
+    if config.interaction_programs is not None and combined.any():
+        of_pairs = _programs(config, membership[combined], target_embedding, program_rng)
+    effect[combined] += of_pairs
     return SimulatedTruth(
         gene_embedding=gene_embedding,
         target_names=targets,
@@ -265,6 +277,19 @@ def _plant(
         size_factor=cells.size_factor,
         phase=cells.phase,
     )
+
+
+def _programs(
+    config: SimulatedScreen, membership: np.ndarray, target_embedding: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Interaction `[pairs, G]` of the programs that combinations switch on, scaled to the standard deviation asked."""
+    n_programs = config.interaction_programs or 0
+    planes = rng.normal(size=(target_embedding.shape[1], n_programs))
+    susceptible = (target_embedding @ planes > 0).astype(float)
+    switched = (membership @ susceptible == membership.sum(axis=1, keepdims=True)).astype(float)
+    interaction = switched @ rng.normal(size=(n_programs, config.n_genes))
+    spread = np.sqrt(np.mean(interaction**2))
+    return interaction * (config.interaction / spread if spread > 0 else 0.0)
 
 
 def _unit_rows(rng: np.random.Generator, rows: int, width: int) -> np.ndarray:

@@ -222,6 +222,54 @@ class DoubleHoldOut:
 
 
 @dataclass(frozen=True)
+class GearsSimulation:
+    """The simulation split of GEARS: a share of the perturbed genes is known, all that touches another gene is tested.
+
+    Tested are singles of unknown genes, combinations with 0 or 1 known genes, and a share of those with 2. Validation
+    is carved from the rest by the same rule at `val_fraction`. Fold f uses seed + f: folds are repeated draws, they do
+    not test each unit once. The legacy generator of NumPy is used as cell-gears uses it, so that files whose
+    combinations are written in sorted order get the very split of cell-gears 0.1.2 with that seed.
+
+    The column `seen` counts members that occur in a training unit: a member that went to validation does not count.
+    """
+
+    train_gene_fraction: float = 0.75
+    seen2_train_fraction: float = 0.75
+    val_fraction: float = 0.1
+    folds: int = 5
+    seed: int = 1
+    fold: int = 0
+
+    def __call__(self, units: pd.DataFrame) -> SplitTable:
+        """Split the units; RequestError where a fraction is none."""
+        for name in ("train_gene_fraction", "seen2_train_fraction", "val_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RequestError(f"data.split.{name}={getattr(self, name)} is no share: type a number from 0 to 1.")
+        if self.folds < 1:
+            raise RequestError(f"data.split.folds={self.folds}: expected at least one draw.")
+        units = _distinct(units)
+        names = _perturbed(units)["perturbation"].unique().tolist()
+        return _assemble(
+            units, [_spread(units, self._roles(names, self.seed + n)) for n in range(self.folds)], self.fold
+        )
+
+    def _roles(self, names: list[str], seed: int) -> Roles:
+        rest = self._known(names, self.train_gene_fraction, self.seen2_train_fraction, seed)
+        train = self._known(rest, 1 - self.val_fraction, 1 - self.val_fraction, seed)
+        return dict.fromkeys(names, "test") | dict.fromkeys(rest, "val") | dict.fromkeys(train, "train")
+
+    @staticmethod
+    def _known(names: list[str], gene_share: float, pair_share: float, seed: int) -> list[str]:
+        """What stays: singles of the known genes, and a share of the combinations of known genes alone."""
+        genes = np.unique([gene for name in names for gene in members(name)])
+        known = set(np.random.RandomState(seed).choice(genes, int(len(genes) * gene_share), replace=False).tolist())
+        inside = [name for name in names if known.issuperset(members(name))]
+        pairs = np.array(sorted(name for name in inside if len(members(name)) > 1), dtype=object)
+        kept = np.random.RandomState(seed).choice(pairs, int(len(pairs) * pair_share), replace=False)
+        return [name for name in inside if len(members(name)) == 1] + kept.tolist()
+
+
+@dataclass(frozen=True)
 class UserTable:
     """The user's own table: `perturbation`, `role`, and where wanted `context` and `fold`.
 

@@ -1,0 +1,379 @@
+"""GEARS from data to prediction: what it learns from, predicts and refuses, and what a checkpoint holds."""
+
+import functools
+from dataclasses import replace
+
+import anndata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from command import TINY, command
+from test_resume import assert_same_end, interrupted, run
+
+from pertexp.data.screens.annotations import PlantedSets
+from pertexp.data.screens.datamodule import SimulatedScreenData
+from pertexp.data.screens.embeddings import Planted
+from pertexp.data.screens.simulator import SimulatedScreen
+from pertexp.data.screens.splits import UnseenPerturbation
+from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.scoring import score
+from pertexp.losses.counts import nb
+from pertexp.losses.gears import GearsLoss
+from pertexp.models.gears import GEARS
+from pertexp.models.gears.graphs import coexpression_graph
+from pertexp.models.gears.options import Neighbours
+
+SIMULATOR = SimulatedScreen(
+    n_genes=40, n_perturbations=20, n_combinations=8, cells_per_perturbation=24, n_controls=90, n_contexts=2
+)
+ADAM = functools.partial(torch.optim.Adam, lr=1e-3, weight_decay=5e-4)
+TINY_GEARS = ("model=gears", *TINY, "data.batch_size=16", "model.hidden_size=8")
+
+
+def screen_data(**options) -> SimulatedScreenData:
+    chosen = {
+        "name": "simulated_screen",
+        "simulator": SIMULATOR,
+        "split": UnseenPerturbation(),
+        "gene_embedding": Planted(of="genes"),
+        "perturbation_embedding": Planted(of="perturbations"),
+        "annotation": PlantedSets(),
+        "normalize": True,
+        "control_match": "context",
+        "batch_size": 32,
+        "drop_last": True,
+    }
+    return SimulatedScreenData(**{**chosen, **options})
+
+
+def gears(data=None, loss=None, **options) -> GEARS:
+    torch.manual_seed(0)
+    small = {"hidden_size": 8, "coexpress": {"threshold": 0.05, "k": 5}}
+    return GEARS.from_data(data or screen_data(), loss or GearsLoss(), ADAM, **{**small, **options})
+
+
+@pytest.fixture(scope="module")
+def data():
+    made = screen_data()
+    made.setup("fit")
+    return made
+
+
+def trained(model: GEARS, data, steps: int = 40) -> list[float]:
+    optimizer, losses = model.configure_optimizers()["optimizer"], []
+    model.train()
+    loader = data.train_dataloader()
+    while len(losses) < steps:
+        for batch in loader:
+            optimizer.zero_grad()
+            loss = model._loss(batch)
+            loss.backward()
+            optimizer.step()
+            model.network.project_()
+            losses.append(loss.item())
+    return losses
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    made = gears(data)
+    losses = trained(made, data, 120)
+    assert np.mean(losses[-30:]) < 0.9 * np.mean(losses[:10])  # random pairs of cells set a floor
+    return made.eval()
+
+
+def test_an_effect_is_the_same_for_every_cell_and_context(model, data):
+    units = data.design.units("test")
+    delta = model.predict(units) - data.design.training.control[units.context]
+    for name in np.unique(units.perturbation):
+        same = delta[units.perturbation == name]
+        assert len(same) == 2  # two contexts
+        np.testing.assert_allclose(same[0], same[1], atol=1e-6)
+    assert np.abs(delta).max() > 0.05
+
+
+def test_sets_by_name_are_units_by_number(model, data):
+    design, units = data.design, data.design.units("test")
+    names = [design.screen.perturbations[p].split("+") for p in units.perturbation]
+    found = model.predict_sets(names, "context1")
+    assert found.var_names.tolist() == design.screen.genes.tolist()
+    inside = units.context == 0
+    np.testing.assert_allclose(found.X[inside], model.predict(units)[inside], atol=1e-6)
+    assert found.obs["perturbation"].tolist()[0] == "+".join(names[0])
+
+
+def test_sets_of_any_size_in_any_order(model):
+    a, b, c = model.nodes[0], model.nodes[5], "TARGET00001"  # the last is not measured
+    found = model.predict_sets([[a, b, c], [c, a, b], [a, b], []], context="context2").X
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    assert np.abs(found[0] - found[2]).max() > 1e-4
+
+
+def test_a_gene_outside_the_graph_is_refused_with_those_like_it(model):
+    with pytest.raises(RequestError, match=r"TARGET0000X.*TARGET0000"):
+        model.predict_sets([["TARGET0000X"]], "context1")
+    with pytest.raises(RequestError, match=r"context=None.*context1"):
+        model.predict_sets([[]])
+
+
+def test_profiles_can_be_clipped_at_zero(data):
+    model = gears(data, clip=True)
+    with torch.no_grad():
+        model.network.indv_b2.fill_(-3.0)
+    units = data.design.units("test")
+    assert model.predict(units).min() == 0
+    model.options = replace(model.options, clip=False)
+    assert model.predict(units).min() < -0.5
+
+
+def test_units_by_name_of_sets_that_the_screen_does_not_hold(model, data):
+    names = ["+".join(sorted([model.nodes[1], "TARGET00003"])), data.design.screen.perturbations[2]]
+    units = model.units_named(names, "context2")
+    expected = model.predict_sets([name.split("+") for name in names], "context2").X
+    np.testing.assert_allclose(model.predict(units), expected, atol=1e-6)
+    with pytest.raises(RequestError, match="NOWHERE"):
+        model.units_named(["NOWHERE"], "context2")
+
+
+def test_other_weights_are_refused():
+    with pytest.raises(DataError, match="no weights of GEARS"):
+        GEARS.from_checkpoint({"network.K": torch.zeros(2)})
+
+
+def test_signs_are_read_off_names(data):
+    model = gears(data, signs={"knock_out": "_KO", "activation": "_OE"})
+    gene = model.nodes[3]
+    found = model.predict_sets([[gene], [f"{gene}_OE"], [f"{gene}_KO"], [gene, f"{gene}_KO"]], "context1").X
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    assert np.abs(found[0] - found[2]).max() > 1e-4
+
+
+def test_the_interaction_of_a_pair(model):
+    found = model.interaction(model.nodes[0], model.nodes[7], genes=model.genes[:30])
+    assert set(found) >= {"c1", "c2", "mag", "dominance", "corr_fit"}
+    assert -1 <= found["corr_fit"] <= 1
+    with pytest.raises(RequestError, match="GENE99999"):
+        model.interaction(model.nodes[0], model.nodes[7], genes=["GENE99999"])
+
+
+@pytest.mark.parametrize(("uncertainty", "scope"), [("none", "all"), ("gaussian", "first_cell"), ("ranking", "none")])
+def test_a_checkpoint_alone_predicts_the_same(uncertainty, scope, data, tmp_path):
+    model = gears(data, GearsLoss(uncertainty=uncertainty), coexpress_scope=scope)
+    trained(model, data, 3)
+    checkpoint = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "gears.ckpt")
+    loaded = GEARS.from_checkpoint(torch.load(tmp_path / "gears.ckpt", weights_only=True)["state_dict"])
+    sets = [["TARGET00001"], [model.nodes[2], model.nodes[4]]]
+    ours, theirs = loaded.predict_sets(sets, "context2"), model.predict_sets(sets, "context2")
+    np.testing.assert_array_equal(ours.X, theirs.X)
+    assert ("sd" in ours.layers) == (uncertainty != "none")
+    if uncertainty != "none":
+        np.testing.assert_array_equal(ours.layers["sd"], theirs.layers["sd"])
+        assert (ours.obs["confidence"] > 0).all()
+
+
+def test_a_cell_without_a_graph_hears_itself_alone(data):
+    """`none` and a graph of self-loops are the same; a graph of more is not."""
+    model, alone = gears(data), gears(data, coexpress_scope="none")
+    assert model.network.coexpression.weight.numel() > 2 * len(model.genes)
+    alike = gears(data, coexpress={"threshold": 0.0, "k": 0})
+    alike.network.load_state_dict(alone.network.state_dict(), strict=False)
+    units = data.design.units("test")
+    np.testing.assert_allclose(alike.predict(units), alone.predict(units), atol=1e-6)
+    assert np.abs(model.predict(units) - alone.predict(units)).max() > 1e-5
+
+
+def marked(screen, cells):
+    dense = screen.expression.toarray()
+    dense[np.ix_(cells, np.arange(0, screen.n_genes, 2))] = 50 * (
+        1 + dense[np.ix_(cells, np.arange(0, screen.n_genes, 2))]
+    )
+    return replace(screen, expression=sp.csr_matrix(dense))
+
+
+class MarkedData(SimulatedScreenData):
+    """Simulated, with a mark on the cells of one role."""
+
+    marked_cells: np.ndarray
+
+    def read(self):
+        return marked(super().read(), self.marked_cells)
+
+
+def learnt(data) -> dict[str, np.ndarray]:
+    """What from_data learns, then weights after some steps; rows of training perturbations alone of the mask."""
+    model = gears(data)
+    trained(model, data, 3)
+    state = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+    known = np.unique(data.design.screen.perturbation[data.design.cells("train", "control")])
+    return state | {"counted": model.counted.numpy()[known]}
+
+
+@pytest.mark.parametrize(("role", "leaks"), [("test", False), ("val", False), ("train", True), ("control", True)])
+def test_held_out_cells_change_nothing_that_is_learnt(role, leaks, data):
+    other = screen_data()
+    other.__class__ = MarkedData
+    other.marked_cells = np.flatnonzero(data.design.role == role)
+    assert other.marked_cells.size > 40
+    before, after = learnt(data), learnt(other)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert bool(changed) == leaks
+    if leaks:
+        assert {"network.coexpression.weight", "network.indv_w1"} <= changed or role == "train"
+
+
+def test_the_coexpression_graph_is_of_controls_and_training_singles(data):
+    design = data.design
+    names = np.array(design.screen.perturbations)
+    single = np.array(["+" not in name for name in names])[design.screen.perturbation]
+    cells = np.isin(design.role, ["train", "control"]) & single
+    correlation = np.abs(np.corrcoef(design.screen.expression[cells].toarray().T))
+    np.fill_diagonal(correlation, 1.0)
+    graph = coexpression_graph(design, Neighbours(k=4, threshold=0.05))
+    for gene in range(design.screen.n_genes):
+        best = [m for m in np.argsort(-correlation[gene])[:5] if correlation[gene, m] > 0.05]
+        assert sorted(graph.source[graph.target == gene].tolist()) == sorted(best)
+
+
+@pytest.mark.parametrize(
+    ("options", "loss", "said"),
+    [
+        ({"normalize": False}, GearsLoss(), "data.normalize=where_counts"),
+        ({"control_match": None}, GearsLoss(), "data.control_match=context"),
+        ({"pseudobulk": "mean"}, GearsLoss(), "data.pseudobulk=null"),
+        ({"annotation": None}, GearsLoss(), "data/annotation=go"),
+        ({}, nb, "loss=gears"),
+    ],
+)
+def test_data_and_losses_that_do_not_fit_are_refused(options, loss, said):
+    with pytest.raises(MismatchError, match=said.replace(".", r"\.")):
+        gears(screen_data(**options), loss)
+
+
+def test_genes_without_a_term_are_named_or_stand_alone(data, tmp_path, caplog):
+    from pertexp.data.screens.annotations import GeneSets
+
+    targets = data.design.screen.truth.target_names
+    (tmp_path / "sets.gmt").write_text("\n".join("\t".join(["term", "", *targets[:-1]]) for _ in range(2)))
+    other = screen_data(annotation=GeneSets(str(tmp_path / "sets.gmt")))
+    with pytest.raises(DataError, match=rf"1 perturbed genes.*{targets[-1]}.*model\.ontology\.outside=identity"):
+        gears(other, ontology={"outside": "refuse"})
+    model = gears(other)
+    assert targets[-1] in caplog.text
+    assert targets[-1] in model.nodes
+    node = model.nodes.index(targets[-1])
+    graph = model.network.ontology
+    assert graph.source[graph.target == node].tolist() == [node]
+
+
+def test_every_annotated_gene_can_be_a_node(data, tmp_path):
+    from pertexp.data.screens.annotations import GeneSets
+
+    (tmp_path / "sets.gmt").write_text(f"term\t\tELSEWHERE\t{data.design.screen.truth.target_names[0]}")
+    other = screen_data(annotation=GeneSets(str(tmp_path / "sets.gmt")))
+    assert "ELSEWHERE" not in gears(other).nodes
+    model = gears(other, ontology={"nodes": "annotated"})
+    assert model.predict_sets([["ELSEWHERE"]], "context1").shape == (1, 40)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"hidden_size": 0}, r"model\.hidden_size=0"),
+        ({"lr_decay": 0.0}, r"model\.lr_decay=0\.0"),
+        ({"coexpress": {"k": -1}}, r"model\.coexpress\.k=-1"),
+        ({"signs": {"_KO": 2}}, r"model\.signs\._KO"),
+        ({"reference_mode": True, "coexpress_scope": "none"}, r"model\.reference_mode=true"),
+        ({"rank": 3}, r"model\.rank is not an option"),
+    ],
+)
+def test_options_that_are_none_are_refused(options, said, data):
+    with pytest.raises(RequestError, match=said):
+        gears(data, **options)
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    return tmp_path
+
+
+def test_the_command_trains_and_scores_beside_the_baselines(outputs):
+    import json
+
+    words = ("data.simulator.n_combinations=12", "data/split=gears_simulation")
+    done = command(*TINY_GEARS, *words)
+    assert done.code == 0, done.err
+    for name in ("gears", "no_change", "train_mean", "additive", "bilinear_ridge", "knn"):
+        assert name in done.out
+    scores = json.loads((done.folder / "metrics.json").read_text())
+    groups = {(row["members"], row["seen"]) for row in scores["by_seen"] if row["model"] == "gears"}
+    assert (1, 0) in groups  # unseen singles, apart from combinations with one or two members seen
+    assert any(members == 2 for members, _ in groups)
+    checkpoint = torch.load(done.folder / "checkpoints" / "best.ckpt", weights_only=True)
+    model = GEARS.from_checkpoint(checkpoint["state_dict"])
+    assert model.predict_sets([["TARGET00001"]]).var_names.tolist() == checkpoint["schema"]["genes"]
+
+
+def test_a_killed_run_ends_with_equal_bits(outputs):
+    words = (*TINY_GEARS, "callbacks.last.every_n_train_steps=5", "+callbacks.diary._target_=killing.Diary")
+    whole, diary = run(*words)
+    assert whole.code == 0, whole.err
+    killed = interrupted(outputs, "batch_start", 24, *words)
+    done, resumed = run(*words, f"ckpt_path={killed}/checkpoints/last.ckpt")
+    assert done.code == 0, done.err
+    assert resumed == diary[-len(resumed) :]
+    assert 0 < len(resumed) < len(diary)
+    assert_same_end(done.folder, whole.folder)
+
+
+@pytest.mark.parametrize(
+    "words", [("trainer.precision=bf16-mixed",), ("trainer.precision=64-true", "loss.uncertainty=gaussian")]
+)
+def test_other_precisions_train_too(words, outputs):
+    done = command(*TINY_GEARS, *words)
+    assert (done.code, "Traceback" in done.err) == (0, False), done.err
+
+
+def test_signs_are_typed_as_they_are_read(outputs):
+    done = command(*TINY_GEARS, "model.signs.knock_out=_KO", "trainer.max_epochs=1")
+    assert done.code == 0, done.err
+    assert command(*TINY_GEARS, "data.annotation=null").code == 2
+
+
+def test_what_does_not_fit_is_one_sentence(outputs):
+    refused = command("model=gears", *TINY, "loss=nb")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "loss=gears" in refused.err
+    assert command("model=nbglm", *TINY, "loss=gears").code == 2
+
+
+PLANTED = (
+    "experiment=gears_planted_interactions", "data.simulator.n_genes=40", "data.simulator.n_perturbations=40",
+    "data.simulator.n_combinations=250", "data.simulator.n_controls=600", "model.hidden_size=32", "optimizer.lr=5e-3",
+    "trainer.max_epochs=6", "~callbacks.progress", "+trainer.enable_progress_bar=false", "print_config=false",
+    "evaluation.n_resamples=1000",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interaction", [1.0, 0.0])
+def test_planted_interactions_are_learnt_and_none_where_none_are(interaction, outputs):
+    """Held-out pairs with both members known: additive is beaten where pairs switch on a program, and only there."""
+    done = command(*PLANTED, f"data.simulator.interaction={interaction}")
+    assert done.code == 0, done.err
+    scores = score(EvaluationFrame.from_anndata(anndata.read_h5ad(done.folder / "predictions.h5ad")), 1000, 0)
+    seen = scores.rows("gears", "mse")["seen"]
+    assert (seen == 2).all()
+    assert len(seen) == 50
+    error = scores.difference("gears", "additive", "mse")
+    shape = scores.difference("gears", "additive", "pearson_delta_mean")
+    if interaction:
+        assert error.high < 0
+        assert shape.low > 0
+    else:
+        assert error.high > 0
+        assert shape.low < 0
