@@ -323,3 +323,14 @@ def test_the_best_value_is_bold_on_a_terminal():
     styled = console.export_text(styles=True)
     mean = scored().summary("nbglm", "pearson_delta")["mean"]
     assert f"\x1b[1m{mean:.3f}*" in styled
+
+
+def test_a_baseline_without_a_value_is_not_the_best():
+    scores = scored()
+    table = scores.measured.per_unit.copy()
+    table.loc[(table["model"] == "train_mean") & (table["metric"] == "mse"), "value"] = np.nan
+    again = Scores.of(replace(scores.measured, per_unit=table), n_resamples=50)
+    assert "no_change on mse" in verdict(again, "nbglm", ["mse"])[0]
+    table.loc[(table["model"] != "nbglm") & (table["metric"] == "mse"), "value"] = np.nan
+    nothing = Scores.of(replace(scores.measured, per_unit=table), n_resamples=50)
+    assert "too few to decide" in verdict(nothing, "nbglm", ["mse"])[0]

@@ -166,10 +166,12 @@ def _file(trained: Trained, options: dict[str, Any]) -> H5adFile:
 
 
 def _on_scale_of(trained: Trained, screen: Screen) -> Screen:
-    """The screen on the scale of the model: counts are normalised where the model was trained on normalised counts."""
+    """The screen on the scale of the model: counts are normalised to the depth that its own were normalised to."""
     wanted = trained.schema["scale"]
-    if screen.scale == "counts" and wanted == "log1p":
-        return replace(screen, expression=log_normalise(screen.expression, _size_factor(screen)), scale="log1p")
+    if screen.scale == "counts" and wanted == "log1p" and trained.median_depth and screen.depth is not None:
+        _require_counts(screen.depth)
+        logs = log_normalise(screen.expression, screen.depth / trained.median_depth)
+        return replace(screen, expression=logs, scale="log1p")
     if screen.scale != wanted:
         raise MismatchError(
             f"the model was trained on the scale {wanted}, but the file is on the scale {screen.scale}: name counts "
@@ -182,10 +184,13 @@ def _size_factor(screen: Screen) -> np.ndarray:
     """s = L / median(L) over the control cells of the file `[N]`; 1 off the count scale."""
     if screen.scale != "counts" or screen.depth is None:
         return np.ones(screen.n_cells)
-    middle = float(np.median(screen.depth[screen.perturbation == 0]))
-    if middle <= 0 or (screen.depth <= 0).any():
+    _require_counts(screen.depth)
+    return screen.depth / float(np.median(screen.depth[screen.perturbation == 0]))
+
+
+def _require_counts(depth: np.ndarray) -> None:
+    if (depth <= 0).any():
         raise DataError("the file holds cells without counts: remove them, or name depths with data.depth_key=...")
-    return screen.depth / middle
 
 
 def _shared_genes(trained: Trained, screen: Screen, shared: bool) -> tuple[np.ndarray, np.ndarray]:

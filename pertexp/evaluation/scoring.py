@@ -207,8 +207,8 @@ def _by_seen(per_unit: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFram
 def _best_baseline(scores: Scores, baselines: list[str], metric: str) -> str:
     sign = 1.0 if METRICS[metric].higher_is_better else -1.0
     means = {name: sign * float(scores.summary(name, metric)["mean"]) for name in baselines}
-    best = max(means.values())
-    return next(name for name, mean in means.items() if ties(mean, best))
+    best = max((mean for mean in means.values() if not math.isnan(mean)), default=math.nan)
+    return next((name for name, mean in means.items() if ties(mean, best)), baselines[0])
 
 
 def ties(a: float, b: float) -> bool:

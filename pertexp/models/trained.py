@@ -50,6 +50,8 @@ class Trained:
         `[C, G]` control profiles.
     size_factors
         `[C, Q]` quantiles of the size factors of control cells.
+    median_depth
+        Depth to which counts were normalised before training; None where they were not.
     """
 
     model: NamedPredictor
@@ -59,6 +61,7 @@ class Trained:
     data: dict[str, Any]
     control: np.ndarray
     size_factors: np.ndarray
+    median_depth: float | None = None
 
     @property
     def run(self) -> Path:
@@ -91,7 +94,15 @@ def restorable(design: Design, model: dict[str, Any], data: dict[str, Any]) -> d
         "vocabulary": Vocabulary.of(design).stored(),
         "control": torch.from_numpy(design.training.control.astype(np.float32)),
         "size_factors": torch.from_numpy(np.stack(factors).astype(np.float32)),
+        "median_depth": _median_depth(design),
     }
+
+
+def _median_depth(design: Design) -> float | None:
+    """Depth to which counts were normalised; None where they were not."""
+    if not design.notes.get("normalised_at_median_depth") or design.screen.depth is None:
+        return None
+    return float(np.median(design.screen.depth[design.cells("train", "control")]))
 
 
 def _is_plain(value: Any) -> bool:
@@ -135,7 +146,16 @@ def restore(place: str, conf: Path) -> Trained:
         said = str(fault).strip().splitlines()[0]
         raise DataError(f"{path} does not fit the model that it names ({said}): the file was changed.") from fault
     control, factors = (np.asarray(kept[name], dtype=np.float64) for name in ("control", "size_factors"))
-    return Trained(model, str(options.get("name", "model")), path, stored["schema"], kept["data"], control, factors)
+    return Trained(
+        model,
+        str(options.get("name", "model")),
+        path,
+        stored["schema"],
+        kept["data"],
+        control,
+        factors,
+        kept["median_depth"],
+    )
 
 
 def require_same_data(trained: Trained, design: Design) -> None:

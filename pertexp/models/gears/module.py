@@ -26,6 +26,7 @@ from pertexp.models.gears.graphs import as_sets, coexpression_graph, perturbatio
 from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows, first_apart
 from pertexp.models.gears.options import GearsOptions
 from pertexp.models.scfoundation.embedding import ControlEmbedding
+from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.graph import Graph
 from pertexp.typed import typed
 
@@ -173,6 +174,11 @@ class GEARS(lightning.LightningModule):
         module = cls(network, chosen, loss, torch.optim.Adam, control=control, embedding=embedding, **names)
         module.load_state_dict({k: v for k, v in weights.items() if not k.startswith("embedding.encoder.")})
         return module.eval()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Names of perturbations, contexts, and of the genes that can be perturbed; the graph is their embedding."""
+        return Vocabulary(self.perturbations, self.contexts, self.nodes, np.empty((len(self.nodes), 0)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Read the pooled cells anew where their encoder is trained: in place, so in the weights just taken, too."""

@@ -141,8 +141,24 @@ def checkpoint_of(
         "contexts": list(cells.contexts),
         "scale": "log1p",
         "profile_scale": SCALE_NAMES["log1p"],
+        "split_hash": "",
+        "fold": 0,
     }
-    return {"state_dict": module.state_dict(), "schema": schema}
+    restore = {
+        "model": {"_target_": "pertexp.models.gears.GEARS.from_data", "name": "gears"},
+        "data": {
+            "perturbation_key": "condition",
+            "control": "ctrl",
+            "context_key": "cell_type",
+            "gene_symbol_key": "gene_name",
+            "scale": "log1p",
+        },
+        "vocabulary": module.vocabulary.stored(),
+        "control": module.control,
+        "size_factors": torch.ones(len(cells.contexts), 1),
+        "median_depth": None,
+    }
+    return {"state_dict": module.state_dict(), "schema": schema, "restore": restore}
 
 
 def _graph(config: Any, name: str) -> Graph:
