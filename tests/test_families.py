@@ -16,6 +16,7 @@ from pertexp.evaluation.cells import Half, TestedCells
 from pertexp.evaluation.families import CellEval, Core, Gears, Vcc2026
 from pertexp.evaluation.measuring import measure, pooled
 from pertexp.evaluation.screens import ScreenEvaluation
+from pertexp.metrics import vcc2026
 from pertexp.metrics.registry import METRICS
 from pertexp.models.baselines import NoChange, TrainMean
 
@@ -113,7 +114,7 @@ def test_a_perfect_prediction_of_cells_is_perfect(design, frame, family):
     cells = TestedCells.of(design, 0)
     rows = cells.pools[0]
     side = type(family).prepare(cells.real(rows))
-    view = family.view(side, side, frame, rows)
+    view = family.view(side, side, frame, rows, family.beside(cells, frame, rows))
     for name, metric in family.metrics.items():
         values = metric.function(view)
         used = values[~np.isnan(values)]
@@ -163,3 +164,18 @@ def test_pooling_keeps_what_all_parts_hold(design, frame):
     together = pooled([first, second])
     assert set(together.per_unit["metric"]) == set(Core().metrics)
     assert len(together.per_unit) == 2 * len(second.per_unit)
+
+
+def test_effect_sizes_are_those_of_all_perturbations_of_the_context(design, frame):
+    """Tested or not: the same number in every fold."""
+    cells = TestedCells.of(design, 0)
+    rows = cells.pools[1]
+    everyone, names = cells.all_perturbed(rows)
+    assert set(names) == set(design.screen.perturbations) - {"control"}
+    assert everyone.sizes.sum() == (design.screen.context == 1).sum()
+    own = np.zeros((len(names), 40), dtype=bool)
+    for unit, name in enumerate(names):
+        own[unit] = design.screen.genes == name
+    side = vcc2026.prepare(everyone)
+    expected = vcc2026.mean_effect_size(side, own)
+    assert Vcc2026().beside(cells, frame, rows) == pytest.approx(expected, rel=1e-12)

@@ -67,6 +67,16 @@ class TestedCells:
         kept = np.flatnonzero(group > -2)
         return self._cells(self.screen.expression[kept], group[kept], rows.size, self.size_factor[kept])
 
+    def all_perturbed(self, rows: np.ndarray) -> tuple[Cells, tuple[str, ...]]:
+        """Real cells of every perturbation of a pool's context, tested or not, beside its controls; and the names."""
+        here = np.flatnonzero(self.screen.context == self.units.context[rows[0]])
+        codes = np.unique(self.screen.perturbation[here])
+        codes = codes[codes > 0]
+        group = np.searchsorted(codes, self.screen.perturbation[here])
+        group[self.screen.perturbation[here] == 0] = -1
+        cells = self._cells(self.screen.expression[here], group, codes.size, self.size_factor[here])
+        return cells, tuple(self.screen.perturbations[code] for code in codes)
+
     def tests(self) -> dict[str, np.ndarray]:
         """`[U, G]` tables `de_score`, `de_fdr` and `rest_score` of the real cells, for the evaluation frame."""
         values = tested_values(self.screen, self.size_factor)

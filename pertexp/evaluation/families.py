@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
+from pertexp.data.screens.screen import members
 from pertexp.errors import MismatchError
 from pertexp.evaluation.cells import Half, TestedCells
 from pertexp.evaluation.frame import REPLICATE, EvaluationFrame
@@ -85,9 +86,13 @@ class OnCells:
     prepare: Callable[[Cells], Any]
     own_control = False  # whether predictions that bring control cells are held against those
 
-    def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray) -> Any:
+    def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, beside: Any) -> Any:
         """What the family's metrics see of a pool."""
         raise NotImplementedError
+
+    def beside(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> Any:  # noqa: ARG002
+        """What is known of a pool, whatever is held against what: worked out once."""
+        return None
 
     def require(self, scale: str) -> None:
         """Cells exist for counts and their logs."""
@@ -106,6 +111,7 @@ class _OnPools:
     def __init__(self, family: OnCells, frame: EvaluationFrame, cells: TestedCells) -> None:
         self._family, self._frame, self._cells = family, frame, cells
         self._pools = cells.pools
+        self._beside = cache(lambda pool: family.beside(cells, frame, self._pools[pool]))
         self._side = lru_cache(maxsize=_KEPT_SIDES * len(self._pools))(self._prepared)
 
     def prediction(self, name: str) -> Values:
@@ -121,7 +127,7 @@ class _OnPools:
         values = {name: np.full(self._frame.n_units, np.nan) for name in self._family.metrics}
         for pool, rows in enumerate(self._pools):
             sides = self._side(truth, pool), self._side(prediction, pool)
-            view = self._family.view(*sides, self._frame, rows)
+            view = self._family.view(*sides, self._frame, rows, self._beside(pool))
             for name, metric in self._family.metrics.items():
                 values[name][rows] = metric.function(view)
         return values
@@ -144,7 +150,14 @@ class CellEval(OnCells):
     metrics = cell_eval.CELL_EVAL
     prepare = staticmethod(cell_eval.prepare)
 
-    def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray) -> cell_eval.View:
+    def view(
+        self,
+        truth: Any,
+        prediction: Any,
+        frame: EvaluationFrame,
+        rows: np.ndarray,
+        beside: None,  # noqa: ARG002
+    ) -> cell_eval.View:
         """A perturbation is its own target where a gene bears its name."""
         column = {gene: position for position, gene in enumerate(frame.genes)}
         return cell_eval.View(truth, prediction, np.array([column.get(frame.perturbation[row], -1) for row in rows]))
@@ -166,9 +179,20 @@ class Vcc2026(OnCells):
                 "type evaluation=core, or use data and a model on counts."
             )
 
-    def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray) -> vcc2026.View:
+    def view(
+        self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, beside: float
+    ) -> vcc2026.View:
         """Members of the perturbation are its targets."""
-        return vcc2026.View(truth, prediction, frame.own_target[rows], np.array(frame.genes))
+        return vcc2026.View(truth, prediction, frame.own_target[rows], np.array(frame.genes), beside)
+
+    def beside(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> float:
+        """How large effects are, over all perturbations of the context: over the few of one fold it may be noise."""
+        everyone, names = cells.all_perturbed(rows)
+        column = {gene: position for position, gene in enumerate(frame.genes)}
+        own = np.zeros((len(names), len(frame.genes)), dtype=bool)
+        for unit, name in enumerate(names):
+            own[unit, [column[gene] for gene in members(name) if gene in column]] = True
+        return vcc2026.effect_size_of(everyone, own)
 
 
 class Gears(OnCells):
@@ -178,6 +202,13 @@ class Gears(OnCells):
     metrics = gears.GEARS
     prepare = staticmethod(gears.prepare)
 
-    def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray) -> gears.View:  # noqa: ARG002
+    def view(
+        self,
+        truth: Any,
+        prediction: Any,
+        frame: EvaluationFrame,  # noqa: ARG002
+        rows: np.ndarray,  # noqa: ARG002
+        beside: None,  # noqa: ARG002
+    ) -> gears.View:
         """Both sides are all there is to see."""
         return gears.View(truth, prediction)

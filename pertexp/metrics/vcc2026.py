@@ -50,12 +50,23 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Both sides, `own [U, G]`: the gene is a target of the unit, and the names of genes, which break ties."""
+    """Both sides, and what is known beside them.
+
+    Attributes
+    ----------
+    own
+        `[U, G]` the gene is a target of the unit.
+    genes
+        `[G]` names, which break ties.
+    effect_size
+        Mean of D_p (see `expr_mse_unbiased_capped_norm`); that of the units at hand where None.
+    """
 
     truth: Side
     prediction: Side
     own: np.ndarray
     genes: np.ndarray
+    effect_size: float | None = None
 
     @cached_property
     def significant(self) -> tuple[np.ndarray, np.ndarray]:
@@ -76,16 +87,28 @@ class View:
 
 def prepare(cells: Cells) -> Side:
     """Sum up one side of counts."""
-    sums = cells.sums(cells.expression)
-    totals = np.maximum(sums.sum(axis=1, keepdims=True), 1e-300)
-    bulk = np.log1p(TARGET_SUM * sums / totals)
-    variance = jackknife(cells)
+    bulk, variance = group_sums(cells)
     depth = np.asarray(cells.expression.sum(axis=1, dtype=np.float64)).ravel()
     million = rescaled(cells.expression, np.where(depth > 0, MILLION / np.maximum(depth, 1e-300), 0.0), log=False)
     mean = cells.means(million)
     p = np.where(mean[-1] > GATE, wilcoxon(cells, million), np.nan)
     lfc = np.log2((mean[:-1] + PSEUDO) / (mean[-1] + PSEUDO))
     return Side(bulk[:-1], bulk[-1], variance[:-1], variance[-1], p, benjamini_hochberg(p), lfc)
+
+
+def group_sums(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """Log1p of group sums at 5e4, and their jackknife variance, `[U + 1, G]` each; control last."""
+    sums = cells.sums(cells.expression)
+    totals = np.maximum(sums.sum(axis=1, keepdims=True), 1e-300)
+    return np.log1p(TARGET_SUM * sums / totals), jackknife(cells)
+
+
+def effect_size_of(cells: Cells, own: np.ndarray) -> float:
+    """`mean_effect_size` of real cells of U units, nothing else summed up."""
+    bulk, variance = group_sums(cells)
+    nothing = np.empty(0)
+    side = Side(bulk[:-1], bulk[-1], variance[:-1], variance[-1], nothing, nothing, nothing)
+    return mean_effect_size(side, own)
 
 
 def jackknife(cells: Cells) -> np.ndarray:
@@ -141,10 +164,18 @@ def expr_mse_unbiased_capped_norm(view: View) -> np.ndarray:
     claimed = np.minimum(view.prediction.jackknife.sum(axis=1), sampling)
     claimed = claimed * _budget(view, claimed, n_genes)
     error = (use * (view.prediction.bulk - view.truth.bulk) ** 2).sum(axis=1) - claimed - sampling
-    effect = (use * (view.truth.bulk - view.truth.control) ** 2).sum(axis=1) - sampling
-    effect -= view.truth.control_jackknife.sum()
-    scale = (effect / n_genes).mean()
+    scale = mean_effect_size(view.truth, view.own) if view.effect_size is None else view.effect_size
     return error / n_genes / scale if scale > 0 else np.full(len(error), np.nan)
+
+
+def mean_effect_size(truth: Side, own: np.ndarray) -> float:
+    """Mean over units of D_p: what the squared effect per gene is beyond the sampling of cells; may be negative.
+
+    Over few units, or effects near the noise, a ratio to it is unstable: take it over as many units as there are.
+    """
+    use = ~own
+    effect = (use * (truth.bulk - truth.control) ** 2).sum(axis=1) - truth.jackknife.sum(axis=1)
+    return float(np.mean((effect - truth.control_jackknife.sum()) / np.maximum(use.sum(axis=1), 1)))
 
 
 def _budget(view: View, claimed: np.ndarray, n_genes: np.ndarray) -> float:
