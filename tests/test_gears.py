@@ -17,8 +17,10 @@ from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.evaluation.families import Core
 from pertexp.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.scoring import score
+from pertexp.evaluation.measuring import measure
+from pertexp.evaluation.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.losses.gears import GearsLoss
 from pertexp.models.gears import GEARS
@@ -365,7 +367,8 @@ def test_planted_interactions_are_learnt_and_none_where_none_are(interaction, ou
     """Held-out pairs with both members known: additive is beaten where pairs switch on a program, and only there."""
     done = command(*PLANTED, f"data.simulator.interaction={interaction}")
     assert done.code == 0, done.err
-    scores = score(EvaluationFrame.from_anndata(anndata.read_h5ad(done.folder / "predictions.h5ad")), 1000, 0)
+    frame = EvaluationFrame.from_anndata(anndata.read_h5ad(done.folder / "predictions.h5ad"))
+    scores = Scores.of(measure(frame, None, {"core": Core()}), None, 1000)
     seen = scores.rows("gears", "mse")["seen"]
     assert (seen == 2).all()
     assert len(seen) == 50

@@ -40,7 +40,8 @@ def render_calibration(scores: Scores, title: str) -> RenderableType:
     for row in scores.calibration.to_dict("records"):
         spans = (f"{row[k]:.2f} [{row[f'{k}_low']:.2f}, {row[f'{k}_high']:.2f}]" for k in ("drf", "bds"))
         ends = (f"{row[k]:.3g}" for k in ("zero", "one"))
-        table.add_row(f"{row['metric']}{'' if row['trusted'] else ' †'}", *ends, *spans)
+        cells = (cell.replace("nan [nan, nan]", "n/a").replace("nan", "n/a") for cell in (*ends, *spans))
+        table.add_row(f"{row['metric']}{'' if row['trusted'] else ' †'}", *cells)
     return Group(table, Text(_CALIBRATION, style="dim"))
 
 

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
-from torch import Tensor
 
 from pertexp.metrics.cells import Cells, rescaled
 from pertexp.metrics.core import average_precision
@@ -104,31 +102,31 @@ def energy_distances(cells: Cells, values: sp.csr_matrix) -> np.ndarray:
     Means are over all pairs, those of a cell with itself included (V-statistic), as in cell-eval. Inner products are
     taken in float32 around the control mean, where rounding moves a distance by about 1e-7 of itself.
     """
-    control = _centred(values[cells.of(-1)], np.zeros(1))
-    centre = control.mean(dim=0)
+    control = values[cells.of(-1)].toarray().astype(np.float32)
+    centre = control.mean(axis=0)
     control -= centre
     within_control = _mean_distance(control, control)
     out = np.zeros(cells.n_units)
     for unit in range(cells.n_units):
-        own = _centred(values[cells.of(unit)], centre.numpy())
+        own = values[cells.of(unit)].toarray().astype(np.float32) - centre
         out[unit] = 2 * _mean_distance(own, control) - _mean_distance(own, own) - within_control
     return out
 
 
-def _centred(values: sp.csr_matrix, centre: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.toarray().astype(np.float32) - centre.astype(np.float32))
-
-
-def _mean_distance(a: Tensor, b: Tensor) -> float:
+def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Mean Euclidean distance over all pairs of rows, block by block."""
-    square_b = b.square().sum(dim=1)
+    square_a, square_b = np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", b, b)
     total = 0.0
     for start in range(0, len(a), _BLOCK):
-        rows = a[start : start + _BLOCK]
-        square = torch.addmm(square_b, rows, b.T, alpha=-2) + rows.square().sum(dim=1, keepdim=True)
+        rows = slice(start, start + _BLOCK)
+        square = a[rows] @ b.T
+        square *= -2
+        square += square_a[rows, None]
+        square += square_b
         if a is b:
-            square.diagonal(start).zero_()
-        total += float(square.clamp_(min=0).sqrt_().sum(dtype=torch.float64))
+            own = np.arange(square.shape[0])
+            square[own, start + own] = 0.0
+        total += float(np.sqrt(np.maximum(square, 0.0, out=square), out=square).sum(dtype=np.float64))
     return total / (len(a) * len(b))
 
 

@@ -59,7 +59,8 @@ class Cells:
 
 def rescaled(expression: sp.csr_matrix, factor: np.ndarray, *, log: bool) -> sp.csr_matrix:
     """Every row times its factor `[N]`, as float32 CSR; then log1p where asked for."""
-    out = expression.astype(np.float64, copy=True)
-    out.data *= np.repeat(factor, np.diff(out.indptr))
-    out.data = (np.log1p(out.data) if log else out.data).astype(np.float32)
-    return out
+    data = expression.data.astype(np.float32)
+    data *= np.repeat(factor.astype(np.float32), np.diff(expression.indptr))
+    if log:
+        np.log1p(data, out=data)
+    return sp.csr_matrix((data, expression.indices, expression.indptr), shape=expression.shape)

@@ -96,8 +96,12 @@ def welch(a: Moments, b: Moments) -> np.ndarray:
 
 def t_against_control(cells: Cells, values: sp.csr_matrix) -> np.ndarray:
     """Welch's t `[U, G]` of each unit's cells against the control cells."""
-    all_groups = moments(cells, values)
-    return welch(_rows(all_groups, slice(0, -1)), _rows(all_groups, slice(-1, None)))
+    return against_control(moments(cells, values))
+
+
+def against_control(of: Moments) -> np.ndarray:
+    """Welch's t `[U, G]` of each unit against control, from moments."""
+    return welch(_rows(of, slice(0, -1)), _rows(of, slice(-1, None)))
 
 
 def t_against_others(cells: Cells, values: sp.csr_matrix) -> np.ndarray:

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from pertexp.metrics.cells import Cells, rescaled
 from pertexp.metrics.correlation import pearson
-from pertexp.metrics.differential import moments, t_against_control
+from pertexp.metrics.differential import Moments, against_control, moments
 from pertexp.metrics.metric import Metric, table
 
 TOP = 20
@@ -59,13 +58,13 @@ def prepare(cells: Cells) -> Side:
         values = rescaled(values, 1.0 / cells.size_factor, log=True)
     of = moments(cells, values)
     sd = np.sqrt(of.deviation / np.maximum(of.n - 1, 1))
-    return Side(of.mean[:-1], of.mean[-1], sd[:-1], _top(cells, values, of.mean))
+    return Side(of.mean[:-1], of.mean[-1], sd[:-1], _top(of))
 
 
-def _top(cells: Cells, values: sp.csr_matrix, mean: np.ndarray) -> np.ndarray:
+def _top(of: Moments) -> np.ndarray:
     """The genes of largest |t| among those expressed in the unit, or in neither the unit nor control."""
-    kept = (mean[:-1] > 0) | (mean[-1] == 0)
-    score = np.where(kept, np.abs(np.nan_to_num(t_against_control(cells, values), posinf=np.inf)), -1.0)
+    kept = (of.mean[:-1] > 0) | (of.mean[-1] == 0)
+    score = np.where(kept, np.abs(np.nan_to_num(against_control(of), posinf=np.inf)), -1.0)
     return np.argsort(-score, axis=1, kind="stable")[:, :TOP]
 
 
