@@ -14,7 +14,7 @@ EXAMPLES = """examples:
                 data/split=table data.split.path=split.csv
   python -m pertexp.convert gears-model saved_model --cells perturb_processed.h5ad \\
       --nodes essential_all_data_pert_genes.pkl --out gears.ckpt
-      then: GEARS.from_checkpoint(torch.load("gears.ckpt", weights_only=True)["state_dict"]).predict_sets([["A"]])
+      then: python -m pertexp.predict ckpt=gears.ckpt 'perturbations=[A,A+B]'
 """
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command import of as door
 from frozen import read_golden
 
-from pertexp import convert
+from pertexp import convert, predict
 from pertexp.data.plain_pickle import read_plain_pickle
 from pertexp.data.screens.splits import UserTable
 from pertexp.errors import DataError
@@ -92,6 +93,20 @@ def test_a_saved_model_predicts_as_it_did(saved, capsys):
     delta = golden["one/mixed/eval/out0"] - golden["one/mixed/x"]
     np.testing.assert_allclose(found.X[0] - control, (delta[0] + 299 * delta[4]) / 300, atol=2e-6)
     assert np.abs(found.X[1] - control - delta[2]).max() < 0.05  # but for the mixing of one cell in 300
+
+
+def test_a_converted_model_predicts_at_the_door(saved, capsys, monkeypatch):
+    folder, control, _ = saved
+    command(capsys, *words(folder))
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(folder))
+    done = door(predict.main, "pertexp.predict", f"ckpt={folder / 'gears.ckpt'}", "perturbations=[C,F+C]")
+    assert done.code == 0, done.err
+    found = anndata.read_h5ad(done.folder)
+    assert found.obs["perturbation"].tolist() == ["control", "C", "C+F"]
+    np.testing.assert_allclose(found.X[0], control, atol=1e-6)
+    model = GEARS.from_checkpoint(torch.load(folder / "gears.ckpt", weights_only=True)["state_dict"])
+    np.testing.assert_allclose(found.X[1:], model.predict_sets([["C"], ["C", "F"]]).X, atol=1e-6)
+    assert (found.uns["model"], found.uns["scale"]) == ("gears", "mean of log1p values")
 
 
 @pytest.mark.parametrize(

@@ -192,3 +192,25 @@ def test_the_file_is_accepted_unchanged(run, tmp_path, tool):
     assert done.returncode == 0, done.stderr[-2000:]
     results = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(results) >= 15
+
+
+def test_gears_predicts_by_name_and_moves_the_controls_of_a_file(tmp_path):
+    done = command("model=gears", *TINY, "data.batch_size=16", "model.hidden_size=8")
+    assert done.code == 0, done.err
+    frame = EvaluationFrame.from_anndata(anndata.read_h5ad(done.folder / "predictions.h5ad"))
+    found = written(predict(f"ckpt={done.folder}", f"perturbations=[{','.join(frame.perturbation)}]"))
+    np.testing.assert_allclose(found.X[1:], frame.predictions["gears"], rtol=1e-5, atol=1e-6)
+    screen_file(tmp_path / "other.h5ad")
+    name = frame.perturbation[0]
+    words = (f"data.path={tmp_path / 'other.h5ad'}", f"perturbations=[{name}]", "cells=3000")
+    cells = written(predict(f"ckpt={done.folder}", *words))
+    assert cells.uns["scale"] == "log1p"  # counts were normalised as those that it was trained on
+    moved, control = (
+        np.asarray(cells[cells.obs["perturbation"] == label].X.mean(axis=0)).ravel() for label in (name, "control")
+    )
+    effect = found.X[1] - found.X[0]
+    expected = np.maximum(control + effect, 0.0)  # the other screen has controls of its own
+    assert np.corrcoef(moved - control, expected - control)[0, 1] > 0.95
+    assert moved.max() < control.max() + 2
+    refused = predict(f"ckpt={done.folder}", f"perturbations=[{name}]", "cells=3")
+    assert (refused.code, "draws no cells" in refused.err) == (2, True)

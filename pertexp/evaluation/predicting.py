@@ -130,25 +130,37 @@ def _moved_in(
     cells: int | None,
     seed: int,
 ) -> tuple[list[sp.csr_matrix], list[tuple[str, str]]]:
-    """Blocks of cells of one context, controls first, and the label of every cell."""
+    """Blocks of cells of one context, controls first, and the label of every cell.
+
+    The predicted effect, a difference of profiles, is added to the profile of the file's own controls.
+    """
     here = _place(context, screen.contexts, "the file")
     controls = np.flatnonzero((screen.perturbation == 0) & (screen.context == here))
     model_context = _model_context(trained, context)
     units = trained.model.units_named(names, model_context)
-    before = trained.control[trained.model.vocabulary.context(model_context)][columns]
-    after = trained.model.predict(units)[:, columns]
+    known = trained.control[trained.model.vocabulary.context(model_context)][columns]
+    before = _profile(screen, size_factor, controls)
+    after = np.maximum(before + trained.model.predict(units)[:, columns] - known, 0.0)
     blocks, labels = [screen.expression[controls]], [(CONTROL, context)] * controls.size
     for row, name in enumerate(names):
         n = cells or _cells_of(screen, name, here) or controls.size
         rng = np.random.default_rng([seed, here, row])
         drawn = rng.choice(controls, n, replace=n > controls.size)
         if screen.scale == "counts":
-            levels = np.expm1(before), np.expm1(np.maximum(after[row], 0.0))
+            levels = np.expm1(before), np.expm1(after[row])
             blocks.append(moved_counts(screen.expression[drawn], size_factor[drawn], *levels, rng))
         else:
             blocks.append(moved_logs(screen.expression[drawn], before, after[row]))
         labels += [(name, context)] * n
     return blocks, labels
+
+
+def _profile(screen: Screen, size_factor: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`[G]` profile of some cells: log1p(Σy / Σs) of counts, else the mean."""
+    total = np.asarray(screen.expression[rows].sum(axis=0, dtype=np.float64)).ravel()
+    if screen.scale == "counts":
+        return np.log1p(total / size_factor[rows].sum())
+    return total / rows.size
 
 
 def _asked(trained: Trained, names: Sequence[str] | None, contexts: Sequence[str] | None) -> list[tuple[str, Units]]:

@@ -65,8 +65,8 @@ class Trained:
 
     @property
     def run(self) -> Path:
-        """The run folder that the checkpoint lies in."""
-        return self.path.parent.parent
+        """The run folder that the checkpoint lies in; the file itself where it lies in none."""
+        return self.path.parent.parent if self.path.parent.name == "checkpoints" else self.path
 
     @property
     def genes(self) -> tuple[str, ...]:
