@@ -44,6 +44,16 @@ def test_a_far_tail_is_that_of_scipy():
     np.testing.assert_allclose(np.log(wilcoxon(cells, cells.expression)[0]), np.log(expected), rtol=1e-5)
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.5, 1.0, 2.0])
+def test_near_the_middle_p_is_that_of_scipy(shift):
+    """Ranks that balance: the continuity correction must not carry the statistic over to the other side."""
+    own, control = np.array([1.0, 4.0, 5.0, 8.0 + shift]), np.array([2.0, 3.0, 6.0, 7.0, 8.5])
+    values = sp.csr_matrix(np.concatenate([own, control])[:, None])
+    cells = Cells(values, np.repeat([0, -1], [4, 5]), 1, "log1p", np.ones(9))
+    expected = mannwhitneyu(own, control, method="asymptotic").pvalue
+    assert wilcoxon(cells, cells.expression)[0, 0] == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("absent", [0, 2])
 def test_a_unit_without_cells_is_not_tested(absent):
     cells = screen()
