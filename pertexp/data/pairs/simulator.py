@@ -112,7 +112,7 @@ class SimulatedPairs:
     enhancer_length: tuple[int, int] = (200, 400)
     promoter_length: tuple[int, int] = (200, 400)
     effect: float = 2.0
-    gated_share: float = 0.5
+    gated_share: float = 0.6
     enrichment: float = 0.2
     noise: float = 0.05
     leak: float = 0.0

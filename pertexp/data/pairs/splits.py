@@ -200,7 +200,7 @@ class PairsTable:
         rows["fold"] = fold_numbers(rows, self.path)
         self._refuse_double(rows, keys)
         self._refuse_strangers(rows, keys, pairs)
-        wanted = sorted(rows["fold"].unique())
+        wanted = sorted(rows["fold"].unique().tolist())
         if wanted != list(range(len(wanted))):
             raise DataError(f"Split table '{self.path}' has folds {wanted}: number them 0, 1, 2, ... without a gap.")
         codes = [self._of_fold(pairs, rows[rows["fold"] == number], keys) for number in wanted]
