@@ -126,6 +126,14 @@ def test_touching_is_overlap_by_definition(drawn):
     assert touching(elements, inside).tolist() == expected
 
 
+def test_without_places_one_sequence_under_two_names_is_one_element():
+    names = np.array(["one", "same", "other"])
+    nowhere = np.full(3, -1)
+    store = TokenStore.of(["ACGT", "acgt", "ACGA"], names.tolist())
+    elements = Elements(names, store, np.full(3, ""), nowhere, nowhere)
+    assert touching(elements, np.array([True, False, False])).tolist() == [True, True, False]
+
+
 def table(tmp_path, frame):
     path = tmp_path / "split.csv"
     frame.to_csv(path, index=False)

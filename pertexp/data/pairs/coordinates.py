@@ -178,7 +178,7 @@ class Genome:
     Parameters
     ----------
     path
-        The file, plain or in bgzip's blocks.
+        The file, unzipped.
     build
         What its chromosomes must be as long as; `any` for no check.
 

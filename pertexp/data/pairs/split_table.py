@@ -134,9 +134,16 @@ def sharing(pairs: Pairs, held: np.ndarray) -> np.ndarray:
 
 
 def touching(elements: Elements, inside: np.ndarray) -> np.ndarray:
-    """Mark `[M]` the elements that are in the set `inside` `[M]`, or overlap one that is by at least one base."""
+    """Mark `[M]` the elements that are in the set `inside` `[M]`, or overlap one that is by at least one base.
+
+    Without places, an element with the sequence of one inside is taken for the same under another name.
+    """
     found = inside.copy()
     placed = elements.start != NO_PLACE
+    elsewhere = np.flatnonzero(~placed)
+    texts = [elements.store.element(int(number)).tobytes() for number in elsewhere]
+    held_texts = {text for text, number in zip(texts, elsewhere, strict=True) if inside[number]}
+    found[elsewhere] = [text in held_texts for text in texts]
     for chromosome in np.unique(elements.chromosome[inside & placed]):
         here = np.flatnonzero((elements.chromosome == chromosome) & placed)
         held = here[inside[here]]
