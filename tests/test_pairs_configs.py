@@ -12,7 +12,7 @@ from pertexp.composition import build
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.simulator import SimulatedPairs
 from pertexp.data.pairs.splits import HUMAN
-from pertexp.errors import RequestError
+from pertexp.errors import MismatchError, RequestError
 
 SMALL = [
     "data=simulated_pairs", "data.simulator.n_lines=3", "data.simulator.n_pairs=150", "data.simulator.n_enhancers=92",
@@ -101,3 +101,20 @@ def test_the_real_presets_build_their_design(data_dir, monkeypatch):
     batch = next(iter(data.train_dataloader()))
     assert (batch["enhancer"].shape, batch["promoter"].shape) == ((64, 1000), (64, 2000))
     assert len(set(batch["line"].tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([*SMALL, f"data/split={name}"], "the data hold pairs: type data/split=line_and_chromosome")
+        for name in ("unseen_perturbation", "combination", "leave_context_out", "double", "gears_simulation")
+    ]
+    + [(["data=simulated_screen", f"data/split={name}"], "the data hold a screen: type") for name in SPLITS]
+    + [
+        ([*SMALL, "data/split=table", "data.split.path=my.csv"], "random or pairs_table"),
+        (["data=simulated_screen", "data/split=pairs_table", "data.split.path=my.csv"], "double or table"),
+    ],
+)
+def test_a_split_of_the_other_kind_is_refused_in_one_sentence(words, said):
+    with pytest.raises(MismatchError, match=said):
+        _ = made(*words).design

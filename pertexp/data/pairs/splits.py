@@ -23,7 +23,7 @@ from pertexp.data.pairs.split_table import (
     exclude_shared,
 )
 from pertexp.data.split_files import fold_numbers, read_rows, refuse_unknown_roles
-from pertexp.errors import DataError, RequestError, nearest
+from pertexp.errors import DataError, MismatchError, RequestError, nearest
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +157,7 @@ class Random:
 
     def __call__(self, pairs: Pairs) -> PairSplit:
         """Split the pairs; RequestError with fewer than two folds."""
+        _require_pairs(pairs)
         if not 2 <= self.folds <= len(pairs):
             raise RequestError(f"data.split.folds={self.folds} was asked for: expected 2 to {len(pairs)} (the pairs).")
         _share(self.val_fraction)
@@ -189,6 +190,7 @@ class PairsTable:
 
     def __call__(self, pairs: Pairs) -> PairSplit:
         """Split the pairs; DataError where the file or its rows do not fit the data."""
+        _require_pairs(pairs)
         rows = read_rows(Path(self.path))
         keys = [key for key in [*KEY, "chromosome"] if key in rows]
         if not keys or "role" not in rows or rows.empty:
@@ -248,7 +250,16 @@ def _finish(
     return split.validate(pairs)
 
 
+def _require_pairs(data: object) -> None:
+    if not isinstance(data, Pairs):
+        raise MismatchError(
+            "This data/split splits pairs, and the data hold a screen: type data/split=unseen_perturbation, "
+            "combination, leave_context_out, double or table."
+        )
+
+
 def _require_lines(pairs: Pairs) -> None:
+    _require_pairs(pairs)
     if len(pairs.lines) < 2:
         raise DataError(
             f"A cell line can be held out only where there are two or more, and the pairs are of {pairs.lines[0]} "
@@ -266,6 +277,7 @@ def _line_number(pairs: Pairs, line: str) -> int:
 
 def _chromosome_folds(pairs: Pairs, folds: list[list[str]]) -> np.ndarray:
     """Chromosome fold `[N]` of each pair."""
+    _require_pairs(pairs)
     if len(folds) < 3:
         raise RequestError(
             f"data.split.chromosomes has {len(folds)} folds: expected three or more, to test, validate and train on."

@@ -24,7 +24,7 @@ from pertexp.data.screens.split_table import (
     refuse_double_rows,
 )
 from pertexp.data.split_files import fold_numbers, read_rows
-from pertexp.errors import DataError, RequestError, nearest
+from pertexp.errors import DataError, MismatchError, RequestError, nearest
 
 Roles = dict[str, str]
 T = TypeVar("T")
@@ -364,6 +364,11 @@ class AtFold:
 
 def _distinct(units: pd.DataFrame) -> pd.DataFrame:
     """Sort the distinct units, so that no draw depends on the order of rows."""
+    if not isinstance(units, pd.DataFrame):
+        raise MismatchError(
+            "This data/split splits the perturbations of a screen, and the data hold pairs: type "
+            "data/split=line_and_chromosome, chromosome, line, random or pairs_table."
+        )
     lacking = [column for column in UNIT if column not in units]
     if lacking:
         raise DataError(
