@@ -62,7 +62,7 @@ def _checkpoint(config: DictConfig, evaluation: "ScreenEvaluation", folder: Path
     saved = saved_config(str(trained.run))
     data = build(saved.data, "data")
     require_same_data(trained, data.design)
-    evaluation.require(data.design)
+    evaluation.require(data)
     report = evaluation(data, trained.model, trained.name)
     save_config(OmegaConf.create({**saved, "evaluation": config.evaluation, "ckpt_path": config.ckpt}), folder)
     return Judged(report, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")

@@ -124,7 +124,7 @@ def prepare(config: DictConfig) -> Prepared:
     own = [EpochClock(), RandomState(), stamp]
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks, *own], logger=loggers)
     _require_validation(data, callbacks)
-    evaluation.require(data.design)
+    evaluation.require(data)
     model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer)
     _require_optimizer(model)
     if config.ckpt_path is not None:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import pertexp.run  # noqa: F401  (its resolvers)
 from pertexp.composition import build, build_group, check_node
+from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.screens import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
@@ -25,7 +26,10 @@ FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglo
 NEEDS = {
     "data/screen": ["data.path=my.h5ad"],
     "data/perturb_processed": ["data.path=my.h5ad"],
+    "data/ep_table": ["data.path=my.tsv"],
+    "data/ep_coordinates": ["data.path=my.tsv", "data.fasta=my.fa"],
     "data/split/table": ["data.split.path=my.csv"],
+    "data/split/pairs_table": ["data.split.path=my.csv"],
     "data/gene_embedding/table": ["data.gene_embedding.path=my.csv"],
     "data/perturbation_embedding/table": ["data.perturbation_embedding.path=my.csv"],
     "trainer/ddp": [],
@@ -51,9 +55,10 @@ def composed(tmp_path, monkeypatch):
     HydraConfig.instance().cfg = before
 
 
-def build_data(config: DictConfig) -> ScreenData:
+def build_data(config: DictConfig) -> ScreenData | PairData:
     data = build(config.data, "data")
-    assert isinstance(data, ScreenData)
+    assert isinstance(data, ScreenData | PairData)
+    assert data.kind == ("pairs" if isinstance(data, PairData) else "screen")
     assert data._design is None  # nothing is read before it is needed
     return data
 

@@ -278,3 +278,10 @@ def test_sampled_cells_are_written_where_asked_for():
     assert cells.obs["perturbation"].value_counts().to_dict() == dict.fromkeys(units, 3)
     assert cells.uns["scale"] == "counts"
     assert np.array_equal(cells.X.data, np.rint(cells.X.data))
+
+
+def test_a_screens_model_on_pairs_is_one_sentence_and_leaves_nothing(outputs):
+    done = command("data=simulated_pairs", "print_config=false")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "data=simulated_pairs holds pairs" in done.err
+    assert not list((outputs / "runs").glob("*/*"))

@@ -93,7 +93,7 @@ def _designs(screen: Screen, data: ScreenData, tested: tuple[str, ...]) -> Itera
 
 def _on_fold(design: Design, foreign: Foreign, evaluation: ScreenEvaluation) -> list[_OnFold]:
     """Those test units of a fold that are predicted; an empty list where none is."""
-    evaluation.require(design)
+    evaluation.require_scale(design)
     on = foreign.on(design)
     covered = on.covered()
     if not covered.any():

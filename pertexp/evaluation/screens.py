@@ -106,8 +106,17 @@ class ScreenEvaluation:
                 raise RequestError(f"evaluation.{name}={getattr(self, name)}: expected at least 1.")
         _require_baselines(self.baselines)
 
-    def require(self, design: Design) -> None:
-        """Refuse, before anything is trained, a family that does not apply to data on this scale."""
+    def require(self, data: ScreenData) -> None:
+        """Refuse, before anything is trained, data of another kind, and families that do not apply to their scale."""
+        if data.kind != "screen":
+            raise MismatchError(
+                f"this evaluation scores screens, but data={data.name} holds {data.kind}: type data=norman_mini, "
+                "data=screen, or a model and an evaluation of theirs."
+            )
+        self.require_scale(data.design)
+
+    def require_scale(self, design: Design) -> None:
+        """MismatchError where a family does not apply to data on this scale."""
         for family in self.families.values():
             family.require(design.screen.scale)
 
@@ -128,7 +137,7 @@ class ScreenEvaluation:
 
     def measure_negatives(self, design: Design) -> Measured:
         """What the predictions that know nothing of a perturbation and the replicate score on a fold; no model."""
-        self.require(design)
+        self.require_scale(design)
         units = design.units("test")
         negatives: dict[str, Baseline] = {"train_mean": TrainMean(), "no_change": NoChange()}
         predictions = {name: one.fit(design.training).predict(units) for name, one in negatives.items()}

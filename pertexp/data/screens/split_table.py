@@ -1,21 +1,16 @@
 """The split of a screen as a table: who is trained on, who is validated on, who is tested, with a hash."""
 
-import csv
-import hashlib
-import io
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 
 from pertexp.data.screens.labels import canonical_name
 from pertexp.data.screens.screen import CONTROL
-from pertexp.errors import DataError, RequestError
+from pertexp.data.split_files import canonical_text, refuse_unknown_roles, require_fold, text_hash, write_table
+from pertexp.errors import DataError
 
 ROLES = ("train", "val", "test", "control", "excluded")
 UNIT = ["perturbation", "context"]
@@ -46,16 +41,12 @@ class SplitTable:
     @cached_property
     def hash(self) -> str:
         """SHA-256, in hex, of the canonical CSV text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return text_hash(self.text)
 
     @property
     def text(self) -> str:
         """Canonical CSV text: header, sorted rows, Unix line ends; written without pandas, so stable."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self.table[COLUMNS].astype(str).to_numpy().tolist())
-        return buffer.getvalue()
+        return canonical_text(COLUMNS, self.table[COLUMNS].astype(str).to_numpy().tolist())
 
     @property
     def folds(self) -> list[int]:
@@ -65,19 +56,13 @@ class SplitTable:
     def roles(self, fold: int | None = None) -> pd.DataFrame:
         """Rows of one fold (default: the fold to use); DataError where the table has no such fold."""
         wanted = self.fold if fold is None else fold
-        if wanted not in self.folds:
-            raise DataError(
-                f"Fold {wanted} was asked for, the split has folds {self.folds[0]} to {self.folds[-1]}: "
-                f"type data.split.fold={self.folds[0]}."
-                if self.folds
-                else f"Fold {wanted} was asked for, the split table is empty: give it at least one row."
-            )
+        require_fold(wanted, self.folds)
         return self.table[self.table["fold"] == wanted].reset_index(drop=True)
 
     def validate(self) -> "SplitTable":
         """Return the table itself, or raise DataError: see the checks, each says what is wrong and where."""
         self.roles()
-        _refuse_unknown_roles(self.table)
+        refuse_unknown_roles(self.table["role"].astype(str), ROLES)
         refuse_double_rows(self.table)
         _refuse_misplaced_controls(self.table)
         _refuse_empty_roles(self.table)
@@ -85,22 +70,7 @@ class SplitTable:
 
     def write(self, path: str | Path) -> None:
         """Write to `.csv` or `.parquet`; the file appears whole or not at all."""
-        path = Path(path)
-        writers: dict[str, Callable[[Path], None]] = {
-            ".csv": self._write_text,
-            ".parquet": lambda to: self.table.to_parquet(to, index=False),
-        }
-        if path.suffix not in writers:
-            raise RequestError(f"A split cannot be written to '{path}': end the name with .csv or .parquet.")
-        partial = path.with_name(f".{path.name}.{uuid4().hex}")
-        try:
-            writers[path.suffix](partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-    def _write_text(self, path: Path) -> None:
-        path.write_bytes(self.text.encode())
+        write_table(path, self.table, self.text)
 
 
 def listed(rows: pd.DataFrame, limit: int = 8) -> str:
@@ -112,12 +82,6 @@ def listed(rows: pd.DataFrame, limit: int = 8) -> str:
 def canonical_names(names: pd.Series) -> pd.Series:
     """Canonical perturbation names, worked out once per distinct label."""
     return names.map({name: canonical_name(name) for name in names.unique()})
-
-
-def _refuse_unknown_roles(table: pd.DataFrame) -> None:
-    unknown = sorted(set(table["role"].astype(str)) - set(ROLES))
-    if unknown:
-        raise DataError(f"The split has the role '{unknown[0]}': a role is one of {', '.join(ROLES)}.")
 
 
 def refuse_double_rows(table: pd.DataFrame) -> None:

@@ -23,7 +23,8 @@ from pertexp.data.screens.split_table import (
     listed,
     refuse_double_rows,
 )
-from pertexp.errors import DataError, RequestError, nearest
+from pertexp.data.split_files import fold_numbers, read_rows
+from pertexp.errors import DataError, MismatchError, RequestError, nearest
 
 Roles = dict[str, str]
 T = TypeVar("T")
@@ -296,7 +297,7 @@ class UserTable:
         return _finish(self._without_gaps(table), self.fold)
 
     def _read(self) -> pd.DataFrame:
-        rows = _read_rows(Path(self.path))
+        rows = read_rows(Path(self.path))
         lacking = [column for column in ("perturbation", "role") if column not in rows]
         if lacking or rows.empty:
             what = f"no column {' and '.join(lacking)}" if lacking else "no rows"
@@ -304,19 +305,8 @@ class UserTable:
                 f"Split table '{self.path}' has {what} (columns found: {', '.join(map(str, rows.columns))}): "
                 "give perturbation and role, and where wanted context and fold."
             )
-        if "fold" not in rows:
-            rows["fold"] = "0"
-        rows["fold"] = self._whole_numbers(rows["fold"])
+        rows["fold"] = fold_numbers(rows, self.path)
         return rows[[column for column in COLUMNS if column in rows and column != "seen"]]
-
-    def _whole_numbers(self, folds: pd.Series) -> pd.Series:
-        wrong = folds[~folds.str.fullmatch(r"\s*\d+\s*")]
-        if len(wrong):
-            raise DataError(
-                f"Split table '{self.path}' has fold '{wrong.iloc[0]}' in row {wrong.index[0] + 1}: "
-                "folds are whole numbers from 0."
-            )
-        return folds.astype(np.int64)
 
     def _refuse_unknown(self, rows: pd.DataFrame, units: pd.DataFrame, keys: list[str]) -> None:
         known = pd.MultiIndex.from_frame(units[keys])
@@ -374,6 +364,11 @@ class AtFold:
 
 def _distinct(units: pd.DataFrame) -> pd.DataFrame:
     """Sort the distinct units, so that no draw depends on the order of rows."""
+    if not isinstance(units, pd.DataFrame):
+        raise MismatchError(
+            "This data/split splits the perturbations of a screen, and the data hold pairs: type "
+            "data/split=line_and_chromosome, chromosome, line, random or pairs_table."
+        )
     lacking = [column for column in UNIT if column not in units]
     if lacking:
         raise DataError(
@@ -465,19 +460,3 @@ def _seen(rows: pd.DataFrame) -> list[int]:
         len(trained & set(members(name))) if role == "test" else NOT_TESTED
         for name, role in zip(rows["perturbation"], rows["role"], strict=True)
     ]
-
-
-def _read_rows(path: Path) -> pd.DataFrame:
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": lambda at: pd.read_csv(at, dtype=str, keep_default_na=False),
-        ".tsv": lambda at: pd.read_csv(at, sep="\t", dtype=str, keep_default_na=False),
-        ".parquet": lambda at: pd.read_parquet(at).astype(str).astype(object),
-    }
-    if path.suffix not in readers:
-        raise RequestError(f"Split table '{path}' is of no known kind: give a .csv, .tsv or .parquet file.")
-    if not path.is_file():
-        raise DataError(f"Split table '{path}' does not exist: give its place with data.split.path=...")
-    try:
-        return readers[path.suffix](path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"Split table '{path}' cannot be read ({error}): give a table with a header.") from error

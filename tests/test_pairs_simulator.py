@@ -1,0 +1,212 @@
+"""Simulated pairs: the planted is in the sequences, gates show in unlabelled ones, and the ceiling is a ceiling."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pertexp.data.pairs.simulator import GATES, SimulatedPairs, bayes_ceiling
+from pertexp.data.pairs.splits import LineAndChromosome
+from pertexp.data.pairs.tokens import decode, encode, reverse_complement
+from pertexp.errors import RequestError
+
+CONFIG = SimulatedPairs()
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return CONFIG()
+
+
+@pytest.fixture(scope="module")
+def null():
+    return replace(CONFIG, null_version=True)()
+
+
+def held(pairs, elements, motifs):
+    """Which words, on either strand, stand in these elements: by looking, nothing planted is used but the words."""
+    texts = [decode(pairs.elements.store.element(number)) for number in elements]
+    both = [(word, decode(reverse_complement(encode(word)))) for word in motifs]
+    return np.array([[one in text or other in text for one, other in both] for text in texts], dtype=float)
+
+
+def auroc(label, score):
+    """By counting pairs of a positive and a negative."""
+    order = np.sort(score[label == 0])
+    positive = score[label == 1]
+    below = np.searchsorted(order, positive, "left") + np.searchsorted(order, positive, "right")
+    return float(below.mean() / 2 / order.size)
+
+
+def products(pairs):
+    """E ⊗ P of each pair, by looking."""
+    truth = pairs.truth
+    enhancer = held(pairs, pairs.enhancer, truth.enhancer_motifs)
+    promoter = held(pairs, pairs.promoter, truth.promoter_motifs)
+    return enhancer, promoter
+
+
+def enrichment(pairs, number, count, seed=0):
+    """Motif frequency among some enhancers of a line; no label is used."""
+    own = np.unique(pairs.enhancer[pairs.line == number])
+    drawn = np.random.default_rng(seed).choice(own, min(count, own.size), replace=False)
+    return held(pairs, drawn, pairs.truth.enhancer_motifs).mean(axis=0)
+
+
+def test_equal_fields_and_seed_give_equal_pairs(pairs):
+    again = CONFIG()
+    assert np.array_equal(again.label, pairs.label)
+    assert np.array_equal(again.elements.store.tokens, pairs.elements.store.tokens)
+    assert not np.array_equal(replace(CONFIG, seed=1)().label, pairs.label)
+
+
+def test_the_truth_is_what_the_sequences_hold(pairs):
+    enhancer, promoter = products(pairs)
+    truth = pairs.truth
+    logit = CONFIG.effect * np.einsum("na,ab,nb->n", enhancer * truth.gate[pairs.line], truth.grammar, promoter)
+    assert (np.abs(logit - truth.logit) < 1e-9).mean() > 0.98  # a word may stand somewhere by chance
+    assert set(np.unique(truth.gate)) == {*GATES, 1.0}
+    assert not truth.grammar.sum(axis=0).any()
+    assert not truth.grammar.sum(axis=1).any()
+
+
+def test_gates_are_recovered_from_the_enrichment_of_unlabelled_sequences(pairs):
+    """A line fitted on some lines' enrichment tells the gates of others; flips are told from the rest."""
+    found = np.stack([enrichment(pairs, number, 230) for number in range(len(pairs.lines))])
+    gate = pairs.truth.gate
+    slope, start = np.polyfit(found[:5].ravel(), gate[:5].ravel(), 1)
+    assert np.corrcoef(slope * found[5:].ravel() + start, gate[5:].ravel())[0, 1] > 0.95
+    assert found[gate < 0].max() < found[gate > 0].min()
+    few = np.stack([enrichment(pairs, number, 32) for number in range(len(pairs.lines))])  # a support set
+    assert np.corrcoef(few.ravel(), gate.ravel())[0, 1] > 0.8
+
+
+def test_what_enrichment_tells_is_worth_a_lot_on_an_unseen_line(pairs):
+    enhancer, promoter = products(pairs)
+    grammar = pairs.truth.grammar
+    plain = np.einsum("na,ab,nb->n", enhancer, grammar, promoter)
+    found = np.stack([enrichment(pairs, number, 230) for number in range(len(pairs.lines))])
+    slope, start = np.polyfit(found[:5].ravel(), pairs.truth.gate[:5].ravel(), 1)
+    told = np.einsum("na,ab,nb->n", enhancer * (slope * found + start)[pairs.line], grammar, promoter)
+    unseen = pairs.line >= 5
+    label = pairs.label[unseen]
+    ceiling = pairs.truth.ceiling(unseen)["auroc"]
+    assert auroc(label, plain[unseen]) < ceiling - 0.1
+    assert auroc(label, told[unseen]) > ceiling - 0.03
+
+
+def test_neither_element_alone_tells_the_label_of_an_unseen_line(pairs):
+    for side, motifs in ((pairs.enhancer, pairs.truth.enhancer_motifs), (pairs.promoter, pairs.truth.promoter_motifs)):
+        marks = np.column_stack([held(pairs, side, motifs), np.ones(len(pairs))])
+        seen = pairs.line < 7
+        weights = np.linalg.lstsq(marks[seen], pairs.label[seen].astype(float), rcond=None)[0]
+        assert abs(auroc(pairs.label[~seen], marks[~seen] @ weights) - 0.5) < 0.06
+
+
+def test_the_ceiling_is_what_the_true_probabilities_score_and_nothing_beats_it(pairs):
+    truth = pairs.truth
+    ceiling = truth.ceiling()
+    assert 0.8 < ceiling["auroc"] < 0.95
+    drawn = np.random.default_rng(0).random((20, len(pairs))) < truth.expected
+    scored = [auroc(label.astype(int), truth.expected) for label in drawn]
+    assert abs(np.mean(scored) - ceiling["auroc"]) < 0.003
+    assert abs(auroc(pairs.label, truth.expected) - ceiling["auroc"]) < 0.015
+    assert ceiling["prevalence"] == pytest.approx(pairs.label.mean(), abs=0.02)
+
+
+def test_the_ceiling_by_its_definition():
+    p = np.array([0.1, 0.7, 0.7, 0.4])
+    wins = [p[i] * (1 - p[j]) * ((p[i] > p[j]) + 0.5 * (p[i] == p[j])) for i in range(4) for j in range(4) if i != j]
+    chances = [p[i] * (1 - p[j]) for i in range(4) for j in range(4) if i != j]
+    found = bayes_ceiling(p)
+    assert found["auroc"] == pytest.approx(sum(wins) / sum(chances))
+    assert found["auprc"] == pytest.approx((1.4 * 0.7 + 0.4 * 1.8 / 3 + 0.1 * 1.9 / 4) / 1.9)
+    assert bayes_ceiling(np.array([0.0, 1.0, 1.0]))["auroc"] == 1.0
+    assert bayes_ceiling(np.full(50, 0.3))["auprc"] == pytest.approx(0.3)
+
+
+def test_the_null_has_nothing_to_find(null):
+    truth = null.truth
+    assert (truth.gate == 1).all()
+    assert set(truth.probability) == {0.5}
+    assert truth.ceiling()["auroc"] == pytest.approx(0.5)
+    enhancer, promoter = products(null)
+    marks = np.einsum("na,nb->nab", enhancer, promoter).reshape(len(null), -1)
+    marks = np.column_stack([marks, enhancer, promoter, np.ones(len(null))])
+    seen = null.line < 7
+    weights = np.linalg.lstsq(marks[seen], null.label[seen].astype(float), rcond=None)[0]
+    assert abs(auroc(null.label[~seen], marks[~seen] @ weights) - 0.5) < 0.03
+    found = np.stack([enrichment(null, number, 230) for number in range(len(null.lines))])
+    assert found.std(axis=0).max() < 0.06  # no line is enriched for anything
+
+
+def counts_of_kmers(pairs, elements, k=4):
+    """Counts of k-mers of each element, both strands."""
+    distinct, place = np.unique(elements, return_inverse=True)
+    table = np.zeros((distinct.size, 4**k), dtype=np.float32)
+    for row, number in enumerate(distinct):
+        own = pairs.elements.store.element(number).astype(np.int64)
+        for tokens in (own, reverse_complement(own.astype(np.uint8)).astype(np.int64)):
+            words = sum(tokens[at : tokens.size - k + 1 + at] * 4 ** (k - 1 - at) for at in range(k))
+            table[row] += np.bincount(words, minlength=4**k)
+    return table[place]
+
+
+def test_a_kmer_model_stays_far_below_the_ceiling(pairs):
+    boosting = pytest.importorskip("sklearn.ensemble").HistGradientBoostingClassifier(max_iter=60, random_state=0)
+    features = np.hstack([counts_of_kmers(pairs, side) for side in (pairs.enhancer, pairs.promoter)])
+    role = LineAndChromosome()(pairs).role(0)
+    test = (pairs.line == 0) & (role != "train")  # an unseen line, all of it, so that chance is small
+    boosting.fit(features[role == "train"], pairs.label[role == "train"])
+    score = boosting.predict_proba(features[test])[:, 1]
+    assert auroc(pairs.label[test], score) < pairs.truth.ceiling(test)["auroc"] - 0.15
+
+
+def test_a_leak_is_remembered_and_not_predicted():
+    leaky = replace(CONFIG, leak=2.0, effect=0.0)()
+    truth = leaky.truth
+    assert np.allclose(truth.expected, 0.5)
+    assert auroc(leaky.label, truth.probability) > 0.75
+    first = np.random.default_rng(0).random(len(leaky)) < 0.5
+    rate = np.bincount(leaky.promoter[first], leaky.label[first], len(leaky.elements))
+    met = np.bincount(leaky.promoter[first], minlength=len(leaky.elements))
+    lookup = (rate + 0.5) / (met + 1)
+    assert auroc(leaky.label[~first], lookup[leaky.promoter[~first]]) > 0.65
+
+
+def test_noise_lowers_the_ceiling():
+    ceilings = [replace(CONFIG, noise=noise, n_lines=2)().truth.ceiling()["auroc"] for noise in (0.0, 0.3, 1.0)]
+    assert ceilings[0] > ceilings[1] + 0.05
+    assert ceilings[2] == pytest.approx(0.5)
+
+
+def test_distances_do_not_tell_the_label(pairs):
+    assert abs(auroc(pairs.label, pairs.distance) - 0.5) < 0.02
+    assert abs(auroc(pairs.label, pairs.elements.store.lengths[pairs.enhancer].astype(float)) - 0.5) < 0.02
+
+
+def test_some_pairs_keep_their_truth(pairs):
+    some = pairs.take(pairs.line >= 7)
+    assert some.lines == pairs.lines[7:]
+    assert np.array_equal(some.truth.gate, pairs.truth.gate[7:])
+    assert np.array_equal(some.truth.logit, pairs.truth.logit[pairs.line >= 7])
+    assert np.array_equal(
+        some.elements.store.element(some.promoter[5]),
+        pairs.elements.store.element(pairs.promoter[np.flatnonzero(pairs.line >= 7)[5]]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n_motifs": 5}, "an even number"),
+        ({"noise": 1.5}, "0 to 1"),
+        ({"enhancer_length": (50, 400)}, "which hold all motifs"),
+        ({"n_pairs": 10**6}, "at most 1610"),
+        ({"effect": -1.0}, "0 or more"),
+        ({"n_lines": 0}, "1 or more"),
+    ],
+)
+def test_fields_out_of_range(options, said):
+    with pytest.raises(RequestError, match=said):
+        SimulatedPairs(**options)
