@@ -112,6 +112,9 @@ def sentence(fault: Exception) -> str:
 def _unreadable(override: str) -> str:
     """A value with characters of Hydra's own grammar needs quotes of its own, inside those of the shell."""
     key, equals, value = override.partition("=")
+    if value.startswith("[") and value.endswith("]"):
+        quoted = ",".join(f'"{item.strip()}"' for item in value[1:-1].split(","))
+        return f"'{override}' cannot be read: type '{key}=[{quoted}]', with both kinds of quotes."
     if re.fullmatch(r"[\w./+~@]+", key) and equals and value:
         return f"'{override}' cannot be read: type '{key}=\"{value}\"', with both kinds of quotes."
     return f"'{override}' cannot be read: type key.key=value or group=choice."

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pertexp.evaluation.screens import Report, ScreenEvaluation
 
 
+NAMED = "pertexp.data.screens.splits.NamedTest"
+
+
 class Judged(NamedTuple):
     """A report, the design it was made on, and what the table is called."""
 
@@ -42,7 +45,7 @@ def run(config: DictConfig, folder: Path) -> "Report":
     _check_values(config)
     evaluation = build(config.evaluation, "evaluation")
     by_checkpoint = config.ckpt is not None
-    judged = _checkpoint(config, evaluation, folder) if by_checkpoint else _predictions(config, evaluation)
+    judged = _checkpoint(config, evaluation, folder) if by_checkpoint else _predictions(config, evaluation, folder)
     write_record(folder, judged.design)
     judged.report.write(folder)
     console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
@@ -68,10 +71,12 @@ def _checkpoint(config: DictConfig, evaluation: "ScreenEvaluation", folder: Path
     return Judged(report, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")
 
 
-def _predictions(config: DictConfig, evaluation: "ScreenEvaluation") -> Judged:
-    """What a file predicts, against the truth of the data."""
+def _predictions(config: DictConfig, evaluation: "ScreenEvaluation", folder: Path) -> Judged:
+    """What a file predicts, against the truth of the data; the split that was used is put on record."""
     from pertexp.composition import build
+    from pertexp.data.screens.splits import NamedTest
     from pertexp.evaluation.foreign_scoring import judge_foreign
+    from pertexp.record import save_config
 
     data = build(config.data, "data")
     report, design = judge_foreign(
@@ -80,13 +85,20 @@ def _predictions(config: DictConfig, evaluation: "ScreenEvaluation") -> Judged:
         path=config.pred,
         scale=config.pred_scale,
         name=config.pred_name,
+        depth=config.pred_depth,
         shared=config.genes == "shared",
+        by_split=any(word.startswith(("data/split=", "data.split.")) for word in HydraConfig.get().overrides.task),
     )
+    if isinstance(data.split, NamedTest):
+        OmegaConf.update(config, "data.split", {"_target_": NAMED, "test": list(data.split.test)}, merge=False)
+        save_config(config, folder)
     return Judged(report, design, f"{report.model} on {config.data.name}")
 
 
 def _check_values(config: DictConfig) -> None:
-    from typing import Literal
+    from typing import Annotated, Literal
+
+    from pydantic import Field
 
     from pertexp.composition import check_node
     from pertexp.evaluation.foreign import PredictionScale
@@ -97,6 +109,7 @@ def _check_values(config: DictConfig) -> None:
         "pred": str | None,
         "pred_name": str | None,
         "pred_scale": PredictionScale | None,
+        "pred_depth": Annotated[float, Field(gt=0)] | None,
         "genes": Literal["refuse", "shared"],
         "ckpt": str | None,
         "seed": int,
@@ -106,6 +119,14 @@ def _check_values(config: DictConfig) -> None:
     if (config.pred is None) == (config.ckpt is None):
         raise RequestError(
             "type pred=any_tool.h5ad with truth=real.h5ad (or data=...), or ckpt=outputs/runs/<date>/<run>: one."
+        )
+    typed = HydraConfig.get().overrides.task
+    beside = [word for word in typed if word.startswith(("truth", "data", "pred_", "genes"))]
+    if config.ckpt is not None and beside:
+        raise RequestError(
+            f"a checkpoint is scored on the data, the split and the fold of its own run, but {beside[0]} was "
+            "given too: "
+            "remove it, or predict that file with pertexp.predict and score the predictions with pred=..."
         )
     if config.truth is not None:
         OmegaConf.update(config, "data.path", config.truth)

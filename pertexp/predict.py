@@ -26,9 +26,11 @@ def run(config: DictConfig) -> Path:
     from pertexp.record import whole
 
     _check_values(config)
+    path = Path(config.out)
+    if path.suffix != ".h5ad":
+        raise RequestError(f"out={path}: predictions are AnnData, so let the name end with .h5ad.")
     trained = restore(config.ckpt, Path(config_folder()))
     adata = predictions(trained, config)
-    path = Path(config.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         adata.write_h5ad(partial)
@@ -43,7 +45,9 @@ def predictions(trained: "Trained", config: DictConfig) -> Any:
     from pertexp.models.vocabulary import canonical
 
     names = None if config.perturbations is None else canonical(list(config.perturbations))
-    contexts = None if config.contexts is None else [str(name) for name in config.contexts]
+    contexts = None if config.contexts is None else list(dict.fromkeys(map(str, config.contexts)))
+    if contexts == []:
+        raise RequestError("contexts=[] names none: type 'contexts=[A,B]', or leave it out for all.")
     if config.data.path is not None:
         options = {key: value for key, value in _plain(config.data).items() if value is not None}
         return moved_cells(trained, options, names, contexts, config.cells, config.genes == "shared", config.seed)

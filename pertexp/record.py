@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pertexp import __version__
-from pertexp.errors import DataError
+from pertexp.errors import DataError, RequestError
 
 if TYPE_CHECKING:
     from pertexp.data.screens.design import Design
@@ -102,6 +102,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to: it takes the place of `path` in the end, and goes if anything fails."""
     partial = path.with_name(f".{path.name}.partial")
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder: name a file to write to.")
+    try:
+        partial.touch()
+    except OSError as fault:
+        raise RequestError(f"{path} cannot be written ({fault.strerror}): name another place.") from fault
     try:
         yield partial
         os.replace(partial, path)

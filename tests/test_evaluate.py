@@ -33,7 +33,7 @@ def outputs(tmp_path, monkeypatch):
 
 
 def own_words(path):
-    return (f"truth={path}", "data.split.folds=3", "data/perturbation_embedding=pca")
+    return (f"truth={path}", "data/perturbation_embedding=pca")
 
 
 def predictions_of(real: anndata.AnnData, names: list[str], keep_control: bool = True) -> anndata.AnnData:
@@ -71,7 +71,7 @@ def test_a_tool_that_predicts_everything_is_scored_in_folds(tmp_path):
     assert done.code == 0, done.err
     assert "baselines are fitted in folds of data.split" in done.out
     per_unit = pd.read_parquet(done.folder / "metrics.parquet")
-    assert sorted(per_unit["fold"].unique()) == [0, 1, 2]
+    assert sorted(per_unit["fold"].unique()) == [0, 1, 2, 3, 4]
     stored = EvaluationFrame.from_anndata(anndata.read_h5ad(done.folder / "predictions.h5ad"))
     assert stored.n_units == per_unit[["perturbation", "context"]].drop_duplicates().shape[0]
 
@@ -130,7 +130,7 @@ def test_a_checkpoint_scores_as_its_run_did(tmp_path):
         (("pred={tool}",), "data.path has no value"),
         (("truth={real}", "pred={tool}"), "does not say what its numbers are: type pred_scale="),
         (("truth={real}", "pred={tool}", "pred_scale=guess"), "pred_scale=guess"),
-        (("truth={real}", "pred={tool}", "pred_scale=log1p"), "type data.scale=counts if these are counts"),
+        (("truth={real}", "pred={tool}", "pred_scale=log1p"), "type pred_scale=counts if these are counts"),
         (("truth={real}", "pred={logs}", "pred_scale=log1p"), "type data.normalize=true to score both as logs"),
         (("truth={real}", "pred={few}", "pred_scale=counts"), "lack 10 of the 30 genes of the truth"),
         (("truth={real}", "pred={strangers}", "pred_scale=counts"), "none of the 1 predicted perturbations"),
@@ -200,3 +200,61 @@ def test_a_family_that_does_not_apply_is_refused_before_training():
     assert done.code == 2
     assert "evaluation=vcc2026 scores sums of counts" in done.err
     assert "Epoch" not in done.out
+
+
+def logs_at(tmp_path, depth: float, keep_control: bool):
+    real = screen_file(tmp_path / "real.h5ad")
+    names = sorted(set(real.obs["perturbation"].astype(str)) - {"control"})[:6]
+    tool = predictions_of(real, names, keep_control)
+    sums = np.asarray(tool.X.sum(axis=1)).ravel()
+    tool.X = sp.diags(depth / sums).dot(sp.csr_matrix(tool.X)).log1p().tocsr()
+    tool.write_h5ad(tmp_path / "logs.h5ad")
+    return (
+        *own_words(tmp_path / "real.h5ad"),
+        f"pred={tmp_path / 'logs.h5ad'}",
+        "pred_scale=log1p",
+        "data.normalize=true",
+    )
+
+
+@pytest.mark.parametrize("keep_control", [True, False])
+def test_logs_of_another_depth_are_refused_and_brought_to_that_of_the_truth_where_it_is_named(tmp_path, keep_control):
+    words = logs_at(tmp_path, 1e4, keep_control)
+    refused = evaluate(*words)
+    assert refused.code == 2
+    assert "a predicted cell adds up to 1e+04 counts" in refused.err
+    done = evaluate(*words, "pred_depth=1e4")
+    assert done.code == 0, done.err
+    means, _ = rows(done.folder)
+    assert means["logs", "pearson_delta"] > 0.98
+    assert means["logs", "mse"] < 0.1 * means["train_mean", "mse"]
+
+
+def test_profiles_that_say_another_scale_are_refused(tmp_path):
+    real = screen_file(tmp_path / "real.h5ad")
+    names = sorted(set(real.obs["perturbation"].astype(str)) - {"control"})[:5]
+    obs = pd.DataFrame({"perturbation": names}, index=names)
+    values = np.random.default_rng(0).uniform(size=(5, real.n_vars))
+    anndata.AnnData(values, obs=obs, var=real.var, uns={"scale": "zscore"}).write_h5ad(tmp_path / "z.h5ad")
+    done = evaluate(*own_words(tmp_path / "real.h5ad"), f"pred={tmp_path / 'z.h5ad'}")
+    assert (done.code, "on the scale 'zscore'" in done.err) == (2, True)
+
+
+def test_a_split_that_is_typed_is_used_and_the_one_that_was_used_is_on_record(tmp_path):
+    real = screen_file(tmp_path / "real.h5ad")
+    names = sorted(set(real.obs["perturbation"].astype(str)) - {"control"})[:9]
+    predictions_of(real, names).write_h5ad(tmp_path / "tool.h5ad")
+    words = (f"truth={tmp_path / 'real.h5ad'}", "data/perturbation_embedding=pca", f"pred={tmp_path / 'tool.h5ad'}")
+    folds = evaluate(*words, "pred_scale=counts", "data.split.folds=3")
+    assert sorted(pd.read_parquet(folds.folder / "metrics.parquet")["fold"].unique()) == [0, 1, 2]
+    named = evaluate(*words, "pred_scale=counts")
+    assert set(pd.read_parquet(named.folder / "metrics.parquet")["fold"]) == {0}
+    record = (named.folder / "config" / "config.yaml").read_text()
+    assert "NamedTest" in record
+    assert "UnseenPerturbation" not in record
+
+
+@pytest.mark.parametrize("word", ["truth=x.h5ad", "data=papalexi", "pred_scale=counts", "genes=shared"])
+def test_a_checkpoint_takes_no_other_data(word):
+    done = evaluate("ckpt=somewhere", word)
+    assert (done.code, f"but {word} was given too" in done.err) == (2, True)

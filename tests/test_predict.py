@@ -148,11 +148,15 @@ def test_another_scale_is_refused(run, tmp_path):
         (("ckpt={run}", "cells=0"), "cells=0"),
         (("ckpt={run}", "genes=some"), "genes=some"),
         (("ckpt={run}", "data.path=none.h5ad"), "no file none.h5ad"),
+        (("ckpt={run}", "out=predictions"), "let the name end with .h5ad"),
+        (("ckpt={run}", "out=/proc/x.h5ad"), "cannot be written"),
+        (("ckpt={run}", "contexts=[]"), "contexts=[] names none"),
+        (("ckpt={run}", "perturbations=[../x,<y>]"), """type 'perturbations=["../x","<y>"]'"""),
     ],
 )
 def test_a_wrong_request_is_one_sentence_and_leaves_nothing(run, outputs, words, said):
     before = set((outputs / "predictions").rglob("*")) if (outputs / "predictions").exists() else set()
-    done = predict(*[word.format(run=run) for word in words])
+    done = predict(*[word.replace("{run}", str(run)) for word in words])
     assert done.code == 2
     assert said in done.err
     assert done.err.count("\n") == 1

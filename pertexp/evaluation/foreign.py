@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import GroupSums, Units, profiles
+from pertexp.data.screens.profiles import SCALE_NAMES, GroupSums, Units, profiles
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.errors import DataError, MismatchError, RequestError, nearest
@@ -18,6 +18,7 @@ from pertexp.metrics.cells import Cells
 log = logging.getLogger(__name__)
 
 PredictionScale = Literal["counts", "log1p", "profile"]
+DEPTH_TOLERANCE = 1.33
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +33,14 @@ class Foreign:
         Predicted cells (or one profile a perturbation), genes in the order of the truth's file.
     scale
         `counts`, `log1p`, or `profile`: one row a perturbation and context, on the profile scale of the truth.
+    depth
+        What log1p values were normalised to; None: to the depth that the truth is.
     """
 
     name: str
     screen: Screen
     scale: PredictionScale
+    depth: float | None = None
 
     @property
     def perturbations(self) -> tuple[str, ...]:
@@ -105,10 +109,48 @@ class OnDesign:
         alone = len(own.contexts) == len(self.design.screen.contexts) == 1
         return np.full(own.n_cells, alone)
 
+    def require_depth(self) -> None:
+        """Refuse log1p values that were normalised to another depth than those of the truth.
+
+        Raises
+        ------
+        DataError
+            Where a typical cell (of control, where there are any) adds up to a third more or less than a real control.
+        """
+        if self.foreign.scale != "log1p":
+            return
+        screen, truth = self._screen(), self.design.screen
+        own = screen.perturbation == 0
+        found = _typical_sum(screen, own if own.any() else np.ones(screen.n_cells, dtype=bool))
+        wanted = _typical_sum(truth, truth.perturbation == 0)
+        if not 1 / DEPTH_TOLERANCE < found / wanted < DEPTH_TOLERANCE:
+            raise DataError(
+                f"a predicted cell adds up to {found:.4g} counts on these genes and a real control cell to "
+                f"{wanted:.4g}, so "
+                "the two were normalised to other depths: type pred_depth=... with that of the predictions, such as "
+                "pred_depth=1e4, and they are brought to that of the truth."
+            )
+
     def _screen(self) -> Screen:
-        """On the genes of the design, in their order."""
+        """On the genes of the design, in their order, and at its depth."""
         position = {gene: place for place, gene in enumerate(self.foreign.screen.genes)}
-        return self.foreign.screen.take_genes(np.array([position[gene] for gene in self.design.screen.genes]))
+        screen = self.foreign.screen.take_genes(np.array([position[gene] for gene in self.design.screen.genes]))
+        if self.foreign.depth is None or self.foreign.scale != "log1p":
+            return screen
+        natural = screen.expression.copy()
+        natural.data = np.log1p(np.expm1(natural.data.astype(np.float64)) * self._depth() / self.foreign.depth)
+        return replace(screen, expression=natural.astype(np.float32))
+
+    def _depth(self) -> float:
+        """The depth that the counts of the truth were normalised to."""
+        depth = self.design.screen.depth
+        if depth is None or not self.design.notes.get("normalised_at_median_depth"):
+            raise MismatchError(
+                "pred_depth=... brings predictions to the depth of the truth, which is not known where the "
+                "truth is given "
+                "as log1p: name counts as truth, with data.normalize=true."
+            )
+        return float(np.median(depth[self.design.cells("train", "control")]))
 
     def _size_factor(self, screen: Screen) -> np.ndarray:
         """s of predicted counts `[n]`: their depth over the depth that a real control cell of s = 1 has.
@@ -122,6 +164,13 @@ class OnDesign:
         counts = truth.expression[control].sum(dtype=np.float64)
         depth = np.asarray(screen.expression.sum(axis=1, dtype=np.float64)).ravel()
         return np.maximum(depth, 1e-9) / (float(counts) / self.design.size_factor[control].sum())
+
+
+def _typical_sum(screen: Screen, rows: np.ndarray) -> float:
+    """Median over cells of Σ expm1(x)."""
+    values = screen.expression[np.flatnonzero(rows)]
+    sums = np.asarray(values.astype(np.float64).expm1().sum(axis=1)).ravel()
+    return max(float(np.median(sums)), 1e-9)
 
 
 def _one(screen: Screen, rows: np.ndarray) -> np.ndarray:
@@ -163,17 +212,22 @@ def read_foreign(
     MismatchError
         Where counts are held against logs.
     """
-    known = _declared(path, scale)
+    known = _declared(path, scale, truth)
     read_as = "log2fc" if known == "profile" else known  # profiles are any numbers
     options = {**columns, "path": path, "scale": read_as, "recover_counts": False, "depth_key": None, "where": None}
-    screen = H5adFile(**options).read(require_control=False)
+    try:
+        screen = H5adFile(**options).read(require_control=False)
+    except DataError as fault:
+        said = str(fault).replace("data.scale=log2fc for fold changes", "pred_scale=profile for mean profiles")
+        said = said.replace("data.scale", "pred_scale")
+        raise DataError(said if Path(path).name in said else f"in the predictions {path}: {said}") from fault
     if known == "profile":
         screen = replace(screen, scale=truth.scale)
     _refuse_scale(known, truth)
     return Foreign(name or Path(path).stem, _on_genes_of(truth, screen, shared), known)
 
 
-def _declared(path: str, scale: PredictionScale | None) -> PredictionScale:
+def _declared(path: str, scale: PredictionScale | None, truth: Screen) -> PredictionScale:
     if scale is not None:
         return scale
     import h5py
@@ -188,8 +242,14 @@ def _declared(path: str, scale: PredictionScale | None) -> PredictionScale:
     said = found.decode() if isinstance(found, bytes) else str(found)
     if said in ("counts", "log1p"):
         return "counts" if said == "counts" else "log1p"
-    if said:
+    if said == SCALE_NAMES[truth.scale]:
         return "profile"
+    if said:
+        raise MismatchError(
+            f"{path} says that its numbers are on the scale '{said}', and the truth is scored as "
+            f"'{SCALE_NAMES[truth.scale]}': "
+            "bring one to the other (data.normalize=true or false), or type pred_scale=... where the file is wrong."
+        )
     raise RequestError(
         f"{path} does not say what its numbers are: type pred_scale=counts, pred_scale=log1p, or pred_scale=profile "
         "for one mean profile a perturbation on the scale of the truth."

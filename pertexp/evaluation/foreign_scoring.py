@@ -33,12 +33,15 @@ def judge_foreign(
     path: str,
     scale: PredictionScale | None,
     name: str | None,
+    depth: float | None,
     shared: bool,
+    by_split: bool,
 ) -> tuple[Report, Design]:
     """Score a file of predictions; returns the report, and the design of its (first) fold.
 
     What the file predicts is the test set, and the baselines are fitted on the other perturbations of the truth. Where
-    the file leaves none, they are fitted in folds of `data.split`, and the test units of all folds are pooled.
+    the file leaves none, or with `by_split`, they are fitted in folds of `data.split`, and the test units of all folds
+    are pooled. `depth` is that of log1p predictions which were normalised to another depth than the truth.
 
     Raises
     ------
@@ -47,9 +50,12 @@ def judge_foreign(
     """
     screen = data.read()
     foreign = read_foreign(path, _as_scored(screen, data), _columns(data), scale, name, shared=shared)
+    foreign = replace(foreign, depth=depth)
     screen = screen.take_genes(np.flatnonzero(np.isin(screen.genes, foreign.screen.genes)))
     tested = known_perturbations(foreign, screen)
-    judged = [one for design in _designs(screen, data, tested) for one in _on_fold(design, foreign, evaluation)]
+    judged = [
+        one for design in _designs(screen, data, tested, by_split) for one in _on_fold(design, foreign, evaluation)
+    ]
     if not judged:
         raise DataError(f"no test unit of the truth is predicted in {Path(path).name}: compare contexts and names.")
     parts = [measure(one.frame, one.cells, evaluation.families) for one in judged]
@@ -79,11 +85,11 @@ def _columns(data: ScreenData) -> dict[str, Any]:
     return {name: getattr(data, name) for name in kept}
 
 
-def _designs(screen: Screen, data: ScreenData, tested: tuple[str, ...]) -> Iterator[Design]:
+def _designs(screen: Screen, data: ScreenData, tested: tuple[str, ...], by_split: bool) -> Iterator[Design]:
     others = set(screen.perturbations) - set(tested) - {CONTROL}
-    if len(others) >= FEWEST_TO_TRAIN_ON:
+    if not by_split and len(others) >= FEWEST_TO_TRAIN_ON:
         data.split = NamedTest(tested)
-    else:
+    elif not by_split:
         log.warning(
             "every perturbation of the truth is predicted, so the baselines are fitted in folds of data.split: "
             "what the predictions were trained on is not known here."
@@ -102,6 +108,7 @@ def _on_fold(design: Design, foreign: Foreign, evaluation: ScreenEvaluation) -> 
         log.warning("%d of %d test units are not predicted and are left out.", (~covered).sum(), covered.size)
         design = design.testing(covered)
         on = foreign.on(design)
+    on.require_depth()
     given, cells = on.cells(), TestedCells.of(design, evaluation.seed)
     frame = evaluation.frame(design, {foreign.name: on.predictions()})
     return [_OnFold(design, frame, cells if given is None else replace(cells, given={foreign.name: given}))]

@@ -98,7 +98,7 @@ def moved_cells(
         Where its scale is not that of the model.
     """
     source = _file(trained, options)
-    screen = _on_scale_of(trained, source.read())
+    screen = _on_scale_of(trained, _read(source, options))
     columns, places = _shared_genes(trained, screen, shared)
     screen = screen.take_genes(places)
     asked = list(names) if names is not None else [name for name in screen.perturbations if name != CONTROL]
@@ -175,6 +175,19 @@ def _file(trained: Trained, options: dict[str, Any]) -> H5adFile:
     own = {field.name for field in fields(H5adFile)} - {"expected"}
     as_trained = {key: value for key, value in trained.data.items() if key in own}
     return typed(H5adFile, {"perturbation_key": "perturbation", "control": CONTROL} | as_trained | options, "data")
+
+
+def _read(source: H5adFile, options: dict[str, Any]) -> Screen:
+    """The file; where a selection of the training data does not hold in it, the sentence says whence it comes."""
+    try:
+        return source.read()
+    except DataError as fault:
+        if "data.where" not in str(fault) or "where" in options:
+            raise
+        raise DataError(
+            f"{fault} The selection is that of the data that the model was trained on: type 'data.where={{}}' "
+            "for all cells."
+        ) from fault
 
 
 def _on_scale_of(trained: Trained, screen: Screen) -> Screen:

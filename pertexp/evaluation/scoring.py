@@ -221,6 +221,8 @@ def _sentence(scores: Scores, model: str, baselines: list[str], metric: str) -> 
         return f"{metric} is not applicable here: {METRICS[metric].missing}."
     best = _best_baseline(scores, baselines, metric)
     gap = scores.difference(model, best, metric)
+    if _clusters(gap) == 0:
+        return f"no baseline has a value on {metric} where {model} has one: nothing can be said of it."
     if _clusters(gap) < FEWEST:
         said = f"{model} against {best} on {metric}: difference {_number(gap.mean, '+')} over {_counted(gap)}"
         return f"{said}, too few to decide (fewer than {FEWEST}); pool folds with -m data.split.fold=0,1,..."

@@ -133,6 +133,12 @@ def _footnotes(scores: Scores) -> list[str]:
             f"† not to be trusted on this data: half of the cells does not beat knowing nothing of the perturbation "
             f"({', '.join(scores.untrusted)})."
         )
+    if "pearson_delta_mean" in scores.metrics and "no_change" in scores.models:
+        lines.append(
+            "pearson_delta_mean: seen from the training mean, no change moves against the mean effect, and so "
+            "correlates "
+            "with every perturbation whose effect is weaker than the mean."
+        )
     lines.extend(f"{note}." for note in scores.notes)
     return lines + _worst_lines(scores) + _left_out_lines(scores)
 

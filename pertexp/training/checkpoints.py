@@ -194,7 +194,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as fault:  # torch raises many kinds for a truncated, foreign or unsafe file
         raise DataError(
             f"{path} cannot be read as a checkpoint ({type(fault).__name__}): it may be truncated, foreign, or "
-            "hold code, which is never run; name another with ckpt_path=..."
+            "hold code, which is never run; name another checkpoint."
         ) from fault
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DataError(f"{path} holds no weights (`state_dict`): name a checkpoint that pertexp wrote.")

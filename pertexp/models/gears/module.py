@@ -286,6 +286,7 @@ class GEARS(lightning.LightningModule):
         import anndata
 
         number = self._context(context)
+        sets = [_as_set(own) for own in sets]
         asked = as_sets(sets, self.nodes, self.options.signs)
         delta, log_variance = self._effects(asked, np.arange(len(asked)), np.full(len(asked), number))
         names = [JOIN.join(own) or "control" for own in sets]
@@ -310,6 +311,8 @@ class GEARS(lightning.LightningModule):
 
         `genes` restricts the fit, as to those of high mean expression.
         """
+        if first == second:
+            raise RequestError(f"{first} does not interact with itself: name two genes.")
         asked = as_sets([[first], [second], [first, second]], self.nodes, self.options.signs)
         number = self._context(context) if self._depends_on_context else 0
         delta, _ = self._effects(asked, np.arange(3), np.full(3, number))
@@ -380,6 +383,13 @@ class GEARS(lightning.LightningModule):
                 spread = weight * head if spread is None else spread + weight * head
         assert total is not None  # noqa: S101
         return total, spread
+
+
+def _as_set(genes: Sequence[str]) -> list[str]:
+    """Genes of one perturbation, each once, in the order of names."""
+    if isinstance(genes, str):
+        raise RequestError(f'{genes} is one gene, and a perturbation is a set of them: type [["{genes}"]].')
+    return sorted(set(genes))
 
 
 def _encoded(spec: dict[str, Any]) -> Tensor:
