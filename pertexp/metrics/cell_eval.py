@@ -6,7 +6,7 @@ geometric means, without pseudo-count. Adjusted p-values and fold changes are ro
 
 Where cell-eval reports one number for a whole data set (`pearson_edistance`, `de_spearman_sig`), each perturbation here
 carries what it adds to it, so that their mean is that number. Where it leaves a perturbation out, the value is NaN.
-Its clustering agreement, the best of seven random partitions, and its bare counts of genes are not here.
+Its clustering agreement, the best of seven partitions, and its bare counts of genes are not here.
 """
 
 from collections.abc import Callable
