@@ -135,6 +135,11 @@ def checkpoint_of(
         perturbations=(CONTROL,),
         control=torch.from_numpy(cells.mean).float(),
     )
+    return {"state_dict": module.state_dict(), **_meaning(module, cells)}
+
+
+def _meaning(module: GEARS, cells: ControlMeans) -> dict[str, Any]:
+    """What a checkpoint says beside the weights: schema, and what restores the model."""
     schema = {
         "genes": list(cells.genes),
         "perturbations": [CONTROL],
@@ -144,21 +149,16 @@ def checkpoint_of(
         "split_hash": "",
         "fold": 0,
     }
+    columns = {"perturbation_key": "condition", "control": "ctrl", "context_key": "cell_type"}
     restore = {
         "model": {"_target_": "pertexp.models.gears.GEARS.from_data", "name": "gears"},
-        "data": {
-            "perturbation_key": "condition",
-            "control": "ctrl",
-            "context_key": "cell_type",
-            "gene_symbol_key": "gene_name",
-            "scale": "log1p",
-        },
+        "data": {**columns, "gene_symbol_key": "gene_name", "scale": "log1p"},
         "vocabulary": module.vocabulary.stored(),
         "control": module.control,
         "size_factors": torch.ones(len(cells.contexts), 1),
         "median_depth": None,
     }
-    return {"state_dict": module.state_dict(), "schema": schema, "restore": restore}
+    return {"schema": schema, "restore": restore}
 
 
 def _graph(config: Any, name: str) -> Graph:
