@@ -1,0 +1,1 @@
+"""Sequence backbones: from the tokens of a pair to its features."""

@@ -1,0 +1,154 @@
+"""Convolution over each element, attention over both."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pertexp.data.pairs.design import PairDesign
+from pertexp.data.pairs.tokens import UNKNOWN
+from pertexp.errors import RequestError
+from pertexp.models.backbones.backbone import PairFeatures, SequenceBackbone
+from pertexp.models.backbones.words import enriched_words
+
+WORD = 8
+SHARPNESS = 2.0  # of a scanner, per matching base
+MISSES = 1.5  # bases by which a sequence may miss a word and still be half a match, at the start
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Cnn:
+    """A choice of `model/backbone`; call it to get the network.
+
+    Attributes
+    ----------
+    filters, filter_length
+        Motif scanners of each element, and the bases of each.
+    pool
+        Bases that make one token of the attention: the best match among them.
+    width
+        Of tokens and of the pair's features.
+    layers, heads
+        Of the attention over the tokens of both elements; without layers the pair is its intermediate features.
+    products
+        Features that multiply what the enhancer holds with what the promoter holds.
+    dropout
+        Share of features dropped in training.
+    start
+        `enriched`: half of the scanners begin as words that the training elements hold more often than their bases
+        explain, the others at random. `random`: all of them.
+    """
+
+    filters: Count = 64
+    filter_length: Annotated[int, Field(ge=WORD)] = 12
+    pool: Count = 50
+    width: Count = 64
+    layers: Annotated[int, Field(ge=0)] = 1
+    heads: Count = 4
+    products: Count = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    start: Literal["enriched", "random"] = "enriched"
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise RequestError(
+                f"model.backbone.width={self.width} is not divisible by model.backbone.heads={self.heads}: type a "
+                "multiple."
+            )
+
+    def __call__(self, design: PairDesign | None) -> "CnnBackbone":
+        """The network, its scanners started on the training elements of the design."""
+        network = CnnBackbone(self)
+        if self.start == "enriched" and design is not None:
+            pairs, rows = design.pairs, design.index("train")
+            for scanner, side in ((network.enhancer, pairs.enhancer), (network.promoter, pairs.promoter)):
+                scanner.start_from_(enriched_words(pairs.elements, np.unique(side[rows]), WORD, self.filters // 2))
+        return network
+
+
+class Scanner(nn.Module):
+    """How well each place of a sequence matches each filter, on the strand that matches better: between 0 and 1.
+
+    σ(s · (max over strands of Σ_l w[base, l] + b)); an unknown base matches nothing. Reading a filter backwards with
+    complementary bases is reading the other strand, so one filter serves both.
+    """
+
+    def __init__(self, filters: int, length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(filters, UNKNOWN, length) / length**0.5)
+        self.bias = nn.Parameter(torch.full((filters,), -3.0))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens `[n, L]` to matches `[n, filters, L']`; shorter sequences than a filter are filled up with N."""
+        missing = self.weight.shape[-1] - tokens.shape[1]
+        if missing > 0:
+            tokens = functional.pad(tokens, (0, missing), value=UNKNOWN)
+        bases = functional.one_hot(tokens.long(), UNKNOWN + 1)[..., :UNKNOWN].to(self.weight.dtype).transpose(1, 2)
+        both = torch.cat([self.weight, self.weight.flip(1, 2)])  # A C G T backwards is T G C A
+        forward, backward = functional.conv1d(bases, both).chunk(2, dim=1)
+        return torch.sigmoid(SHARPNESS * (torch.maximum(forward, backward) + self.bias[:, None]))
+
+    @torch.no_grad()
+    def start_from_(self, words: np.ndarray) -> None:
+        """Let the first filters be words `[W, k]`: +1 for the letter, −⅓ for the others, half a match at k − 1.5."""
+        length = words.shape[1]
+        offset = (self.weight.shape[-1] - length) // 2
+        letters = functional.one_hot(torch.from_numpy(words.astype(np.int64)), UNKNOWN).transpose(1, 2)
+        self.weight[: len(words)] = 0
+        self.weight[: len(words), :, offset : offset + length] = letters * (4 / 3) - 1 / 3
+        self.bias[: len(words)] = MISSES - length
+
+
+class CnnBackbone(SequenceBackbone):
+    """Scanners → what each element holds → products of both, and attention over the tokens of both."""
+
+    def __init__(self, options: Cnn) -> None:
+        super().__init__()
+        self.options = options
+        filters, width = options.filters, options.width
+        self.enhancer = Scanner(filters, options.filter_length)
+        self.promoter = Scanner(filters, options.filter_length)
+        self.left, self.right = nn.Linear(filters, options.products), nn.Linear(filters, options.products)
+        self.middle_width = options.products + 2 * filters
+        self.norm, self.dropout = nn.LayerNorm(self.middle_width), nn.Dropout(options.dropout)
+        self.attention = _Attention(options) if options.layers else None
+        self.width = self.middle_width + (width if options.layers else 0)
+
+    def forward(self, enhancer: Tensor, promoter: Tensor) -> PairFeatures:
+        """Features of the pairs; `pair` holds the intermediate ones beside what the attention read."""
+        matches = self.enhancer(enhancer), self.promoter(promoter)
+        left, right = (each.amax(dim=-1) for each in matches)
+        middle = self.dropout(self.norm(torch.cat([self.left(left) * self.right(right), left, right], dim=1)))
+        if self.attention is None:
+            return PairFeatures(middle, middle)
+        return PairFeatures(torch.cat([middle, self.attention(*matches)], dim=1), middle)
+
+
+class _Attention(nn.Module):
+    """One token per stretch of an element, and one that reads them all."""
+
+    def __init__(self, options: Cnn) -> None:
+        super().__init__()
+        self.pool = options.pool
+        self.token = nn.Linear(options.filters, options.width)
+        self.side = nn.Parameter(0.02 * torch.randn(2, options.width))
+        self.reader = nn.Parameter(0.02 * torch.randn(options.width))
+        layer = nn.TransformerEncoderLayer(
+            options.width, options.heads, 2 * options.width, options.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, options.layers, nn.LayerNorm(options.width), False)
+
+    def forward(self, enhancer: Tensor, promoter: Tensor) -> Tensor:
+        """Matches `[n, filters, L']` of both elements to `[n, width]`."""
+        tokens = [self._tokens(matches) + side for matches, side in zip((enhancer, promoter), self.side, strict=True)]
+        reader = self.reader.expand(len(enhancer), 1, -1)
+        return self.layers(torch.cat([reader, *tokens], dim=1))[:, 0]
+
+    def _tokens(self, matches: Tensor) -> Tensor:
+        best = functional.max_pool1d(matches, min(self.pool, matches.shape[-1]), ceil_mode=True)
+        return self.token(best.transpose(1, 2))

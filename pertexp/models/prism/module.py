@@ -1,0 +1,211 @@
+"""The LightningModule that trains PRISM and predicts with it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pertexp.data.pairs.datamodule import PairData
+from pertexp.data.pairs.loader import Batch
+from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.losses.interaction import PairLoss
+from pertexp.losses.regular import nonzero_share
+from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
+from pertexp.models.prism.epoch import EpochScores
+from pertexp.models.prism.network import PrismNetwork, View
+from pertexp.models.prism.options import PrismOptions
+from pertexp.models.prism.terms import Seen, terms_of
+from pertexp.typed import typed
+
+
+class PRISM(lightning.LightningModule):
+    """σ((U_I − R_E + λ U_I R_E) / T), its task loss, and the terms that part what a pair is from where it is seen.
+
+    Parameters
+    ----------
+    backbone
+        What reads the sequences.
+    options, loss, optimizer
+        As configured.
+    class_of_line
+        `[C]` class of each cell line among the K training lines; -1 for lines that are not trained on.
+    """
+
+    awake: Tensor
+    class_of_line: Tensor
+
+    def __init__(
+        self,
+        backbone: SequenceBackbone,
+        options: PrismOptions,
+        loss: PairLoss,
+        optimizer: Callable[..., Optimizer],
+        class_of_line: Tensor,
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.loss = loss
+        self.make_optimizer = optimizer
+        self.network = PrismNetwork(backbone, options.energy, options.invariant_width, options.environment_width)
+        self.terms = terms_of(options, int(class_of_line.max()) + 1)
+        self.register_buffer("class_of_line", class_of_line)
+        self.register_buffer("awake", torch.tensor(0))  # epochs since the environment woke; -1 while it sleeps
+        self._scores = {"train": EpochScores(), "val": EpochScores()}
+
+    @classmethod
+    def from_data(
+        cls,
+        data: PairData,
+        loss: PairLoss,
+        optimizer: Callable[..., Optimizer],
+        backbone: BackboneSource,
+        **options: Any,
+    ) -> "PRISM":
+        """Start the backbone on training elements, and refuse what cannot be trained as it is set.
+
+        Raises
+        ------
+        MismatchError
+            Where the data are no pairs, or the loss is another's.
+        RequestError
+            Where a weighted term could only be constant, or classes would be balanced twice.
+        """
+        chosen = typed(PrismOptions, options, "model")
+        _require_fit(data, loss)
+        design = data.design
+        chosen.require_support(data.support_size)
+        chosen.require_lines(len(design.train_lines), data.lines_per_step)
+        loss.fit(design.pairs.label[design.index("train")])
+        class_of_line = torch.full((len(design.lines),), -1)
+        class_of_line[torch.from_numpy(design.train_lines)] = torch.arange(len(design.train_lines))
+        return cls(backbone(design), chosen, loss, optimizer, class_of_line)
+
+    @classmethod
+    def from_checkpoint(cls, weights: dict[str, Tensor], backbone: BackboneSource, **options: Any) -> "PRISM":
+        """The trained module from the `state_dict` of a checkpoint alone, without data: to predict with.
+
+        Raises
+        ------
+        DataError
+            Where the weights are not those of PRISM with these options.
+        """
+        chosen = typed(PrismOptions, options, "model")
+        if "class_of_line" not in weights:
+            raise DataError("these are no weights of PRISM: name a checkpoint of model=prism.")
+        module = cls(backbone(None), chosen, PairLoss(), torch.optim.Adam, weights["class_of_line"].clone())
+        module.load_state_dict({name: value for name, value in weights.items() if not name.startswith("loss.")}, False)
+        return module.eval()
+
+    def begin_epoch(self, awake: int | None) -> None:
+        """Let the environment sleep, frozen, with R_E = 0 and λ = 0, or ramp the terms by the epochs it is awake."""
+        self.awake.fill_(-1 if awake is None else awake)
+        for parameter in self.network.environment_parameters():
+            parameter.requires_grad_(awake is not None)
+
+    def forward(self, batch: Batch) -> View:
+        """Read a batch in the present stage."""
+        return self.network(batch, environment=bool(self.awake >= 0))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Task loss plus weighted terms of one step over G pure batches."""
+        view = self(batch)
+        task = self.loss(view.reading.logit, batch["label"], view.invariant.norm(dim=1))
+        penalty = self.network.energy.penalty(view.line)
+        total = task + penalty + self._weighted(self._seen(view, batch))
+        self._scores["train"].add(view.reading.logit, batch["label"], batch["line"])
+        self._log("train/loss", total, bar=True)
+        self._log("train/task", task)
+        self._watch(view, batch)
+        return total
+
+    def _weighted(self, seen: Seen) -> Tensor:
+        """Σ weight · term; nothing while the environment sleeps."""
+        total = seen.own.new_zeros(())
+        awake = int(self.awake)
+        if awake < 0:
+            return total
+        for name, term in self.terms.items():
+            value = term(seen)
+            weight = getattr(self.options.terms, name).at(awake)
+            total = total + weight * value
+            self._log(f"train/{name}", value)
+            self._log(f"weight/{name}", weight)
+        return total
+
+    def _seen(self, view: View, batch: Batch) -> Seen:
+        support = None if view.line is None else (view.line, self.class_of_line[batch["support_line"]])
+        return Seen(view.invariant, view.own, self.class_of_line[batch["line"]], support)
+
+    def _watch(self, view: View, batch: Batch) -> None:
+        """λ, T, R_E of each line, and the shares of features that are not zero."""
+        self._log("energy/lambda", self.network.energy.lam)
+        self._log("energy/temperature", view.reading.temperature.mean())
+        self._log("sparsity/invariant", nonzero_share(view.invariant.detach()))
+        if view.line is not None:
+            self._log("sparsity/environment", nonzero_share(view.line.detach()))
+        for number in batch["line"].unique().tolist():
+            own = batch["line"] == number
+            self._log(f"resistance/line{number}", view.reading.resistance[own].mean())
+
+    def _log(self, name: str, value: Tensor | float, *, bar: bool = False) -> None:
+        self.log(name, value, on_step=True, on_epoch=False, prog_bar=bar, batch_size=1)
+
+    def on_train_epoch_end(self) -> None:
+        """AUPRC, AUROC and F1 of the epoch, as the network was while it learned."""
+        self._log_scores("train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Task loss, and what the scores of the epoch are made of."""
+        view = self(batch)
+        loss = self.loss(view.reading.logit, batch["label"], view.invariant.norm(dim=1))
+        self._scores["val"].add(view.reading.logit, batch["label"], batch["line"])
+        n = len(batch["label"])
+        self.log("val/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=n, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """AUPRC, AUROC and F1 of the validation pairs."""
+        self._log_scores("val")
+
+    def _log_scores(self, role: str) -> None:
+        for name, value in self._scores[role].take().items():
+            self.log(f"{role}/{name}", value, on_step=False, on_epoch=True, prog_bar=name == "auprc")
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer of the group `optimizer`, over all parameters: those that sleep join when they wake."""
+        return self.make_optimizer(self.parameters())
+
+    @torch.inference_mode()
+    def views(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, View]]:
+        """Batches as the trained network reads them, on its device."""
+        training = self.training
+        self.eval()
+        try:
+            for batch in batches:
+                moved = {name: tensor.to(self.device) for name, tensor in batch.items()}
+                yield moved, self(moved)
+        finally:
+            self.train(training)
+
+    def predict(self, batches: Iterable[Batch]) -> np.ndarray:
+        """P(y = 1) `[n]` of the pairs of all batches, in their order."""
+        parts = [view.reading.logit.double().sigmoid().cpu().numpy() for _, view in self.views(batches)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _require_fit(data: PairData, loss: PairLoss) -> None:
+    if data.kind != "pairs":
+        raise MismatchError(
+            f"model=prism reads enhancer-promoter pairs, but data={data.name} holds {data.kind}: type data=ep_pairs, "
+            "data=ep_table or data=simulated_pairs."
+        )
+    if not isinstance(loss, PairLoss):
+        raise MismatchError("model=prism trains on labelled pairs: type loss=immax, loss=bce or loss=focal.")
+    if loss.balances and data.positives is not None:
+        raise RequestError(
+            f"data.positives={list(data.positives)} lets the sampler balance the classes, and this loss balances them, "
+            "too, which corrects twice: type data.positives=null, or loss=bce."
+        )

@@ -1,0 +1,122 @@
+"""What `model.*` sets for PRISM."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from pertexp.errors import RequestError
+from pertexp.models.prism.energy import EnergyOptions
+
+NO_OTHERS = ConfigDict(extra="forbid")
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term beside the task loss: its weight when the environment wakes, `ramp` more each epoch, up to `cap`.
+
+    A weight of 0 leaves the term out, whatever its ramp.
+    """
+
+    __pydantic_config__: ClassVar = NO_OTHERS
+
+    weight: NotNegative = 0.0
+    ramp: NotNegative = 0.0
+    cap: NotNegative = 0.0
+
+    def at(self, epoch: int) -> float:
+        """The weight so many epochs after the environment woke."""
+        return min(self.weight + self.ramp * epoch, max(self.cap, self.weight)) if self.weight else 0.0
+
+
+@dataclass(frozen=True)
+class Contrast(Term):
+    """InfoNCE on e, at temperature τ."""
+
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+
+
+@dataclass(frozen=True)
+class Sparse(Term):
+    """Of z_I and z_E."""
+
+    norm: Literal["l1", "l2"] = "l1"
+
+
+@dataclass(frozen=True)
+class Prototype(Term):
+    """Squared distance of e to its line's running mean, which keeps the share `momentum` of itself a step."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+@dataclass(frozen=True)
+class TermOptions:
+    """All terms; start weights, ramps and caps are the document's."""
+
+    __pydantic_config__: ClassVar = NO_OTHERS
+
+    correlation: Term = field(default_factory=lambda: Term(0.1, 0.01, 0.2))
+    invariance: Term = field(default_factory=lambda: Term(0.1, 0.01, 0.2))
+    contrastive: Contrast = field(default_factory=lambda: Contrast(0.05, 0.01, 0.1))
+    sparsity: Sparse = field(default_factory=lambda: Sparse(0.01, 0.01, 0.02))
+    prototype: Prototype = field(default_factory=lambda: Prototype(0.05, 0.01, 0.1))
+    mutual_information: Term = field(default_factory=Term)
+
+    def __iter__(self) -> Iterator[tuple[str, Term]]:
+        return ((one.name, getattr(self, one.name)) for one in fields(self))
+
+    @property
+    def weighted(self) -> list[str]:
+        """Names of the terms that are not left out."""
+        return [name for name, term in self if term.weight]
+
+
+@dataclass(frozen=True)
+class PrismOptions:
+    """Everything that `model.*` sets but the backbone; the group's YAML file says what each is for."""
+
+    __pydantic_config__: ClassVar = NO_OTHERS
+
+    name: str = "prism"
+    invariant_width: Count = 64
+    environment_width: Count = 32
+    energy: EnergyOptions = field(default_factory=EnergyOptions)
+    terms: TermOptions = field(default_factory=TermOptions)
+    queue: Annotated[int, Field(ge=0)] = 256
+
+    def require_support(self, support_size: int) -> None:
+        """RequestError where the energy looks at z_E and there are no support sets to make it of."""
+        energy = self.energy
+        looks = energy.form == "linear" or energy.resistance != "none" or energy.temperature.mode == "per_line"
+        if looks and not support_size:
+            raise RequestError(
+                "data.support_size=0 leaves nothing to tell a cell line by: type data.support_size=32, or "
+                "model.energy.resistance=none for a model without environment."
+            )
+
+    def require_lines(self, n_lines: int, lines_per_step: int) -> None:
+        """RequestError where a weighted term could only be constant: with one line there is nothing to tell apart."""
+        for name in ("invariance", "contrastive"):
+            if name not in self.terms.weighted:
+                continue
+            if n_lines < 2:
+                raise RequestError(
+                    f"model.terms.{name}.weight={getattr(self.terms, name).weight} has no effect with one training "
+                    f"line: {_WHY[name]}; type model.terms.{name}.weight=0, or train on more lines."
+                )
+            if lines_per_step < 2 and not self.queue:
+                raise RequestError(
+                    f"model.terms.{name}.weight={getattr(self.terms, name).weight} has no effect in batches of one "
+                    f"line: {_WHY[name]}; type data.lines_per_step=2, model.queue=256, or "
+                    f"model.terms.{name}.weight=0."
+                )
+
+
+_WHY = {
+    "invariance": "a classifier that sees one class a step is right without looking",
+    "contrastive": "without a pair of another line its fraction is 1, and the loss log 1 = 0",
+}

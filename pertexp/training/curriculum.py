@@ -1,0 +1,107 @@
+"""Training in stages: what sleeps in the first epochs, and stopping that waits for the terms to bite."""
+
+from typing import Protocol, runtime_checkable
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+from pertexp.errors import MismatchError, RequestError
+from pertexp.training.checkpoints import KeepBest
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A model with a part that sleeps at first."""
+
+    def begin_epoch(self, awake: int | None) -> None:
+        """An epoch begins: the part sleeps (None), or has been awake for so many epochs."""
+
+
+class Curriculum(Callback):
+    """Lets a part of the model sleep, frozen, in the first epochs.
+
+    Parameters
+    ----------
+    frozen_epochs
+        Epochs before it wakes; 0: it never sleeps.
+    """
+
+    def __init__(self, frozen_epochs: int = 2) -> None:
+        if frozen_epochs < 0:
+            raise RequestError(f"callbacks.curriculum.frozen_epochs={frozen_epochs}: expected 0 or more.")
+        self.frozen_epochs = frozen_epochs
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Refuse a model without stages."""
+        if not isinstance(pl_module, Staged):
+            raise MismatchError(
+                f"callbacks.curriculum trains in stages, which {type(pl_module).__name__} does not have: leave it "
+                "out with ~callbacks.curriculum, or type callbacks=default."
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that resumes within an epoch does not see its start."""
+        self._tell(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how long the part has been awake."""
+        self._tell(trainer, pl_module)
+
+    def _tell(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, Staged)  # noqa: S101
+        awake = trainer.current_epoch - self.frozen_epochs
+        module.begin_epoch(awake if awake >= 0 else None)
+
+
+class StopAfter(EarlyStopping):
+    """Early stopping that begins to count at an epoch: before, what it watches is not yet what is trained for.
+
+    Parameters
+    ----------
+    first_epoch
+        The first epoch, from 0, that counts.
+    options
+        As Lightning's.
+    """
+
+    def __init__(self, monitor: str, first_epoch: int = 0, patience: int = 3, mode: str = "min") -> None:
+        super().__init__(monitor=monitor, patience=patience, mode=mode)
+        self.first_epoch = first_epoch
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count, or not yet."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count, or not yet."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+class KeepBestAfter(KeepBest):
+    """The best epoch among those from an epoch on.
+
+    Parameters
+    ----------
+    first_epoch
+        The first epoch, from 0, that may be kept.
+    dirpath, filename, monitor, mode
+        As Lightning's.
+    """
+
+    def __init__(self, dirpath: str, filename: str, monitor: str, first_epoch: int = 0, mode: str = "min") -> None:
+        super().__init__(
+            dirpath=dirpath, filename=filename, monitor=monitor, mode=mode, save_top_k=1, enable_version_counter=False
+        )
+        self.first_epoch = first_epoch
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep, or not yet."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep, or not yet."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_train_epoch_end(trainer, pl_module)
