@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from pertexp.errors import DataError
 from pertexp.losses.dependence import MutualInformation, cross_correlation
@@ -200,6 +201,14 @@ def test_a_probe_reads_what_is_planted_and_guesses_otherwise():
     assert absent.chance == present.chance == 1 / 3
     assert abs(absent.excess) < 0.08  # a recall of 60 rows has a standard error of 0.06, and a third of it counts
     assert present.balanced_accuracy > 0.9
+
+
+def test_a_probe_weighs_a_rare_class_like_the_others():
+    """One feature, shifted by d in one row of twenty: the best balanced accuracy is Φ(d/2)."""
+    rng = np.random.default_rng(0)
+    label = np.arange(4000) % 20 == 0
+    probe = linear_probe((rng.normal(size=4000) + 1.5 * label)[:, None], label)
+    assert probe.balanced_accuracy == pytest.approx(norm.cdf(0.75), abs=0.06)  # a recall of 200 rows: ± 0.03, by half
 
 
 def test_a_probe_does_not_depend_on_the_names_of_classes():

@@ -198,8 +198,9 @@ def test_a_class_on_the_wrong_side_is_not_hidden():
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_difficulty_learns_nothing_of_a_batch_of_one_class(label):
     loss = fitted("difficulty", torch.tensor([0.0, 1.0]))
-    loss(torch.randn(8), torch.full((8,), label))
-    assert loss.positive_scale == 1
+    for side in (-1.0, 1.0):
+        loss(torch.full((8,), side), torch.full((8,), label))
+        assert loss.positive_scale == 1
 
 
 def test_difficulty_rests_in_evaluation_and_its_scale_has_no_gradient():

@@ -34,9 +34,9 @@ def line_contrast(e: Tensor, line: Tensor, queue: Labelled | None = None, temper
     temperature
         τ > 0.
     """
-    keys, key_line = (
-        (e, line) if queue is None else (torch.cat([e, queue[0].detach().to(e)]), torch.cat([line, queue[1]]))
-    )
+    keys, key_line = e, line
+    if queue is not None:
+        keys, key_line = torch.cat([e, queue[0].detach().to(e)]), torch.cat([line, queue[1]])
     same, other = _partners(line, key_line)
     told = same.any(dim=1) & other.any(dim=1)
     if not told.any():
