@@ -20,6 +20,7 @@ from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.screens import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
 from pertexp.losses.gears import GearsLoss
+from pertexp.losses.interaction import PairLoss
 
 CONF = ROOT / "conf"
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
@@ -75,7 +76,7 @@ def build_embedding(config: DictConfig) -> None:
 
 
 def build_loss(config: DictConfig) -> None:
-    assert isinstance(build(config.loss, "loss"), CountLoss | GearsLoss)
+    assert isinstance(build(config.loss, "loss"), CountLoss | GearsLoss | PairLoss)
 
 
 def build_optimizer(config: DictConfig) -> None:

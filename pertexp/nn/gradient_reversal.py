@@ -1,0 +1,30 @@
+"""Gradient reversal (Ganin & Lempitsky 2015): what follows learns to tell, what precedes learns not to be told."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Reversal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * gradients[0], None
+
+
+def gradient_reversal(x: Tensor, strength: float) -> Tensor:
+    """x itself on the way forward; on the way back the gradient, times −strength.
+
+    Parameters
+    ----------
+    x
+        Of any shape.
+    strength
+        ≥ 0; with 0 nothing before it hears of what follows.
+    """
+    return _Reversal.apply(x, strength)
