@@ -67,7 +67,7 @@ class Cnn:
         if self.start == "enriched" and design is not None:
             pairs, rows = design.pairs, design.index("train")
             for scanner, side in ((network.enhancer, pairs.enhancer), (network.promoter, pairs.promoter)):
-                scanner.start_from_(enriched_words(pairs.elements, np.unique(side[rows]), WORD, self.filters // 2))
+                scanner.start_from_(enriched_words(pairs.elements, np.unique(side[rows]), WORD, self.filters))
         return network
 
 

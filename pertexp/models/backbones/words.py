@@ -6,7 +6,7 @@ from pertexp.data.pairs.pairs import Elements
 from pertexp.data.pairs.tokens import UNKNOWN, reverse_complement
 
 BASES = 4
-SHARED = 2  # letters fewer than a word that two chosen words must not share in a row
+SHARED = 0  # letters fewer than a word that two chosen words must not share in a row
 
 
 def enriched_words(elements: Elements, wanted: np.ndarray, length: int, n_words: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from pertexp.errors import RequestError
 
 NO_OTHERS = ConfigDict(extra="forbid")
 Resistance = Literal["line", "sample", "none"]
-START = -1.0  # of what softplus turns into R_E: 0.31
+START = 0.0  # of what softplus turns into R_E: 0.69
 
 
 @dataclass(frozen=True)
