@@ -1,6 +1,6 @@
 """Baselines of pairs: what a sequence model has to beat. They see training pairs alone; none is a network."""
 
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,19 @@ class PairBaseline(Protocol):
 
     def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
         """P(y = 1) `[n]` of the pairs `rows` `[n]`."""
+
+
+@runtime_checkable
+class MayBeUnfair(Protocol):
+    """A baseline that is no fair rival on some data."""
+
+    def unfair(self, design: PairDesign) -> str | None:
+        """Why it is not counted there, in words; None where it is."""
+
+
+def standing(baseline: PairBaseline, design: PairDesign) -> str | None:
+    """Why a baseline is shown and not counted on this data; None where it counts."""
+    return baseline.unfair(design) if isinstance(baseline, MayBeUnfair) else None
 
 
 class Prevalence:
@@ -55,6 +68,17 @@ class Distance:
         if self._fitted is not None and known.any():
             found[known] = self._fitted.predict_proba(self._features(design.pairs, rows[known]))[:, 1]
         return found
+
+    def unfair(self, design: PairDesign) -> str | None:
+        """Where negatives were drawn farther apart than positives, and where distances are not known."""
+        pairs = design.pairs
+        if pairs.provenance.get("negatives_drawn_farther"):
+            return (
+                "the negatives of this data were made by pairing elements anew, which drew them farther apart than the "
+                "positives, so distance gives the label away and says nothing of biology"
+            )
+        lacking = ~np.isfinite(pairs.distance[np.concatenate([design.index("train"), design.index("test")])])
+        return "the data have no distances, so it says the prevalence" if lacking.all() else None
 
     @staticmethod
     def _features(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
