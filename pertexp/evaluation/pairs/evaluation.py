@@ -155,4 +155,4 @@ def _quantities(scores: PairScores, name: str, gap: Generalisation) -> Mapping[s
         side = getattr(gap, role)
         if side is not None:
             found[f"{role}/auprc"] = Watched(side.auprc, side.prevalence)
-    return {**found, "gap": Watched(gap.gap, None, "auprc on training minus test pairs")}
+    return {**found, "gap": Watched(gap.gap, gap.chance, "auprc on training minus test pairs")}

@@ -38,6 +38,11 @@ class Generalisation:
         """AUPRC on training pairs minus that on test pairs; NaN where either is missing."""
         return _minus(self.train, self.test)
 
+    @property
+    def chance(self) -> float | None:
+        """The gap of what knows nothing: prevalence of training minus test pairs; None where either is missing."""
+        return None if self.train is None or self.test is None else self.train.prevalence - self.test.prevalence
+
     def document(self) -> dict[str, Any]:
         """Plain values: a side for each role, then the gaps."""
         sides = {role: None if side is None else vars(side) for role, side in vars(self).items()}
@@ -46,6 +51,7 @@ class Generalisation:
             "train_minus_val": _minus(self.train, self.val),
             "val_minus_test": _minus(self.val, self.test),
             "train_minus_test": self.gap,
+            "train_minus_test_by_chance": self.chance,
         }
 
 

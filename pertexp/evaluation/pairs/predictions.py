@@ -1,6 +1,5 @@
 """The table of scored pairs: what every model said of every pair, from which all scores follow."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -95,8 +94,3 @@ def stored(folder: Path) -> pd.DataFrame:
             f"{folder} holds no predictions that can be read ({type(fault).__name__}): name a folder that a run "
             "finished in."
         ) from fault
-
-
-def stored_document(folder: Path) -> dict[str, object]:
-    """metrics.json of a run."""
-    return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))

@@ -104,7 +104,10 @@ class PairReport:
     def _footnotes(self) -> list[str]:
         sides = [(role, getattr(self.generalisation, role)) for role in ("train", "val", "test")]
         said = "; ".join(f"{role} {_side(side)}" for role, side in sides if side is not None)
-        lines = [f"auprc (prevalence): {said}; gap from training to test {self.generalisation.gap:+.3f}."]
+        chance = self.generalisation.chance
+        by_chance = "" if chance is None else f" ({chance:+.3f} for what knows nothing)"
+        gap = f"gap from training to test {self.generalisation.gap:+.3f}{by_chance}"
+        lines = [f"auprc (prevalence): {said}; {gap}."]
         if self.draws is not None:
             found = self.draws.document()
             spread = ", ".join(

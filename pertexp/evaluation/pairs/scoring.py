@@ -114,6 +114,12 @@ class PairScores:
                 rows.append(row | {"best": PAIRS[metric].best, "worst": PAIRS[metric].worst})
         return pd.DataFrame.from_records(rows)
 
+    def means(self) -> pd.DataFrame:
+        """`[model × metric]` mean over lines; cheap, since it needs no resample."""
+        values = self._valued({(name,): rows for name, rows in self.lines.items()}, ["cell_line"])
+        means = values.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
+        return means.loc[list(self.models), [name for name in self.metrics if name in means]]
+
     @cached_property
     def by_line(self) -> pd.DataFrame:
         """A row per model, metric and cell line: value, low, high, n, prevalence."""
