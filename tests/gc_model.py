@@ -58,4 +58,4 @@ class GcModel(lightning.LightningModule):
         return torch.cat([torch.sigmoid(self(batch)) for batch in batches]).numpy()
 
     def watched(self, data: Any) -> dict[str, Watched]:
-        return {"bias": Watched(float(self.linear.bias), 0.0, f"of {len(data.design.lines)} lines")}
+        return {"bias": Watched(float(self.linear.bias.detach()), 0.0, f"of {len(data.design.lines)} lines")}

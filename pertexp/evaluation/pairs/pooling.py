@@ -49,7 +49,16 @@ class PooledPairs:
     def verdict(self, primary: str) -> list[str]:
         """What was scored, then sentences, the primary metric first."""
         scores = replace(self.scores, primary=primary)
-        return [self._scored(scores), *verdict(scores, self.lineup)]
+        return [self._scored(scores), *self._of_folds(scores), *verdict(scores, self.lineup)]
+
+    @staticmethod
+    def _of_folds(scores: PairScores) -> list[str]:
+        if scores.by_fold.groupby("cell_line")["fold"].nunique().max() < 2:
+            return []
+        return [
+            "folds of a line are ranked together: where base rates differ from fold to fold, what knows nothing may "
+            "fall below 0.5 on auroc, since each fold is predicted from the others"
+        ]
 
     def _scored(self, scores: PairScores) -> str:
         own = scores.by_line[
