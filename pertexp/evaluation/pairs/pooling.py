@@ -57,7 +57,7 @@ class PooledPairs:
             return []
         return [
             "folds of a line are ranked together: where base rates differ from fold to fold, what knows nothing may "
-            "fall below 0.5 on auroc, since each fold is predicted from the others"
+            "leave 0.5 on auroc, since each fold is predicted with the base rate of the others"
         ]
 
     def _scored(self, scores: PairScores) -> str:

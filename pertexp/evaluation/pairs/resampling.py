@@ -9,7 +9,7 @@ import pandas as pd
 from pertexp.evaluation.claims import FEWEST
 
 # Weights held in memory at once.
-_BLOCK = 2_000_000
+_BLOCK = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
