@@ -1,21 +1,24 @@
 """A run on pairs from the command line, with a model as small as can be: files, words, resuming, sweeps."""
 
 import json
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from command import Ran, command
+from command import Ran, command, of
 from conftest import ROOT
-from sklearn.metrics import average_precision_score, f1_score
-from test_pairs_configs import SMALL
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from test_pairs_configs import SMALL, made
 
 from pertexp.errors import DataError, MismatchError
 from pertexp.evaluation.page.reading import read_summary
 from pertexp.evaluation.pairs.predictions import COLUMNS, stored
 from pertexp.evaluation.pooling import pool
+from pertexp.models.pair_baselines import Distance, GcCpg, standing
 from pertexp.models.trained import restore
 
 STAND_IN = [f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]", "model=gc_stand_in"]
@@ -130,6 +133,17 @@ def test_the_checkpoint_says_what_it_was_trained_on(ran):
     assert checkpoint["restore"]["model"]["_target_"] == "gc_model.GcModel.from_data"
 
 
+@pytest.mark.parametrize(("door", "words"), [
+    ("evaluate", ["pred=x.h5ad", "data=simulated_screen", "evaluation=pairs"]),
+    ("calibrate", ["data=simulated_screen", "evaluation=pairs"]),
+])  # fmt: skip
+def test_doors_of_screens_refuse_its_evaluation_in_one_sentence(door, words):
+    done = of(import_module(f"pertexp.{door}").main, f"pertexp.{door}", *words)
+    assert done.code == 2
+    assert "predictions and checkpoints of screens alone are scored here" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
 def test_doors_of_screens_refuse_its_checkpoint_in_one_sentence(ran):
     with pytest.raises(MismatchError, match="holds a model of pairs: expected one that was trained on a screen"):
         restore(str(ran.folder), ROOT / "conf")
@@ -175,6 +189,23 @@ def test_without_support_or_validation_or_places_there_is_less_and_it_is_said():
     assert "gc_stand_in (permuted support)" not in document["roles"]
     assert {row["mean"] for row in document["aggregate"] if row["metric"] == "f1"} == {None}
     assert "elements of the test pairs are trained on" in bare.out
+
+
+def test_distance_is_not_counted_where_it_would_cheat(data_dir, monkeypatch):
+    if not (data_dir / "ep").is_dir():
+        pytest.skip("no folder ep/ in the data folder")
+    monkeypatch.setenv("PERTEXP_DATA", str(data_dir))
+    matched = made("data=ep_pairs", "data.lines=[IMR90,NHEK]").design
+    assert "drew them farther apart" in standing(Distance(), matched)
+    rows = matched.scored("test")
+    found = Distance().fit(matched).predict(matched, rows)
+    assert roc_auc_score(matched.pairs.label[rows], found) > 0.7  # it does cheat
+    natural = made("data=ep_pairs", "data.lines=[IMR90,NHEK]", "data.window=w200", "data.negatives=targetfinder")
+    assert standing(Distance(), natural.design) is None
+    pairs = natural.design.pairs
+    unknown = replace(natural.design, pairs=replace(pairs, distance=np.full(len(pairs), np.nan)))
+    assert "no distances" in standing(Distance(), unknown)
+    assert standing(GcCpg(), unknown) is None
 
 
 def test_a_page_is_refused_in_one_sentence_until_there_is_one(ran):

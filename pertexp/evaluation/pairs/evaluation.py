@@ -68,8 +68,8 @@ class PairEvaluation:
                 f"this evaluation scores pairs, but data={data.name} holds a {data.kind}: type data=simulated_pairs, "
                 "data=ep_pairs, or a model of screens."
             )
-        for draw in range(self.n_draws if data.support_size else 1):
-            data.design.scored("test", draw)
+        for role in ("train", *_held_out(data)):
+            data.design.scored(role)
 
     def __call__(self, data: PairData, model: Any, name: str) -> PairReport:
         """Predict the test pairs with the model, itself masked, and every baseline, and score them."""
