@@ -236,6 +236,17 @@ def test_too_few_pairs_decide_nothing():
     assert verdict_of(said).lead.says == "undecided"
 
 
+def test_resamples_that_mostly_lack_a_label_decide_nothing():
+    """Each line has its positives on one chromosome: a resample holds both with chance 0.63² = 0.4."""
+    frame = table(chromosomes=20)
+    only = frame["cell_line"].map({"A": "chr0", "B": "chr1"})
+    frame["label"] = (frame["chromosome"] == only).astype(int)
+    scores = PairScores(frame, n_resamples=400)
+    assert np.isnan(scores.summary("m", "auprc")["low"])
+    assert np.isfinite(scores.by_line["low"]).any()
+    assert "too few to decide (most resamples have no value)" in verdict(scores, LINEUP)[0]
+
+
 def test_one_label_in_all_is_said_and_not_crashed_on():
     scores = PairScores(table().assign(label=1), n_resamples=10)
     assert verdict(scores, LINEUP)[0] == "auprc is not applicable here: the pairs have one label alone."

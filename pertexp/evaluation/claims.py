@@ -47,9 +47,10 @@ def claim(
     mark
         What to hold against the metric.
     """
-    if gap.n_units < FEWEST:
+    if gap.n_units < FEWEST or math.isnan(gap.low):
         said = f"{model} against {other} on {metric}: difference {_number(gap.mean, '+')} over {gap.units}"
-        return f"{said}, too few to decide (fewer than {FEWEST}); {remedy}"
+        why = f"fewer than {FEWEST}" if gap.n_units < FEWEST else "most resamples have no value"
+        return f"{said}, too few to decide ({why}); {remedy}"
     interval = f"[{_number(gap.low)}, {_number(gap.high)}] over {gap.units}"
     words, ending = _words(gap, higher_is_better)
     return f"{model} {words} {other} on {metric}{mark}: difference {_number(gap.mean, '+')} {interval}{ending}."

@@ -110,12 +110,8 @@ class PairReport:
         lines = [f"auprc (prevalence): {said}; {gap}."]
         if self.draws is not None:
             found = self.draws.document()
-            spread = ", ".join(
-                f"{name} {found[name]['mean']:.3f} ± {found[name]['sd']:.3f} "
-                f"({found[name]['min']:.3f} to {found[name]['max']:.3f})"
-                for name in ("auprc", "auroc")
-            )
-            lines.append(f"Over {found['n_draws']} draws of the support sets: {spread}.")
+            spread = ", ".join(_spread(name, found[name]) for name in ("auprc", "auroc"))
+            lines.append(f"Over {found['n_draws']} draw(s) of the support sets: {spread}.")
         return lines + [f"Note: {note}." for note in self.notes]
 
     def _watched_lines(self) -> list[str]:
@@ -126,6 +122,12 @@ class PairReport:
 
 def _side(side: Side) -> str:
     return f"{side.auprc:.3f} ({side.prevalence:.3f}; {side.n} pairs)"
+
+
+def _spread(name: str, found: Mapping[str, Any]) -> str:
+    if math.isnan(found["sd"]):
+        return f"{name} {found['mean']:.3f}"
+    return f"{name} {found['mean']:.3f} ± {found['sd']:.3f} ({found['min']:.3f} to {found['max']:.3f})"
 
 
 def _watched(found: Watched) -> str:
