@@ -38,11 +38,14 @@ def run(config: DictConfig, folder: Path) -> "Scores":
     from pertexp.data.screens.design import build_folds
     from pertexp.evaluation.measuring import pooled
     from pertexp.evaluation.scoring import Scores
+    from pertexp.evaluation.screens import require_screens
     from pertexp.evaluation.table import render_calibration
 
     for group in ("data", "evaluation"):
         check_node(config[group], group)
-    data, evaluation = build(config.data, "data"), build(config.evaluation, "evaluation")
+    evaluation = require_screens(build(config.evaluation, "evaluation"))
+    data = build(config.data, "data")
+    evaluation.require_kind(data)
     screen = data.read()
     measured = [
         evaluation.measure_negatives(design)

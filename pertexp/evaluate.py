@@ -40,10 +40,11 @@ def run(config: DictConfig, folder: Path) -> "Report":
 
     from pertexp.composition import build
     from pertexp.evaluation.page import write_page
+    from pertexp.evaluation.screens import require_screens
     from pertexp.record import write_record
 
     _check_values(config)
-    evaluation = build(config.evaluation, "evaluation")
+    evaluation = require_screens(build(config.evaluation, "evaluation"))
     by_checkpoint = config.ckpt is not None
     judged = _checkpoint(config, evaluation, folder) if by_checkpoint else _predictions(config, evaluation, folder)
     write_record(folder, judged.design)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -17,11 +17,29 @@ from omegaconf import DictConfig, OmegaConf
 from pertexp import __version__
 from pertexp.errors import DataError, RequestError
 
-if TYPE_CHECKING:
-    from pertexp.data.screens.design import Design
-
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "anndata", "scanpy")
 CONFIG = Path("config") / "config.yaml"
+
+
+class RecordedSplit(Protocol):
+    """A split that can be written down."""
+
+    def write(self, path: Path) -> None:
+        """Write the table of roles."""
+
+
+class RecordedDesign(Protocol):
+    """A design of any kind of experiment, as far as the record of a run goes."""
+
+    @property
+    def split(self) -> RecordedSplit:
+        """Who is trained on."""
+
+    def schema(self) -> dict[str, Any]:
+        """What a model that was trained here needs to be used elsewhere: plain values."""
+
+    def record(self) -> dict[str, Any]:
+        """What the data are: plain values."""
 
 
 def saved_config(folder: str) -> DictConfig:
@@ -57,38 +75,16 @@ def environment() -> dict[str, Any]:
     }
 
 
-def schema(design: "Design") -> dict[str, Any]:
+def schema(design: RecordedDesign) -> dict[str, Any]:
     """What a checkpoint needs to be used elsewhere: plain values only."""
-    screen = design.screen
-    return {
-        "genes": screen.genes.tolist(),
-        "perturbations": list(screen.perturbations),
-        "contexts": list(screen.contexts),
-        "scale": screen.scale,
-        "profile_scale": design.profile_scale,
-        "split_hash": design.split.hash,
-        "fold": design.split.fold,
-        "versions": {"pertexp": __version__, "torch": _version("torch"), "lightning": _version("lightning")},
-    }
+    versions = {"pertexp": __version__, "torch": _version("torch"), "lightning": _version("lightning")}
+    return {**design.schema(), "versions": versions}
 
 
-def write_record(folder: Path, design: "Design") -> None:
+def write_record(folder: Path, design: RecordedDesign) -> None:
     """Write split.parquet, data.json and environment.json."""
     design.split.write(folder / "split.parquet")
-    roles = design.split.roles()["role"].value_counts().to_dict()
-    cells = {role: int((design.role == role).sum()) for role in sorted(set(design.role))}
-    write_json(
-        folder / "data.json",
-        {
-            "cells": design.screen.n_cells,
-            "genes": design.screen.n_genes,
-            "split_hash": design.split.hash,
-            "fold": design.split.fold,
-            "units_by_role": {str(role): int(count) for role, count in roles.items()},
-            "cells_by_role": cells,
-            "notes": design.notes,
-        },
-    )
+    write_json(folder / "data.json", design.record())
     write_json(folder / "environment.json", environment())
 
 

@@ -19,7 +19,7 @@ from pertexp.errors import RequestError
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
-    from pertexp.evaluation.screens import Report, ScreenEvaluation
+    from pertexp.evaluation.contract import Evaluation, Report
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Prepared(NamedTuple):
     data: Any
     model: Any
     trainer: "Trainer"
-    evaluation: "ScreenEvaluation"
+    evaluation: "Evaluation"
 
 
 def job(config: DictConfig) -> float | None:
@@ -76,7 +76,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
     """Compose, prepare, fit, evaluate, write. None on the processes of a distributed run other than the first."""
     from rich.console import Console
 
-    from pertexp.evaluation.page import write_page
+    from pertexp.evaluation.page import page_said
     from pertexp.models.samples import write_samples
     from pertexp.record import write_record
     from pertexp.training.loggers import closing_wandb
@@ -100,7 +100,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
             logger.log_metrics({f"test/{name}": value for name, value in report.means().items()})
     report.show(console, f"{config.model.name} on {config.data.name}, fold {data.design.split.fold}")
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)
-    console.print(f"page: {write_page(folder)}", highlight=False, soft_wrap=True)
+    console.print(page_said(folder), highlight=False, soft_wrap=True)
     return report
 
 

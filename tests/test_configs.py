@@ -17,6 +17,7 @@ import pertexp.run  # noqa: F401  (its resolvers)
 from pertexp.composition import build, build_group, check_node
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
+from pertexp.evaluation.pairs.evaluation import PairEvaluation
 from pertexp.evaluation.screens import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
 from pertexp.losses.gears import GearsLoss
@@ -93,7 +94,7 @@ def build_loggers(config: DictConfig) -> None:
 
 
 def build_evaluation(config: DictConfig) -> None:
-    assert isinstance(build(config.evaluation, "evaluation"), ScreenEvaluation)
+    assert isinstance(build(config.evaluation, "evaluation"), ScreenEvaluation | PairEvaluation)
 
 
 def build_trainer(config: DictConfig) -> None:

@@ -12,7 +12,8 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 from pertexp.errors import DataError
-from pertexp.evaluation.sweep import Job, finished_jobs, pooled_over_folds, summarise
+from pertexp.evaluation.pooling import pooled_over_folds
+from pertexp.evaluation.sweep import Job, finished_jobs, summarise
 
 CONF = ROOT / "conf"
 ONE_EPOCH = (*TINY, "trainer.max_epochs=1")

@@ -7,8 +7,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-REPEATS = ("data.split.fold", "seed")
-FOLD, SEED = REPEATS
+FOLDS = ("data.split.fold", "data.split.line")  # what is tested where: pooled
+SEED = "seed"
+REPEATS = (*FOLDS, SEED)
 FAILURE = "failure.json"
 
 

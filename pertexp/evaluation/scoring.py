@@ -12,6 +12,7 @@ import pandas as pd
 
 from pertexp.data.screens.screen import members
 from pertexp.errors import RequestError, nearest
+from pertexp.evaluation.claims import Difference, best_of, claim
 from pertexp.evaluation.frame import REPLICATE
 from pertexp.evaluation.measuring import Measured
 from pertexp.metrics.calibration import TRUSTED, calibrated
@@ -19,9 +20,7 @@ from pertexp.metrics.intervals import Interval, bootstrap_mean, bootstrap_median
 from pertexp.metrics.registry import METRICS
 from pertexp.record import whole
 
-# That n differences of no sign of their own all point one way has chance 2^(1 - n): 3 % at 6, but 6 % at 5, and an
-# interval from so few resamples little else.
-FEWEST = 6
+REMEDY = "pool folds with -m data.split.fold=0,1,..."
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +137,9 @@ class Scores:
             "primary": self.primary,
             "bootstrap": {"n_resamples": self.n_resamples, "seed": self.seed, "level": 0.95},
             "notes": list(self.notes),
-            "aggregate": _records(self.aggregate),
-            "by_seen": _records(self.by_seen),
-            "calibration": _records(self.calibration),
+            "aggregate": records(self.aggregate),
+            "by_seen": records(self.by_seen),
+            "calibration": records(self.calibration),
         }
 
 
@@ -204,59 +203,36 @@ def _by_seen(per_unit: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFram
     return _aggregate(table, ["model", "metric", "members", "seen"], n_resamples, seed)
 
 
-def _best_baseline(scores: Scores, baselines: list[str], metric: str) -> str:
-    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-    means = {name: sign * float(scores.summary(name, metric)["mean"]) for name in baselines}
-    best = max((mean for mean in means.values() if not math.isnan(mean)), default=math.nan)
-    return next((name for name, mean in means.items() if ties(mean, best)), baselines[0])
-
-
-def ties(a: float, b: float) -> bool:
-    """Whether two means differ by rounding alone."""
-    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
-
-
 def _sentence(scores: Scores, model: str, baselines: list[str], metric: str) -> str:
     if scores.summary(model, metric)["n"] == 0:
         return f"{metric} is not applicable here: {METRICS[metric].missing}."
-    best = _best_baseline(scores, baselines, metric)
-    gap = scores.difference(model, best, metric)
-    if _clusters(gap) == 0:
+    higher = METRICS[metric].higher_is_better
+    means = {name: float(scores.summary(name, metric)["mean"]) for name in baselines}
+    best = best_of(means, higher_is_better=higher)
+    gap = _over_units(scores.difference(model, best, metric))
+    if gap.n_units == 0:
         return f"no baseline has a value on {metric} where {model} has one: nothing can be said of it."
-    if _clusters(gap) < FEWEST:
-        said = f"{model} against {best} on {metric}: difference {_number(gap.mean, '+')} over {_counted(gap)}"
-        return f"{said}, too few to decide (fewer than {FEWEST}); pool folds with -m data.split.fold=0,1,..."
-    interval = f"[{_number(gap.low)}, {_number(gap.high)}] over {_counted(gap)}"
-    claim, ending = _claim(gap, METRICS[metric].higher_is_better)
-    trust = " (not to be trusted here: see the marks)" if metric in scores.untrusted else ""
-    return f"{model} {claim} {best} on {metric}{trust}: difference {_number(gap.mean, '+')} {interval}{ending}."
+    mark = " (not to be trusted here: see the marks)" if metric in scores.untrusted else ""
+    return claim(model, best, metric, gap, higher_is_better=higher, remedy=REMEDY, mark=mark)
 
 
-def _clusters(gap: Interval) -> int:
-    return gap.n if gap.n_perturbations == 1 else gap.n_perturbations
+def _over_units(gap: Interval) -> Difference:
+    """Over perturbations; with one alone, over its contexts and folds."""
+    alone = gap.n_perturbations == 1
+    counted = f"{gap.n} contexts and folds of one perturbation" if alone else f"{gap.n_perturbations} perturbations"
+    return Difference(gap.mean, gap.low, gap.high, gap.n if alone else gap.n_perturbations, counted)
 
 
-def _claim(gap: Interval, higher_is_better: bool) -> tuple[str, str]:
-    if not gap.excludes_zero:
-        return "does not beat", "; the two cannot be told apart"
-    return ("beats", "") if (gap.mean > 0) == higher_is_better else ("is worse than", "")
-
-
-def _counted(gap: Interval) -> str:
-    if gap.n_perturbations == 1:
-        return f"{gap.n} contexts and folds of one perturbation"
-    return f"{gap.n_perturbations} perturbations"
-
-
-def _number(value: float, sign: str = "") -> str:
-    return f"{value:{sign}.3f}" if value == 0 or 0.01 <= abs(value) < 1e4 else f"{value:{sign}.2g}"
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain values; what JSON cannot say (NaN, an infinite worst) becomes null."""
-    return [{str(key): _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+    return [{str(key): plain(value) for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def _plain(value: Any) -> Any:
-    plain = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(plain, float) and not np.isfinite(plain) else plain
+def plain(value: Any) -> Any:
+    """As JSON has it, nested as it is; what it cannot say (NaN, an infinite bound) becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    bare = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(bare, float) and not np.isfinite(bare) else bare

@@ -108,12 +108,16 @@ class ScreenEvaluation:
 
     def require(self, data: ScreenData) -> None:
         """Refuse, before anything is trained, data of another kind, and families that do not apply to their scale."""
+        self.require_kind(data)
+        self.require_scale(data.design)
+
+    def require_kind(self, data: ScreenData) -> None:
+        """MismatchError on data of another kind."""
         if data.kind != "screen":
             raise MismatchError(
                 f"this evaluation scores screens, but data={data.name} holds {data.kind}: type data=norman_mini, "
                 "data=screen, or a model and an evaluation of theirs."
             )
-        self.require_scale(data.design)
 
     def require_scale(self, design: Design) -> None:
         """MismatchError where a family does not apply to data on this scale."""
@@ -155,6 +159,16 @@ class ScreenEvaluation:
         """Score a frame, and say what becomes of the model called `name`."""
         scores = self.scores(frame, cells)
         return Report(name, frame, scores, verdict(scores, name))
+
+
+def require_screens(evaluation: object) -> ScreenEvaluation:
+    """The evaluation itself; MismatchError where it is one of another kind of experiment."""
+    if not isinstance(evaluation, ScreenEvaluation):
+        raise MismatchError(
+            "predictions and checkpoints of screens alone are scored here, and the evaluation that was named is not "
+            "one of screens: type evaluation=core, vcc2026 or cell_eval; pertexp.run scores models of pairs."
+        )
+    return evaluation
 
 
 def _require_baselines(baselines: Mapping[str, Any]) -> None:

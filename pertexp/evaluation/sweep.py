@@ -1,6 +1,5 @@
 """A sweep: jobs that do not fall with one another, and one table: folds pooled, mean ± s.d. over seeds, best first."""
 
-import json
 import logging
 import math
 import os
@@ -19,13 +18,12 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from pertexp.door import WRONG_REQUEST, is_request, sentence
 from pertexp.errors import RequestError
-from pertexp.evaluation.jobs import FAILURE, FOLD, REPEATS, SEED, Job, failed_jobs, finished_jobs
+from pertexp.evaluation.jobs import FAILURE, FOLDS, REPEATS, SEED, Job, failed_jobs, finished_jobs
+from pertexp.evaluation.pooling import pool, stored_summary
 from pertexp.record import write_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from pertexp.evaluation.measuring import Measured
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +59,6 @@ def stored_value(folder: Path) -> float | None:
     stored = stored_summary(folder)
     wanted = stored["model"], stored["primary"]
     return next((row["mean"] for row in stored["aggregate"] if (row["model"], row["metric"]) == wanted), None)
-
-
-def stored_summary(folder: Path) -> dict[str, Any]:
-    """The metrics.json of a finished job or run."""
-    return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
 
 
 def _record_failure(fault: Exception, folder: Path) -> None:
@@ -116,8 +109,7 @@ class SweepTable(Callback):
 def _show(jobs: list[Job], folder: Path) -> None:
     from rich.console import Console
 
-    from pertexp.evaluation.page.leaderboard import write_leaderboard
-    from pertexp.evaluation.page.rendering import PAGE
+    from pertexp.evaluation.page import leaderboard_said
 
     primary = stored_summary(jobs[0].folder)["primary"]
     try:
@@ -132,8 +124,7 @@ def _show(jobs: list[Job], folder: Path) -> None:
     for line in verdict_of_best(jobs, table, primary):
         console.print(line, highlight=False)
     console.print(f"written to {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
-    page = write_leaderboard([folder], folder / PAGE)
-    console.print(f"page: {page}", highlight=False, soft_wrap=True)
+    console.print(leaderboard_said(folder, jobs[0].folder), highlight=False, soft_wrap=True)
 
 
 def _say_failures(failures: dict[Path, dict[str, Any]], total: int) -> int:
@@ -194,13 +185,14 @@ def _grouped(jobs: Iterable[Job], keys: list[str]) -> dict[tuple[str, ...], list
 
 def _rows_of(jobs: list[Job], setting: dict[str, str]) -> list[dict[str, Any]]:
     """Rows of one setting: the model, then its baselines and the replicate."""
-    own = stored_summary(jobs[0].folder)["model"]
-    pooled = [_means(members) for members in _grouped(jobs, [SEED]).values()]
-    folds = len({job.overrides.get(FOLD, "") for job in jobs})
+    of_seeds = [pool([job.folder for job in members]) for members in _grouped(jobs, [SEED]).values()]
+    pooled = [of_seed.means() for of_seed in of_seeds]
+    roles = {name: role for of_seed in of_seeds for name, role in of_seed.roles.items()}
+    folds = len({tuple(job.overrides.get(key, "") for key in FOLDS) for job in jobs})
     rows = []
     for name in dict.fromkeys(name for means in pooled for name in means.index):
         over_seeds = pd.DataFrame([means.loc[name] for means in pooled if name in means.index])
-        row: dict[str, Any] = {"role": "model" if name == own else "baseline", "model": name, **setting}
+        row: dict[str, Any] = {"role": roles[name], "model": name, **setting}
         row |= {"folds": folds, "seeds": len(over_seeds)}
         for metric in over_seeds.columns:
             row |= {metric: over_seeds[metric].mean(), f"{metric}_sd": over_seeds[metric].std(ddof=1)}
@@ -213,29 +205,12 @@ def verdict_of_best(jobs: list[Job], table: pd.DataFrame, primary: str) -> list[
 
     The best of several settings is chosen on the units it is judged by, which the first sentence says.
     """
-    from pertexp.evaluation.scoring import Scores, verdict
-
     swept = _swept(jobs)
     best = tuple(str(table[key].iloc[0]) for key in swept)
     of_seed = next(iter(_grouped(_grouped(jobs, swept)[best], [SEED]).values()))
     chosen = ", ".join(f"{key}={value}" for key, value in zip(swept, best, strict=True))
     said = [f"best of {len(_grouped(jobs, swept))} settings, chosen on these units: {chosen}"] if swept else []
-    scores = Scores.of(pooled_over_folds([job.folder for job in of_seed]), primary)
-    return said + verdict(scores, stored_summary(of_seed[0].folder)["model"])
-
-
-def pooled_over_folds(folders: Iterable[Path]) -> "Measured":
-    """The test units of runs on several folds together: each was scored against what its own fold trained."""
-    from pertexp.evaluation.measuring import pooled, stored
-
-    return pooled([stored(folder) for folder in folders])
-
-
-def _means(jobs: list[Job]) -> pd.DataFrame:
-    """Means `[model × metric]` over the pooled test units of all folds of one seed, in the order of the frame."""
-    table = pooled_over_folds(job.folder for job in jobs).per_unit
-    means = table.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
-    return means.loc[list(dict.fromkeys(table["model"])), [m for m in dict.fromkeys(table["metric"]) if m in means]]
+    return said + pool([job.folder for job in of_seed]).verdict(primary)
 
 
 def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableType":

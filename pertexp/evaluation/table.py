@@ -1,21 +1,17 @@
 """The console table of a score: models by metrics, intervals beneath, what is missing in words."""
 
 import io
-import textwrap
-from collections.abc import Sequence
 
-import numpy as np
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pertexp.evaluation.blocks import TableRow, blocks
 from pertexp.evaluation.frame import REPLICATE
-from pertexp.evaluation.scoring import Scores, ties
+from pertexp.evaluation.scoring import Scores
 from pertexp.metrics.registry import METRICS
 
-_COLUMNS = 5
-_WIDTH = 14
 _FEW = 20
 
 
@@ -24,11 +20,8 @@ def render(scores: Scores, title: str) -> RenderableType:
 
     Metrics that are a matter of detail, or that apply to no unit, are left to the page and the files.
     """
-    applies = scores.aggregate.groupby("metric")["n"].max() > 0
-    metrics = [name for name in scores.metrics if METRICS[name].level != "detail" and applies[name]]
-    blocks = [metrics[start : start + _COLUMNS] for start in range(0, len(metrics), _COLUMNS)]
     notes = [Text(line, style="dim") for line in _footnotes(scores)]
-    return Group(Text(title, style="bold"), *(_block(scores, block) for block in blocks), *notes)
+    return Group(Text(title, style="bold"), *blocks(scores, _rows(scores)), *notes)
 
 
 def render_calibration(scores: Scores, title: str) -> RenderableType:
@@ -60,59 +53,12 @@ def plain_text(scores: Scores, title: str, width: int = 100) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-def _block(scores: Scores, metrics: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", overflow="fold", max_width=18)
-    exponents = {metric: _exponent(scores, metric) for metric in metrics}
-    best = {metric: _best_mean(scores, metric) for metric in metrics}
-    for metric in metrics:
-        table.add_column(_header(scores, metric, exponents[metric]), justify="right")
-    for model in scores.models:
-        if model == REPLICATE:
-            table.add_section()
-        name = f"{REPLICATE} (half vs half)" if model == REPLICATE else model
-        cells = [_cell(scores, model, metric, exponents[metric], best[metric]) for metric in metrics]
-        table.add_row(Text(name), *cells)
-    return table
-
-
-def _header(scores: Scores, metric: str, exponent: int) -> Text:
-    arrow = "↑" if METRICS[metric].higher_is_better else "↓"
-    mark = "†" if metric in scores.untrusted else ""
-    family, _, bare = metric.rpartition("/")
-    lines = [f"{family}/"] if family else []
-    lines += textwrap.wrap(bare.replace("_", "_ "), _WIDTH) if len(bare) > _WIDTH else [bare]
-    factor = f"\n×1e{exponent}" if exponent else ""
-    return Text("\n".join(line.replace("_ ", "_") for line in lines) + f"{mark} {arrow}{factor}")
-
-
-def _exponent(scores: Scores, metric: str) -> int:
-    """Power of ten in the header that keeps the cells of an unbounded metric short."""
-    table = scores.aggregate
-    means = table.loc[table["metric"] == metric, "mean"].to_numpy(dtype=float)
-    largest = np.abs(means[np.isfinite(means)]).max(initial=0.0)
-    if np.isfinite(METRICS[metric].worst) or largest == 0 or 0.1 <= largest < 100:
-        return 0
-    return int(np.floor(np.log10(largest)))
-
-
-def _best_mean(scores: Scores, metric: str) -> float:
-    means = [float(scores.summary(model, metric)["mean"]) for model in scores.models if model != REPLICATE]
-    defined = [mean for mean in means if not np.isnan(mean)]
-    if not defined:
-        return np.nan
-    return max(defined) if METRICS[metric].higher_is_better else min(defined)
-
-
-def _cell(scores: Scores, model: str, metric: str, exponent: int, best: float) -> Text:
-    row = scores.summary(model, metric)
-    if row["n"] == 0:
-        return Text("n/a\n")
-    mean, low, high = (float(row[key]) / 10.0**exponent for key in ("mean", "low", "high"))
-    interval = "no interval" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-    if model != REPLICATE and ties(float(row["mean"]), best):
-        return Text.assemble((f"{mean:.3f}*", "bold"), f"\n{interval}")
-    return Text(f"{mean:.3f}\n{interval}")
+def _rows(scores: Scores) -> list[TableRow]:
+    labels = {REPLICATE: f"{REPLICATE} (half vs half)"}
+    return [
+        TableRow(name, labels.get(name, name), competes=name != REPLICATE, opens_section=name == REPLICATE)
+        for name in scores.models
+    ]
 
 
 def _footnotes(scores: Scores) -> list[str]:

@@ -59,11 +59,20 @@ class ScoredPairs:
         return np.flatnonzero(np.append(np.diff(ranked) != 0, True)) if ranked.size else np.empty(0, dtype=np.int64)
 
     @cached_property
+    def steps(self) -> tuple[np.ndarray, np.ndarray]:
+        """`[R, K]` weight of the pairs, and of the positives, at every distinct probability, from the top."""
+        ranked = self.weights.take(self.order, axis=1)
+        ones = ranked * self.positive[self.order]
+        if len(self.ends) == ranked.shape[1]:  # no ties: nothing to add up
+            return ranked, ones
+        starts = np.append(0, self.ends[:-1] + 1)
+        return np.add.reduceat(ranked, starts, axis=1), np.add.reduceat(ones, starts, axis=1)
+
+    @cached_property
     def tally(self) -> tuple[np.ndarray, np.ndarray]:
         """`[R, K]` weight of the pairs, and of the positives, at or above every distinct probability."""
-        ranked = self.weights[:, self.order]
-        everything = np.cumsum(ranked, axis=1)[:, self.ends]
-        return everything, np.cumsum(ranked * self.positive[self.order], axis=1)[:, self.ends]
+        everything, ones = self.steps
+        return np.cumsum(everything, axis=1), np.cumsum(ones, axis=1)
 
     @cached_property
     def totals(self) -> tuple[np.ndarray, np.ndarray]:
@@ -81,19 +90,16 @@ class ScoredPairs:
 def auprc(view: ScoredPairs) -> np.ndarray:
     """Average precision: Σ_k (recall_k - recall_{k-1}) · precision_k over the distinct probabilities, from the top."""
     everything, ones = view.tally
-    gained = np.diff(ones, axis=1, prepend=0.0)
-    area = (gained * _ratio(ones, everything)).sum(axis=1)
+    area = (view.steps[1] * _ratio(ones, everything)).sum(axis=1)
     return np.where(view.one_class, np.nan, _ratio(area, view.totals[0]))
 
 
 def auroc(view: ScoredPairs) -> np.ndarray:
     """Chance that a positive stands above a negative, ties half (Mann and Whitney's U over the product of sizes)."""
-    everything, ones = view.tally
-    zeros = everything - ones
-    gained = np.diff(zeros, axis=1, prepend=0.0)
-    above = ones - np.diff(ones, axis=1, prepend=0.0) / 2.0
+    everything, ones = view.steps
+    above = view.tally[1] - ones / 2.0
     positives, negatives = view.totals
-    return np.where(view.one_class, np.nan, _ratio((gained * above).sum(axis=1), positives * negatives))
+    return np.where(view.one_class, np.nan, _ratio(((everything - ones) * above).sum(axis=1), positives * negatives))
 
 
 def precision(view: ScoredPairs) -> np.ndarray:
@@ -123,13 +129,13 @@ def calibration_error(view: ScoredPairs) -> np.ndarray:
     weights, positive = view.weights, view.positive
     total = weights.sum(axis=1)
     everything, _ = view.tally
-    tied = np.diff(everything, axis=1, prepend=0.0)
+    tied = view.steps[0]
     below = total[:, None] - everything
     group = np.empty(len(positive), dtype=np.int64)
     group[view.order] = np.repeat(np.arange(len(view.ends)), np.diff(view.ends, prepend=-1))
     # Half a rounding error above the edge, so that equal weights of any size fall into equal bins.
     middle = _ratio(below + tied / 2.0, total[:, None])
-    place = np.minimum((BINS * middle + 1e-9).astype(np.int64), BINS - 1)[:, group]
+    place = np.minimum((BINS * middle + 1e-9).astype(np.int64), BINS - 1).take(group, axis=1)
     flat = (place + BINS * np.arange(len(weights))[:, None]).ravel()
     excess = weights * (np.asarray(view.probability, dtype=np.float64) - positive)
     summed = np.bincount(flat, weights=excess.ravel(), minlength=BINS * len(weights))

@@ -4,6 +4,7 @@ from pertexp.metrics.cell_eval import CELL_EVAL
 from pertexp.metrics.core import CORE
 from pertexp.metrics.gears import GEARS
 from pertexp.metrics.metric import Metric
+from pertexp.metrics.pairs import PAIRS
 from pertexp.metrics.vcc2026 import VCC2026
 
-METRICS: dict[str, Metric] = {**CORE, **CELL_EVAL, **VCC2026, **GEARS}
+METRICS: dict[str, Metric] = {**CORE, **CELL_EVAL, **VCC2026, **GEARS, **PAIRS}

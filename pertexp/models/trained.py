@@ -3,6 +3,7 @@
 import pydoc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from pertexp.data.pairs.design import PairDesign
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
-from pertexp.errors import DataError
+from pertexp.errors import DataError, MismatchError
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.training.checkpoints import read_checkpoint
 
@@ -74,14 +76,22 @@ class Trained:
         return tuple(self.schema["genes"])
 
 
-def restorable(design: Design, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+@singledispatch
+def restorable(design: Any, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
     """What a checkpoint needs beside weights and schema, so that the model can be used from it alone.
 
     Parameters
     ----------
+    design
+        Of a kind that is registered here.
     model, data
         The composed configuration of both, plain values.
     """
+    raise TypeError(f"no model can be restored from a {type(design).__name__}")
+
+
+@restorable.register
+def _(design: Design, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     screen = design.screen
     control = screen.perturbation == 0
     levels = np.linspace(0, 1, QUANTILES)
@@ -90,12 +100,21 @@ def restorable(design: Design, model: dict[str, Any], data: dict[str, Any]) -> d
     ]
     return {
         "model": model,
-        "data": {key: value for key, value in data.items() if _is_plain(value)},
+        "data": _plain(data),
         "vocabulary": Vocabulary.of(design).stored(),
         "control": torch.from_numpy(design.training.control.astype(np.float32)),
         "size_factors": torch.from_numpy(np.stack(factors).astype(np.float32)),
         "median_depth": _median_depth(design),
     }
+
+
+@restorable.register
+def _(design: PairDesign, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    return {"model": model, "data": _plain(data), "lines": list(design.lines)}
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if _is_plain(value)}
 
 
 def _median_depth(design: Design) -> float | None:
@@ -138,6 +157,8 @@ def restore(place: str, conf: Path) -> Trained:
     if "restore" not in stored or "schema" not in stored:
         raise DataError(f"{path} holds weights but not what they mean: name a checkpoint that pertexp.run wrote.")
     kept, weights = stored["restore"], stored["state_dict"]
+    if "vocabulary" not in kept:
+        raise MismatchError(f"{path} holds a model of pairs: expected one that was trained on a screen.")
     options = {key: value for key, value in kept["model"].items() if not key.startswith("_")}
     builder = _builder(str(kept["model"].get("_target_")), path, conf)
     try:

@@ -153,7 +153,7 @@ class SchemaStamp(Callback):
         self._schema, self._restorable = schema, cache(restorable)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Genes and their order, perturbations, contexts, scale, split hash, versions: plain values."""
+        """Names and their order, split hash, versions, and what the model is rebuilt from: plain values."""
         checkpoint["schema"] = self._schema()
         checkpoint["restore"] = self._restorable()
 
@@ -171,8 +171,9 @@ def require_resumable(path: str, module: LightningModule, schema: dict[str, Any]
     checkpoint = read_checkpoint(path)
     if "between_epochs" not in checkpoint:
         raise DataError(f"{path} holds weights alone: resume from the last.ckpt of its run.")
-    for key in ("genes", "perturbations", "contexts", "split_hash", "fold"):
-        if checkpoint["schema"][key] != schema[key]:
+    theirs = checkpoint["schema"]
+    for key in dict.fromkeys([*schema, *theirs]):
+        if key != "versions" and theirs.get(key) != schema.get(key):
             raise DataError(
                 f"{path} was trained on other data ({key} differs): resume with the configuration of its own run, "
                 "or start anew without ckpt_path."

@@ -1,8 +1,10 @@
 """Pairs as Lightning sees them: a design, and loaders over its roles."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from lightning import LightningDataModule
 from pydantic import Field
 
@@ -110,21 +112,48 @@ class PairData(LightningDataModule):
 
     def val_dataloader(self) -> PairLoader | list[Any]:
         """Validation pairs in a fixed order; an empty list where the split has none."""
-        return self.loader("val") if self.has_validation else []
+        return self._fixed("val", self._processes()) if self.has_validation else []
 
     def test_dataloader(self) -> PairLoader:
         """Test pairs in a fixed order, without those of the support sets."""
-        return self.loader("test")
+        return self._fixed("test", self._processes())
 
-    def loader(self, role: str, draw: int = 0) -> PairLoader:
-        """Scored pairs of a role in a fixed order; `draw` numbers the choice of support sets."""
+    def loader(
+        self,
+        role: str,
+        draw: int = 0,
+        *,
+        rows: np.ndarray | None = None,
+        support: Mapping[int, np.ndarray] | None = None,
+    ) -> PairLoader:
+        """Scored pairs of a role in a fixed order, all of them on this process.
+
+        Parameters
+        ----------
+        draw
+            Number of the choice of support sets.
+        rows
+            `[n]` some of the scored pairs; None: all.
+        support
+            Other support sets `[S]`, by number of the line, than those of the draw.
+        """
+        return self._fixed(role, {"rank": 0, "world_size": 1}, draw, rows, support)
+
+    def _fixed(
+        self,
+        role: str,
+        processes: dict[str, int],
+        draw: int = 0,
+        rows: np.ndarray | None = None,
+        support: Mapping[int, np.ndarray] | None = None,
+    ) -> PairLoader:
         design = self.design
         steps = FixedSteps(
-            design.scored(role, draw),
+            design.scored(role, draw) if rows is None else rows,
             design.pairs.line,
-            design.support(role, draw),
+            design.support(role, draw) if support is None else support,
             batch_size=self.batch_size,
-            **self._processes(),
+            **processes,
         )
         return PairLoader(design.pairs, steps, self._windows(training=False))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -83,6 +84,47 @@ class PairDesign:
         index = self.index(role)
         taken = [rows for rows in self.support(role, draw).values() if rows.size]
         return np.setdiff1d(index, np.concatenate(taken)) if taken else index
+
+    def foreign_support(self, role: str, draw: int = 0) -> dict[int, np.ndarray]:
+        """For every line of a role a support set `[S]` of another line, one that was trained on, drawn with the seed.
+
+        Empty where no line has another one beside it with enough training pairs.
+        """
+        train = self.index("train")
+        sizes = {number: int((self.pairs.line[train] == number).sum()) for number in self.train_lines.tolist()}
+        chosen = {}
+        for number in np.unique(self.pairs.line[self.index(role)]).tolist():
+            others = [other for other, size in sizes.items() if other != number and size >= self.support_size]
+            if not others:
+                return {}
+            rng = np.random.default_rng([self.support_seed, draw, number, 1])
+            own = train[self.pairs.line[train] == rng.choice(others)]
+            chosen[number] = np.sort(rng.choice(own, self.support_size, replace=False))
+        return chosen
+
+    def schema(self) -> dict[str, Any]:
+        """What a model that was trained here needs to be used elsewhere: plain values."""
+        return {
+            "lines": list(self.lines),
+            "train_lines": [self.lines[number] for number in self.train_lines],
+            "split_hash": self.split.hash,
+            "fold": self.split.fold,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """What the pairs are, for the record of a run: plain values."""
+        roles = {role: int((self.role == role).sum()) for role in sorted(set(self.role))}
+        return {
+            "kind": "pairs",
+            "pairs": len(self.pairs),
+            "elements": len(self.pairs.elements),
+            "lines": list(self.lines),
+            "split_hash": self.split.hash,
+            "fold": self.split.fold,
+            "tests": self.split.name,
+            "pairs_by_role": roles,
+            "notes": {**self.pairs.provenance, "said": list(self.notes)},
+        }
 
     def _known(self, number: int) -> bool:
         return bool((self.train_lines == number).any())

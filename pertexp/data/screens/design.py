@@ -148,6 +148,31 @@ class Design:
         ]
         return seen.loc[keys].to_numpy()
 
+    def schema(self) -> dict[str, Any]:
+        """What a model that was trained here needs to be used elsewhere: plain values."""
+        return {
+            "genes": self.screen.genes.tolist(),
+            "perturbations": list(self.screen.perturbations),
+            "contexts": list(self.screen.contexts),
+            "scale": self.screen.scale,
+            "profile_scale": self.profile_scale,
+            "split_hash": self.split.hash,
+            "fold": self.split.fold,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """What the data are, for the record of a run: plain values."""
+        roles = self.split.roles()["role"].value_counts().to_dict()
+        return {
+            "cells": self.screen.n_cells,
+            "genes": self.screen.n_genes,
+            "split_hash": self.split.hash,
+            "fold": self.split.fold,
+            "units_by_role": {str(role): int(count) for role, count in roles.items()},
+            "cells_by_role": {role: int((self.role == role).sum()) for role in sorted(set(self.role))},
+            "notes": self.notes,
+        }
+
 
 @dataclass(kw_only=True)
 class DesignOptions:

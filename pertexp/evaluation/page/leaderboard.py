@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from pertexp.evaluation.claims import ties
 from pertexp.evaluation.frame import REPLICATE
 from pertexp.evaluation.page import figures
 from pertexp.evaluation.page.content import spoken
@@ -28,7 +29,7 @@ from pertexp.evaluation.page.tables import (
     value_of,
 )
 from pertexp.evaluation.page.verdicts import Verdict, verdict_of
-from pertexp.evaluation.scoring import Scores, ties, verdict
+from pertexp.evaluation.scoring import Scores, verdict
 
 _MOST_LINES = 6
 _MOST_RUNGS = 24

@@ -70,6 +70,7 @@ class Summary:
     by_seen: list[Aggregate] = field(default_factory=list)
     calibration: list[Trust] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    kind: str = "screen"
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,10 @@ def read_summary(folder: Path) -> Summary:
     path = folder / SCORES
     if not path.is_file():
         raise DataError(f"{folder} is no folder of a finished run (no {SCORES}): name outputs/runs/<date>/<run>.")
-    return _typed(Summary, _guarded(path, _json), path)
+    summary = _typed(Summary, _guarded(path, _json), path)
+    if summary.kind != "screen":
+        raise DataError(f"{folder} is a run on {summary.kind}, for which there is no page yet: read its {SCORES}.")
+    return summary
 
 
 def at(tree: Any, *keys: str) -> Any:

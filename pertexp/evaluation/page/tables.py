@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pertexp.evaluation.claims import ties
 from pertexp.evaluation.frame import REPLICATE
 from pertexp.evaluation.page.reading import Aggregate, Trust
-from pertexp.evaluation.scoring import ties
 from pertexp.metrics.metric import Level
 from pertexp.metrics.registry import METRICS
 

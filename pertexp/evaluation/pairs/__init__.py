@@ -1,0 +1,1 @@
+"""The honest score of a model of pairs."""

@@ -1,0 +1,158 @@
+"""The honest score of a model of pairs: the same test pairs for the model, itself masked, and every baseline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pertexp.data.pairs.datamodule import PairData
+from pertexp.errors import MismatchError, RequestError, nearest
+from pertexp.evaluation.pairs.generalisation import Generalisation, Predicted, over_draws, over_roles
+from pertexp.evaluation.pairs.lineup import Lineup
+from pertexp.evaluation.pairs.marks import marks_of
+from pertexp.evaluation.pairs.masking import masked_batches
+from pertexp.evaluation.pairs.predictions import predicted, tabled
+from pertexp.evaluation.pairs.report import PairReport
+from pertexp.evaluation.pairs.scoring import PairScores
+from pertexp.evaluation.pairs.verdict import verdict
+from pertexp.metrics.pairs import PAIRS, best_threshold
+from pertexp.models.pair_baselines import PairBaseline, standing
+from pertexp.models.pair_predictor import PairPredictor
+from pertexp.models.watched import HasTargets, Watched, Watches
+
+
+@dataclass(frozen=True)
+class PairEvaluation:
+    """Scores on pairs of lines, or chromosomes, that were never seen.
+
+    Attributes
+    ----------
+    baselines
+        By name; fitted here, on training pairs.
+    primary
+        The metric that orders tables.
+    n_resamples, seed
+        Of the bootstrap; the seed also draws the training pairs of the generalisation gap.
+    n_draws
+        Choices of the support sets over which the spread of the score is told.
+    n_train
+        Training pairs, at most, on which the gap is told.
+    """
+
+    baselines: dict[str, PairBaseline] = field(default_factory=dict)
+    primary: str = "auprc"
+    n_resamples: int = 2000
+    seed: int = 0
+    n_draws: int = 5
+    n_train: int = 5000
+
+    def __post_init__(self) -> None:
+        if self.primary not in PAIRS:
+            raise RequestError(
+                f"evaluation.primary={self.primary} is no metric of this evaluation; {nearest(self.primary, PAIRS)}"
+            )
+        for name in ("n_resamples", "n_draws", "n_train"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"evaluation.{name}={getattr(self, name)}: expected at least 1.")
+        for name, baseline in self.baselines.items():
+            if not hasattr(baseline, "fit"):
+                where = f"evaluation.baselines.{name}"
+                raise RequestError(f"{where}={baseline} is no baseline: leave it out with ~{where}")
+
+    def require(self, data: PairData) -> None:
+        """Refuse, before anything is trained, data of another kind, and support sets that leave nothing to score."""
+        if data.kind != "pairs":
+            raise MismatchError(
+                f"this evaluation scores pairs, but data={data.name} holds a {data.kind}: type data=simulated_pairs, "
+                "data=ep_pairs, or a model of screens."
+            )
+        for role in ("train", *_held_out(data)):
+            data.design.scored(role)
+
+    def __call__(self, data: PairData, model: Any, name: str) -> PairReport:
+        """Predict the test pairs with the model, itself masked, and every baseline, and score them."""
+        if not isinstance(model, PairPredictor):
+            raise MismatchError(f"{name} predicts no pairs (it has no `predict`): type a model of pairs.")
+        scored = {role: predicted(model, data.loader(role), name) for role in _held_out(data)}
+        threshold = _threshold(data, scored.get("val"))
+        tables, thresholds = self._tables(data, model, name, scored["test"], threshold)
+        lineup = self._lineup(data, name, [table["model"].iloc[0] for table in tables])
+        scores = PairScores(pd.concat(tables, ignore_index=True), self.primary, self.n_resamples, self.seed)
+        gap = over_roles(model, data, scored, name, self.n_train, self.seed)
+        watched = dict(model.watched(data)) if isinstance(model, Watches) else {}
+        known = {**_quantities(scores, name, gap), **watched}
+        return PairReport(
+            lineup=lineup,
+            scores=scores,
+            verdict=verdict(scores, lineup),
+            thresholds=thresholds,
+            generalisation=gap,
+            draws=over_draws(model, data, scored["test"], name, self.n_draws),
+            watched=watched,
+            marks=marks_of(model.targets if isinstance(model, HasTargets) else (), known),
+            notes=(*data.design.notes, *_distances_lacking(data)),
+        )
+
+    def _tables(
+        self, data: PairData, model: PairPredictor, name: str, test: Predicted, threshold: float | None
+    ) -> tuple[list[pd.DataFrame], dict[str, float | None]]:
+        """The table of every row, and the threshold of each: a masked model keeps that of the whole."""
+        tables = [tabled(data.design, test[0], name, test[1], threshold)]
+        thresholds = {name: threshold}
+        for mask, batches in masked_batches(data):
+            row = f"{name} ({mask})"
+            tables.append(tabled(data.design, *_named(row, predicted(model, batches, row)), threshold))
+            thresholds[row] = threshold
+        for row, baseline in self.baselines.items():
+            fitted = baseline.fit(data.design)
+            thresholds[row] = _threshold(data, _of_baseline(data, fitted, "val") if data.has_validation else None)
+            tables.append(tabled(data.design, *_named(row, _of_baseline(data, fitted, "test")), thresholds[row]))
+        return tables, thresholds
+
+    def _lineup(self, data: PairData, name: str, rows: list[str]) -> Lineup:
+        why = {row: standing(baseline, data.design) for row, baseline in self.baselines.items()}
+        return Lineup(
+            name,
+            tuple(row for row in rows if row != name and row not in self.baselines),
+            tuple(row for row, reason in why.items() if reason is None),
+            {row: reason for row, reason in why.items() if reason is not None},
+        )
+
+
+def _held_out(data: PairData) -> tuple[str, ...]:
+    return ("val", "test") if data.has_validation else ("test",)
+
+
+def _named(name: str, found: Predicted) -> tuple[np.ndarray, str, np.ndarray]:
+    return found[0], name, found[1]
+
+
+def _of_baseline(data: PairData, fitted: PairBaseline, role: str) -> Predicted:
+    rows = data.design.scored(role)
+    return rows, np.asarray(fitted.predict(data.design, rows), dtype=np.float64)
+
+
+def _distances_lacking(data: PairData) -> list[str]:
+    distance = data.design.pairs.distance[data.design.scored("test")]
+    lacking = int(np.isnan(distance).sum())
+    return [f"{lacking} of {distance.size} scored pairs have no known distance"] if lacking else []
+
+
+def _threshold(data: PairData, val: Predicted | None) -> float | None:
+    """Chosen on validation pairs alone; None without them."""
+    return None if val is None else best_threshold(val[1], data.design.pairs.label[val[0]])
+
+
+def _quantities(scores: PairScores, name: str, gap: Generalisation) -> Mapping[str, Watched]:
+    """What a target can name beside the quantities that a model watches."""
+    own = {metric: scores.summary(name, metric) for metric in PAIRS}
+    prevalence = float(own["auprc"]["prevalence"])
+    chance = {"auprc": prevalence, "auroc": 0.5, "precision": prevalence}
+    found = {f"test/{metric}": Watched(float(row["mean"]), chance.get(metric)) for metric, row in own.items()}
+    for role in ("train", "val"):
+        side = getattr(gap, role)
+        if side is not None:
+            found[f"{role}/auprc"] = Watched(side.auprc, side.prevalence)
+    return {**found, "gap": Watched(gap.gap, gap.chance, "auprc on training minus test pairs")}

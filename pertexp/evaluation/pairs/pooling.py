@@ -1,0 +1,71 @@
+"""Runs on several lines and folds of pairs as one table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pertexp.evaluation.pairs.lineup import Lineup
+from pertexp.evaluation.pairs.predictions import pooled, stored
+from pertexp.evaluation.pairs.scoring import PairScores
+from pertexp.evaluation.pairs.verdict import verdict
+
+
+@dataclass(frozen=True, eq=False)
+class PooledPairs:
+    """Scored pairs, joined: a line is scored over all of its folds at once."""
+
+    scores: PairScores
+    lineup: Lineup
+
+    @classmethod
+    def of(cls, folders: Sequence[Path], documents: Sequence[Mapping[str, Any]]) -> "PooledPairs":
+        """Read the tables; a baseline that is not counted in one run is counted in none.
+
+        Parameters
+        ----------
+        documents
+            The metrics.json of every folder.
+        """
+        table = pooled([stored(folder) for folder in folders])
+        first, lineups = documents[0], [Lineup.stored(document) for document in documents]
+        aside = {name: why for lineup in reversed(lineups) for name, why in lineup.not_counted.items()}
+        lineup = lineups[0]
+        rivals = tuple(name for name in lineup.rivals if name not in aside)
+        lineup = replace(lineup, rivals=rivals, not_counted=aside).among(table["model"].unique())
+        return cls(PairScores(table, first["primary"], first["n_resamples"], first["seed"]), lineup)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The model, itself masked, and baselines, counted or not."""
+        return dict(self.lineup.roles)
+
+    def means(self) -> pd.DataFrame:
+        """Means over cell lines, without intervals."""
+        return self.scores.means()
+
+    def verdict(self, primary: str) -> list[str]:
+        """What was scored, then sentences, the primary metric first."""
+        scores = replace(self.scores, primary=primary)
+        return [self._scored(scores), *self._of_folds(scores), *verdict(scores, self.lineup)]
+
+    @staticmethod
+    def _of_folds(scores: PairScores) -> list[str]:
+        if scores.by_fold.groupby("cell_line")["fold"].nunique().max() < 2:
+            return []
+        return [
+            "folds of a line are ranked together: where base rates differ from fold to fold, what knows nothing may "
+            "leave 0.5 on auroc, since each fold is predicted with the base rate of the others"
+        ]
+
+    def _scored(self, scores: PairScores) -> str:
+        own = scores.by_line[
+            (scores.by_line["model"] == self.lineup.model) & (scores.by_line["metric"] == scores.primary)
+        ]
+        lines = "; ".join(
+            f"{row['cell_line']} {row['value']:.3f} (prevalence {row['prevalence']:.3f}, {row['n']} pairs)"
+            for row in own.to_dict("records")
+        )
+        return f"{scores.primary} of {self.lineup.model}, by line: {lines}; intervals {scores.resamples.said}"

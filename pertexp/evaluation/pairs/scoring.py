@@ -1,0 +1,220 @@
+"""From the table of scored pairs to means over cell lines, their intervals, and paired differences."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pertexp.errors import RequestError, nearest
+from pertexp.evaluation.claims import Difference
+from pertexp.evaluation.pairs.predictions import UNIT
+from pertexp.evaluation.pairs.resampling import Resamples
+from pertexp.evaluation.scoring import records
+from pertexp.metrics.pairs import PAIRS, ScoredPairs
+
+Values = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What one model said of all pairs, in the order of the units: `probability` and `called` `[n]`, or None."""
+
+    probability: np.ndarray
+    called: np.ndarray | None
+
+    def of(self, label: np.ndarray, rows: np.ndarray, weight: np.ndarray | None = None) -> ScoredPairs:
+        """Some of the pairs as metrics see them; `weight` `[R, n]` is of all pairs."""
+        called = None if self.called is None else self.called[rows]
+        return ScoredPairs(self.probability[rows], label[rows], called, None if weight is None else weight[:, rows])
+
+
+@dataclass(frozen=True, eq=False)
+class PairScores:
+    """Every metric of every model, worked out from the table of pairs alone.
+
+    The value of a model is the mean over cell lines of the metric over all pairs of the line, folds pooled: a line
+    with more pairs, or more positives, counts no more than another.
+
+    Attributes
+    ----------
+    predictions
+        The table: see `predictions.COLUMNS`.
+    primary
+        The metric that orders tables.
+    n_resamples, seed
+        Of the bootstrap.
+    """
+
+    predictions: pd.DataFrame
+    primary: str = "auprc"
+    n_resamples: int = 2000
+    seed: int = 0
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names in the order of the table: the model, its masked rows, the baselines."""
+        return tuple(self.predictions["model"].unique())
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics, the primary one first."""
+        return tuple(dict.fromkeys([self.primary, *PAIRS]))
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The primary metric, then the others that a verdict is about."""
+        return tuple(name for name in self.metrics if name == self.primary or PAIRS[name].level == "headline")
+
+    @property
+    def untrusted(self) -> tuple[str, ...]:
+        """None: pairs have no replicate to tell."""
+        return ()
+
+    @cached_property
+    def units(self) -> pd.DataFrame:
+        """The scored pairs, once: cell_line, enhancer, promoter, chromosome, fold, label."""
+        table = self.predictions
+        return table.loc[table["model"] == self.models[0], [*UNIT, "label"]].reset_index(drop=True)
+
+    @cached_property
+    def lines(self) -> dict[str, np.ndarray]:
+        """Pairs `[n]` of every cell line, by its name."""
+        names = self.units["cell_line"].to_numpy(dtype=str)
+        return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+
+    @cached_property
+    def resamples(self) -> Resamples:
+        """The draws that all intervals share."""
+        return Resamples.of(self.units, self.n_resamples, self.seed)
+
+    @cached_property
+    def said(self) -> dict[str, Said]:
+        """What every model said of the units, in their order."""
+        keyed = pd.MultiIndex.from_frame(self.units[UNIT])
+        return {
+            str(name): _said(part.set_index(UNIT).loc[keyed])
+            for name, part in self.predictions.groupby("model", sort=False)
+        }
+
+    @cached_property
+    def aggregate(self) -> pd.DataFrame:
+        """A row per model and metric: mean over lines, low, high, n, n_lines, n_left_out, prevalence, best, worst."""
+        rows = []
+        for model in self.models:
+            for metric in self.metrics:
+                own = self.by_line[(self.by_line["model"] == model) & (self.by_line["metric"] == metric)]
+                low, high = self.resamples.interval(self._mean_over_lines(model, metric))
+                defined = own["value"].notna()
+                row: dict[str, Any] = {"model": model, "metric": metric, "mean": own["value"].mean()}
+                row |= {"low": low, "high": high, "n": int(own.loc[defined, "n"].sum()), "n_lines": int(defined.sum())}
+                row |= {"n_left_out": int(own.loc[~defined, "n"].sum()), "prevalence": own["prevalence"].mean()}
+                rows.append(row | {"best": PAIRS[metric].best, "worst": PAIRS[metric].worst})
+        return pd.DataFrame.from_records(rows)
+
+    def means(self) -> pd.DataFrame:
+        """`[model × metric]` mean over lines; cheap, since it needs no resample."""
+        values = self._valued({(name,): rows for name, rows in self.lines.items()}, ["cell_line"])
+        means = values.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
+        return means.loc[list(self.models), [name for name in self.metrics if name in means]]
+
+    @cached_property
+    def by_line(self) -> pd.DataFrame:
+        """A row per model, metric and cell line: value, low, high, n, prevalence."""
+        return self._valued({(name,): rows for name, rows in self.lines.items()}, ["cell_line"], self._intervals)
+
+    @cached_property
+    def by_fold(self) -> pd.DataFrame:
+        """A row per model, metric, cell line and fold: value, n, prevalence."""
+        keys = ["cell_line", "fold"]
+        groups = {group: np.asarray(rows) for group, rows in self.units.groupby(keys, sort=True).indices.items()}
+        return self._valued(groups, keys)
+
+    @cached_property
+    def pooled(self) -> pd.DataFrame:
+        """A row per model and metric over all pairs of all lines at once: value, low, high, n, prevalence."""
+        everything = {(): np.arange(len(self.units))}
+        return self._valued(everything, [], lambda model, metric, _: self._drawn[model][metric][:, -1])
+
+    def summary(self, model: str, metric: str) -> pd.Series:
+        """Aggregate row of one model and metric."""
+        table = self.aggregate
+        return table[(table["model"] == model) & (table["metric"] == metric)].iloc[0]
+
+    def difference(self, model: str, other: str, metric: str) -> Difference:
+        """Mean over lines of model minus other, with the interval over resamples that both share."""
+        drawn = self._mean_over_lines(model, metric) - self._mean_over_lines(other, metric)
+        low, high = self.resamples.interval(drawn)
+        mean = self.summary(model, metric)["mean"] - self.summary(other, metric)["mean"]
+        if self.resamples.by_chromosome:
+            count = self.resamples.n_clusters
+            return Difference(float(mean), low, high, count, f"{count} chromosomes")
+        ones = int(self.units["label"].sum())
+        fewer = min(ones, len(self.units) - ones)
+        return Difference(float(mean), low, high, fewer, f"{len(self.units)} pairs ({ones} positive)")
+
+    def require(self, model: str) -> None:
+        """RequestError where a model was not scored."""
+        if model not in self.models:
+            raise RequestError(f"{model!r} was not scored; {nearest(model, self.models)}")
+
+    def document(self) -> dict[str, Any]:
+        """The scores as plain values."""
+        tables = {name: records(getattr(self, name)) for name in ("aggregate", "by_line", "by_fold", "pooled")}
+        return {"primary": self.primary, "scale": "probability", "n_resamples": self.n_resamples, "seed": self.seed,
+                "intervals": self.resamples.said, **tables}  # fmt: skip
+
+    def _intervals(self, model: str, metric: str, group: tuple[Any, ...]) -> np.ndarray:
+        return self._drawn[model][metric][:, list(self.lines).index(group[0])]
+
+    def _mean_over_lines(self, model: str, metric: str) -> np.ndarray:
+        """`[R]` mean over the lines where the metric applies; a resample that lacks one of them is NaN."""
+        own = self.by_line[(self.by_line["model"] == model) & (self.by_line["metric"] == metric)]
+        defined = np.flatnonzero(own["value"].notna().to_numpy())
+        if not defined.size:
+            return np.full(self.n_resamples, np.nan)
+        return self._drawn[model][metric][:, defined].mean(axis=1)
+
+    @cached_property
+    def _drawn(self) -> dict[str, Values]:
+        """By model and metric `[R, L + 1]`: the resampled values of every line, and of all pairs at once."""
+        label = self.units["label"].to_numpy()
+        groups = [*self.lines.values(), np.arange(len(label))]
+        parts: dict[str, list[Values]] = {model: [] for model in self.models}
+        for weight in self.resamples.blocks():
+            for model, said in self.said.items():
+                parts[model].append(_values(said, label, groups, weight))
+        return {
+            model: {metric: np.concatenate([part[metric] for part in drawn]) for metric in PAIRS}
+            for model, drawn in parts.items()
+        }
+
+    def _valued(self, groups: Mapping[Any, np.ndarray], keys: list[str], drawn: Any = None) -> pd.DataFrame:
+        """Values of every model and metric over groups of pairs, with intervals where `drawn` gives resamples."""
+        label = self.units["label"].to_numpy()
+        rows = []
+        for model, said in self.said.items():
+            views = {group: said.of(label, members) for group, members in groups.items()}
+            for metric in self.metrics:
+                for group, view in views.items():
+                    row: dict[str, Any] = {"model": model, "metric": metric, **dict(zip(keys, group, strict=True))}
+                    row["value"] = float(PAIRS[metric].function(view)[0])
+                    if drawn is not None:
+                        row["low"], row["high"] = self.resamples.interval(drawn(model, metric, group))
+                    rows.append(row | {"n": len(view.label), "prevalence": float(view.label.mean())})
+        return pd.DataFrame.from_records(rows)
+
+
+def _said(part: pd.DataFrame) -> Said:
+    called = part["called"]
+    known = None if called.isna().any() else called.to_numpy(dtype=bool)
+    return Said(part["probability"].to_numpy(dtype=np.float64), known)
+
+
+def _values(said: Said, label: np.ndarray, groups: list[np.ndarray], weight: np.ndarray) -> Values:
+    """By metric `[r, groups]`; where one line is all there is, the pooled values are its own."""
+    views = [said.of(label, rows, weight) for rows in (groups[:1] if len(groups) == 2 else groups)]
+    found = {name: np.stack([metric.function(view) for view in views], axis=1) for name, metric in PAIRS.items()}
+    return found if len(groups) > 2 else {name: np.repeat(values, 2, axis=1) for name, values in found.items()}

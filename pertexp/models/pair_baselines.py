@@ -1,0 +1,242 @@
+"""Baselines of pairs: what a sequence model has to beat. They see training pairs alone; none is a network."""
+
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from pertexp.data.pairs.design import PairDesign
+from pertexp.data.pairs.pairs import Elements, Pairs
+from pertexp.data.pairs.tokens import UNKNOWN
+from pertexp.errors import RequestError
+
+C, G = 1, 2
+BASES = 4
+
+
+class PairBaseline(Protocol):
+    """A predictor that is fitted on training pairs at once."""
+
+    def fit(self, design: PairDesign) -> Self:
+        """Learn from the training pairs; return itself."""
+
+    def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
+        """P(y = 1) `[n]` of the pairs `rows` `[n]`."""
+
+
+@runtime_checkable
+class MayBeUnfair(Protocol):
+    """A baseline that is no fair rival on some data."""
+
+    def unfair(self, design: PairDesign) -> str | None:
+        """Why it is not counted there, in words; None where it is."""
+
+
+def standing(baseline: PairBaseline, design: PairDesign) -> str | None:
+    """Why a baseline is shown and not counted on this data; None where it counts."""
+    return baseline.unfair(design) if isinstance(baseline, MayBeUnfair) else None
+
+
+class Prevalence:
+    """Every pair has the share of positives among the training pairs."""
+
+    def fit(self, design: PairDesign) -> Self:
+        """Count."""
+        self._share = _prevalence(design)
+        return self
+
+    def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        """`[n]` one number."""
+        return np.full(rows.size, self._share)
+
+
+class Distance:
+    """Logistic regression on the log of the bases between the elements; the prevalence where they are not known."""
+
+    def fit(self, design: PairDesign) -> Self:
+        """Fit on the training pairs whose distance is known."""
+        self._share = _prevalence(design)
+        train = design.index("train")
+        train = train[np.isfinite(design.pairs.distance[train])]
+        both = np.unique(design.pairs.label[train]).size == 2
+        self._fitted = _logistic(self._features(design.pairs, train), design.pairs.label[train]) if both else None
+        return self
+
+    def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
+        """`[n]`."""
+        found = np.full(rows.size, self._share)
+        known = np.isfinite(design.pairs.distance[rows])
+        if self._fitted is not None and known.any():
+            found[known] = self._fitted.predict_proba(self._features(design.pairs, rows[known]))[:, 1]
+        return found
+
+    def unfair(self, design: PairDesign) -> str | None:
+        """Where negatives were drawn farther apart than positives, and where distances are not known."""
+        pairs = design.pairs
+        if pairs.provenance.get("negatives_drawn_farther"):
+            return (
+                "the negatives of this data were made by pairing elements anew, which drew them farther apart than the "
+                "positives, so distance gives the label away and says nothing of biology"
+            )
+        lacking = ~np.isfinite(pairs.distance[np.concatenate([design.index("train"), design.index("test")])])
+        return "the data have no distances, so it says the prevalence" if lacking.all() else None
+
+    @staticmethod
+    def _features(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+        return np.log1p(pairs.distance[rows])[:, None]
+
+
+class PromoterRate:
+    """The share of positives among the training pairs of the promoter, whatever the enhancer and the line.
+
+    Promoters that overlap are one place: the same gene has a region of its own in every line. A place that was never
+    trained on has the prevalence.
+
+    Parameters
+    ----------
+    prior
+        Pairs of the prevalence that are added to those of every place.
+    """
+
+    def __init__(self, prior: float = 1.0) -> None:
+        if prior <= 0:
+            raise RequestError(f"prior={prior}: expected a number of pairs above 0.")
+        self._prior = prior
+
+    def fit(self, design: PairDesign) -> Self:
+        """Count by place."""
+        pairs, train = design.pairs, design.index("train")
+        share = _prevalence(design)
+        promoters = np.unique(pairs.promoter)
+        self._place = np.zeros(len(pairs.elements), dtype=np.int64)
+        self._place[promoters] = same_place(pairs.elements, promoters)
+        place = self._place[pairs.promoter[train]]
+        counts = np.bincount(place, minlength=promoters.size)
+        ones = np.bincount(place, weights=pairs.label[train], minlength=promoters.size)
+        self._rate = (ones + self._prior * share) / (counts + self._prior)
+        return self
+
+    def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
+        """`[n]`."""
+        return self._rate[self._place[design.pairs.promoter[rows]]]
+
+
+class GcCpg:
+    """Logistic regression on the GC content and the observed over expected CpG of both elements.
+
+    Observed over expected: (CpG / (L - 1)) / (C / L · G / L), in an element of L known bases.
+    """
+
+    def fit(self, design: PairDesign) -> Self:
+        """Fit on the training pairs."""
+        train = design.index("train")
+        self._fitted = _logistic(self._features(design, train), design.pairs.label[train])
+        return self
+
+    def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
+        """`[n]`."""
+        return self._fitted.predict_proba(self._features(design, rows))[:, 1] if rows.size else np.empty(0)
+
+    @staticmethod
+    def _features(design: PairDesign, rows: np.ndarray) -> np.ndarray:
+        single, double = (word_frequencies(design.pairs.elements, length) for length in (1, 2))
+        gc = single[:, C] + single[:, G]
+        expected = single[:, C] * single[:, G]
+        cpg = double[:, C * BASES + G] / np.where(expected > 0, expected, 1.0)
+        return _of_both(design.pairs, np.stack([gc, cpg], axis=1), rows)
+
+
+class KmerBoosting:
+    """Gradient boosting on the frequencies of short words in both elements.
+
+    Parameters
+    ----------
+    k
+        Bases of a word.
+    both_strands
+        Count a word and its reverse complement as one.
+    seed
+        Of the boosting.
+    """
+
+    def __init__(self, k: int = 4, both_strands: bool = False, seed: int = 0) -> None:
+        if not 1 <= k <= 6:
+            raise RequestError(f"k={k}: expected words of 1 to 6 bases.")
+        self._k, self._both_strands, self._seed = k, both_strands, seed
+
+    def fit(self, design: PairDesign) -> Self:
+        """Fit on the training pairs."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        train = design.index("train")
+        self._fitted = HistGradientBoostingClassifier(random_state=self._seed)
+        self._fitted.fit(self._features(design, train), design.pairs.label[train])
+        return self
+
+    def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
+        """`[n]`."""
+        return self._fitted.predict_proba(self._features(design, rows))[:, 1] if rows.size else np.empty(0)
+
+    def _features(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
+        words = word_frequencies(design.pairs.elements, self._k)
+        return _of_both(design.pairs, folded(words, self._k) if self._both_strands else words, rows)
+
+
+def word_frequencies(elements: Elements, k: int) -> np.ndarray:
+    """Share `[M, 4^k]` of every word among those of k known bases in each element; zeros where there is none."""
+    counts = np.zeros((len(elements), BASES**k))
+    for number in range(len(elements)):
+        tokens = elements.store.element(number).astype(np.int64)
+        if tokens.size < k:
+            continue
+        windows = np.lib.stride_tricks.sliding_window_view(tokens, k)
+        known = (windows < UNKNOWN).all(axis=1)
+        codes = windows[known] @ BASES ** np.arange(k - 1, -1, -1)
+        counts[number] = np.bincount(codes, minlength=BASES**k)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def folded(words: np.ndarray, k: int) -> np.ndarray:
+    """Shares `[M, W]` of the words `[M, 4^k]`, each together with its reverse complement."""
+    letters = np.stack(np.unravel_index(np.arange(BASES**k), (BASES,) * k), axis=1)
+    other = (BASES - 1 - letters[:, ::-1]) @ BASES ** np.arange(k - 1, -1, -1)
+    own = np.arange(BASES**k)
+    both = words + words[:, other] * (other != own)
+    return both[:, own <= other]
+
+
+def same_place(elements: Elements, among: np.ndarray) -> np.ndarray:
+    """Number `[n]` of the place of each element `among` `[n]`: those that overlap, directly or in a chain, share it.
+
+    Without places, elements of one sequence share it.
+    """
+    if not elements.placed:
+        texts = [elements.store.element(number).tobytes() for number in among.tolist()]
+        first = {text: number for number, text in reversed(list(enumerate(texts)))}
+        return np.array([first[text] for text in texts], dtype=np.int64)
+    _, chromosome = np.unique(elements.chromosome[among], return_inverse=True)
+    start, end = elements.start[among], elements.end[among]
+    order = np.lexsort((start, chromosome))
+    # One axis for all chromosomes, so that what was reached on one lies before the next.
+    shift = chromosome * (int(end.max(initial=0)) + 1)
+    reach = np.maximum.accumulate((end + shift)[order])
+    begins = np.append(True, (start + shift)[order][1:] >= reach[:-1])[: order.size]
+    place = np.empty(among.size, dtype=np.int64)
+    place[order] = np.cumsum(begins) - 1
+    return place
+
+
+def _of_both(pairs: Pairs, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`[n, 2F]` features of the enhancers and promoters of pairs, from those `[M, F]` of the elements."""
+    return np.concatenate([features[pairs.enhancer[rows]], features[pairs.promoter[rows]]], axis=1)
+
+
+def _prevalence(design: PairDesign) -> float:
+    return float(design.pairs.label[design.index("train")].mean())
+
+
+def _logistic(features: np.ndarray, label: np.ndarray) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(features, label)

@@ -1,0 +1,313 @@
+"""Scores of pairs: means over lines, resamples by chromosome, paired differences, and words."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy.stats import norm
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pertexp.errors import DataError, RequestError
+from pertexp.evaluation.page.verdicts import verdict_of
+from pertexp.evaluation.pairs.lineup import Lineup
+from pertexp.evaluation.pairs.marks import marks_of
+from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, predicted
+from pertexp.evaluation.pairs.resampling import Resamples
+from pertexp.evaluation.pairs.scoring import PairScores
+from pertexp.evaluation.pairs.table import render
+from pertexp.evaluation.pairs.verdict import verdict
+from pertexp.metrics.pairs import PAIRS
+from pertexp.models.watched import Target, Watched
+
+LINEUP = Lineup("m", ("m (enhancer only)",), ("coin",), {"distance": "it would cheat"})
+
+
+def table(seed=0, lines=("A", "B"), chromosomes=8, per=12, fold=0, skill=2.0) -> pd.DataFrame:
+    """A model of some skill, itself masked, one that cheats, and a coin; the lines differ in prevalence."""
+    rng = np.random.default_rng(seed)
+    units = [
+        {"cell_line": line, "enhancer": f"E{fold}_{c}_{i}", "promoter": f"P{c}", "chromosome": f"chr{c}", "fold": fold,
+         "label": int(rng.random() < 0.3 + 0.3 * number)}
+        for number, line in enumerate(lines) for c in range(chromosomes) for i in range(per)
+    ]  # fmt: skip
+    label = np.array([unit["label"] for unit in units])
+    parts = []
+    for name, strength in (("m", skill), ("m (enhancer only)", skill / 8), ("coin", 0.0), ("distance", 9.0)):
+        probability = 1 / (1 + np.exp(-strength * (label - 0.5) - rng.normal(size=len(units))))
+        called = pd.array(probability >= 0.5, dtype="boolean")
+        parts.append(pd.DataFrame(units).assign(model=name, probability=probability, called=called))
+    return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+@pytest.fixture(scope="module")
+def scores() -> PairScores:
+    return PairScores(table(), n_resamples=200)
+
+
+def of(frame: pd.DataFrame, model: str, **where) -> pd.DataFrame:
+    own = frame[frame["model"] == model]
+    for key, wanted in where.items():
+        own = own[own[key] == wanted]
+    return own
+
+
+def test_the_value_is_the_mean_over_lines(scores):
+    for metric, oracle in (("auprc", average_precision_score), ("auroc", roc_auc_score)):
+        for model in scores.models:
+            lines = [of(scores.predictions, model, cell_line=line) for line in "AB"]
+            values = [oracle(line["label"], line["probability"]) for line in lines]
+            assert scores.summary(model, metric)["mean"] == pytest.approx(np.mean(values), rel=1e-12)
+            assert of(scores.by_line, model, metric=metric)["value"].tolist() == pytest.approx(values)
+            whole = of(scores.predictions, model)
+            assert of(scores.pooled, model, metric=metric)["value"].item() == pytest.approx(
+                oracle(whole["label"], whole["probability"])
+            )
+    assert scores.means().loc["m", "auprc"] == pytest.approx(scores.summary("m", "auprc")["mean"], rel=1e-12)
+
+
+def test_prevalence_and_size_stand_beside_every_value(scores):
+    for frame in (scores.by_line, scores.by_fold, scores.pooled):
+        assert (frame["n"] > 0).all()
+        assert frame["prevalence"].between(0, 1).all()
+    own = of(scores.predictions, "m", cell_line="B")
+    assert set(scores.by_line.query("cell_line == 'B'")["prevalence"]) == {own["label"].mean()}
+    assert set(scores.aggregate["prevalence"]) == {scores.by_line.query("model == 'm'")["prevalence"].unique().mean()}
+
+
+def test_one_line_is_what_it_is_pooled():
+    scores = PairScores(table(lines=("A",)), n_resamples=50)
+    for _, row in scores.aggregate.iterrows():
+        for frame in (scores.by_line, scores.pooled):
+            own = of(frame, row["model"], metric=row["metric"]).iloc[0]
+            assert (own["value"], own["low"], own["high"]) == pytest.approx((row["mean"], row["low"], row["high"]))
+
+
+def test_folds_of_a_line_are_joined_before_they_are_scored():
+    parts = [table(seed=1, lines=("A",), fold=0), table(seed=2, lines=("A",), fold=1)]
+    scores = PairScores(pooled(parts), n_resamples=20)
+    joined = pd.concat([of(part, "m") for part in parts])
+    expected = average_precision_score(joined["label"], joined["probability"])
+    assert scores.summary("m", "auprc")["mean"] == pytest.approx(expected, rel=1e-12)
+    folds = of(scores.by_fold, "m", metric="auprc")
+    assert folds["value"].tolist() == pytest.approx(
+        [average_precision_score(of(part, "m")["label"], of(part, "m")["probability"]) for part in parts]
+    )
+
+
+def plain_interval(frame, model, n_resamples, seed):
+    """AUPRC of resamples drawn chromosome by chromosome, rows copied, mean over lines: the slow way."""
+    own = of(frame, model)
+    names = np.unique(own["chromosome"])
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), n_resamples)
+    values = []
+    for counts in drawn:
+        times = own["chromosome"].map(dict(zip(names, counts, strict=True))).to_numpy()
+        again = own.iloc[np.repeat(np.arange(len(own)), times)]
+        values.append([
+            average_precision_score(line["label"], line["probability"]) for _, line in again.groupby("cell_line")
+        ])  # fmt: skip
+    return np.mean(values, axis=1)
+
+
+def test_intervals_are_those_of_rows_copied_by_chromosome():
+    frame = table(per=8)
+    scores = PairScores(frame, n_resamples=60, seed=3)
+    model, coin = (plain_interval(frame, name, 60, 3) for name in ("m", "coin"))
+    row, gap = scores.summary("m", "auprc"), scores.difference("m", "coin", "auprc")
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(model, [0.025, 0.975])), rel=1e-12)
+    assert (gap.low, gap.high) == pytest.approx(tuple(np.quantile(model - coin, [0.025, 0.975])), rel=1e-12)
+    assert gap.units == "8 chromosomes"
+
+
+def test_resamples_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
+    frame = table()
+    whole = PairScores(frame, n_resamples=40).aggregate
+    monkeypatch.setattr("pertexp.evaluation.pairs.resampling._BLOCK", 500)
+    pd.testing.assert_frame_equal(PairScores(frame, n_resamples=40).aggregate, whole)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), chromosomes=st.integers(1, 9))
+def test_a_resample_holds_whole_clusters_and_as_many_as_there_are(seed, chromosomes):
+    units = of(table(seed, chromosomes=chromosomes, per=3), "m")
+    resamples = Resamples.of(units, 7, seed)
+    assert resamples.by_chromosome == (chromosomes >= 6)
+    weight = np.concatenate(list(resamples.blocks()))
+    assert weight.shape == (7, len(units))
+    per_cluster = pd.DataFrame(weight.T).groupby(resamples.cluster)
+    assert (per_cluster.nunique() == 1).all(axis=None)
+    assert (per_cluster.first().sum() == resamples.n_clusters).all()
+
+
+def test_few_chromosomes_are_resampled_by_pairs_and_marked_so():
+    scores = PairScores(table(chromosomes=4), n_resamples=50)
+    assert "over pairs" in scores.document()["intervals"]
+    assert "96 pairs" in scores.difference("m", "coin", "auprc").units
+    wide = PairScores(table(chromosomes=8), n_resamples=50)
+    assert wide.document()["intervals"] == "over 8 chromosomes"
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    truth = norm.cdf(1.5 / np.sqrt(2))  # that 1.5 plus one normal value exceeds another
+    held = []
+    for seed in range(60):
+        frame = table(seed, lines=("A",), chromosomes=20, per=15, skill=1.5)
+        row = PairScores(frame[frame["model"] == "m"], n_resamples=200, seed=seed).summary("m", "auroc")
+        held.append(row["low"] <= truth <= row["high"])
+    assert np.mean(held) >= 0.86
+
+
+@pytest.mark.parametrize("metric", PAIRS)
+def test_the_order_of_rows_and_of_models_is_none(scores, metric):
+    shuffled = scores.predictions.sample(frac=1, random_state=0)
+    again = PairScores(shuffled, n_resamples=1)
+    assert again.summary("m", metric)["mean"] == pytest.approx(scores.summary("m", metric)["mean"], rel=1e-9)
+
+
+def test_a_line_of_one_class_is_left_out_and_said():
+    frame = table()
+    frame.loc[frame["cell_line"] == "A", "label"] = 0
+    scores = PairScores(frame, n_resamples=30)
+    row = scores.summary("m", "auprc")
+    assert (row["n"], row["n_left_out"], row["n_lines"]) == (96, 96, 1)
+    assert row["mean"] == of(scores.by_line, "m", metric="auprc", cell_line="B")["value"].item()
+    assert np.isfinite(row["low"])
+    assert "Not applicable for 96 pairs (the pairs have one label alone): auprc, auroc" in shown(scores)
+
+
+def test_without_validation_nothing_is_called():
+    frame = table().assign(called=pd.array([pd.NA] * len(table()), dtype="boolean"))
+    scores = PairScores(frame, n_resamples=10)
+    assert scores.aggregate.query("metric == 'f1'")["n"].tolist() == [0] * 4
+    assert "f1" not in shown(scores).split("Not applicable")[0]
+
+
+def shown(scores: PairScores, lineup: Lineup = LINEUP, width: int = 100) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(render(scores, lineup, "m on pairs, fold 0"))
+    return " ".join(console.export_text().split())
+
+
+def test_the_table_says_who_is_who(scores):
+    text = shown(scores)
+    assert "192 pairs, 2 cell line(s), 1 fold(s). A: 96 pairs," in text
+    assert "distance ‡" in text
+    assert f"{scores.summary('m', 'auprc')['mean']:.3f}*" in text
+    assert f"{scores.summary('distance', 'auprc')['mean']:.3f}*" not in text
+    assert "over 8 chromosomes" in text
+
+
+def test_the_table_fits_in_100_columns(scores):
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(render(scores, LINEUP, "m on pairs"))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 100
+    head = next(line for line in lines if "auprc ↑" in line)
+    assert [word for word in head.split() if word != "↑"] == ["auprc", "auroc", "f1", "precision", "recall"]
+
+
+def test_the_verdict_is_read_back_by_the_page(scores):
+    said = verdict(scores, LINEUP)
+    assert said[0].startswith("m beats coin on auprc: difference +")
+    assert said[1].startswith("m beats coin on auroc: difference +")
+    assert said[2].startswith("m beats m (enhancer only) on auprc")
+    assert said[-1] == "distance is shown and not counted: it would cheat."
+    assert verdict_of(said).lead.says == "better"
+    reverse = Lineup("coin", (), ("m",))
+    assert verdict_of(verdict(scores, reverse)).lead.says == "worse"
+
+
+def test_the_best_baseline_is_the_one_that_counts(scores):
+    everyone = Lineup("m", (), ("coin", "distance"))
+    assert " is worse than distance on auprc" in verdict(scores, everyone)[0]
+    assert verdict(scores, Lineup("m"))[0].startswith("No baseline was scored beside m")
+    with pytest.raises(RequestError, match="'x' was not scored"):
+        verdict(scores, Lineup("x"))
+
+
+def test_too_few_pairs_decide_nothing():
+    frame = table(lines=("A",), chromosomes=2, per=4)
+    said = verdict(PairScores(frame, n_resamples=50), LINEUP)
+    assert "too few to decide (fewer than 6); pool lines and folds" in said[0]
+    assert verdict_of(said).lead.says == "undecided"
+
+
+def test_resamples_that_mostly_lack_a_label_decide_nothing():
+    """Each line has its positives on one chromosome: a resample holds both with chance 0.63² = 0.4."""
+    frame = table(chromosomes=20)
+    only = frame["cell_line"].map({"A": "chr0", "B": "chr1"})
+    frame["label"] = (frame["chromosome"] == only).astype(int)
+    scores = PairScores(frame, n_resamples=400)
+    assert np.isnan(scores.summary("m", "auprc")["low"])
+    assert np.isfinite(scores.by_line["low"]).any()
+    assert "too few to decide (most resamples have no value)" in verdict(scores, LINEUP)[0]
+
+
+def test_one_label_in_all_is_said_and_not_crashed_on():
+    scores = PairScores(table().assign(label=1), n_resamples=10)
+    assert verdict(scores, LINEUP)[0] == "auprc is not applicable here: the pairs have one label alone."
+    json.dumps(scores.document(), allow_nan=False)
+
+
+def test_runs_are_pooled_by_what_they_share():
+    one, other = table(lines=("A",)), table(lines=("B",))
+    joined = pooled([one, other[other["model"] != "distance"]])
+    assert list(joined["model"].unique()) == ["m", "m (enhancer only)", "coin"]
+    with pytest.raises(DataError, match="stand in several of the runs"):
+        pooled([one, one])
+    with pytest.raises(DataError, match="share no model"):
+        pooled([one, other.assign(model="x")])
+    with pytest.raises(DataError, match="no predictions to pool"):
+        pooled([])
+
+
+def test_the_lineup_survives_its_document():
+    assert Lineup.stored(json.loads(json.dumps(LINEUP.document()))) == LINEUP
+    assert LINEUP.among(["m", "coin"]).names == ("m", "coin")
+    assert LINEUP.bare("m (enhancer only)") == "enhancer only"
+
+
+class Says:
+    def __init__(self, values):
+        self.values = values
+
+    def predict(self, batches):
+        list(batches)
+        return np.array(self.values)
+
+
+def batches(*rows):
+    import torch
+
+    return [{"pair": torch.tensor(part)} for part in rows]
+
+
+def test_predictions_are_put_in_the_order_of_pairs():
+    rows, probability = predicted(Says([0.1, 0.2, 0.3]), batches([7, 2], [5]), "m")
+    assert (rows.tolist(), probability.tolist()) == ([2, 5, 7], [0.2, 0.3, 0.1])
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ([0.1, 0.2], "shape"), ([0.1, 0.2, np.nan], "predicts nan"), ([0.1, 0.2, 1.5], "predicts 1.5"),
+])  # fmt: skip
+def test_what_is_no_probability_is_refused(values, said):
+    with pytest.raises(RequestError, match=said):
+        predicted(Says(values), batches([0, 1], [2]), "m")
+
+
+def test_marks_are_met_missed_or_not_measured():
+    targets = [
+        Target("a", 0.5, 1.0, "a at least one half"),
+        Target("b", -np.inf, 0.1, "b at most 0.1"),
+        Target("c", 0, 1, "c"),
+        Target("d", 0, 1, "d"),
+    ]
+    marks = marks_of(targets, {"a": Watched(0.5, 0.25, "of two"), "b": Watched(0.2), "d": Watched(np.nan)})
+    assert [mark.met for mark in marks] == [True, False, None, None]
+    assert marks[0].said == "met: a at least one half (a 0.5, chance 0.25; of two)"
+    assert marks[1].said == "missed: b at most 0.1 (b 0.2)"
+    assert marks[2].said == "not measured: c (c)"
