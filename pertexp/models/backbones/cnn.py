@@ -18,6 +18,7 @@ from pertexp.models.backbones.words import enriched_words
 WORD = 8
 SHARPNESS = 2.0  # of a scanner, per matching base
 MISSES = 1.5  # bases by which a sequence may miss a word and still be half a match, at the start
+RANDOM = -3.0  # bias of a random scanner, whose best match along an element is about 3
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -40,11 +41,11 @@ class Cnn:
     dropout
         Share of features dropped in training.
     start
-        `enriched`: half of the scanners begin as words that the training elements hold more often than their bases
-        explain, the others at random. `random`: all of them.
+        `enriched`: scanners begin as the words that the training elements hold more often than their bases explain.
+        `random`: at random, from which interactions of motifs are not found in a few thousand pairs.
     """
 
-    filters: Count = 64
+    filters: Count = 32
     filter_length: Annotated[int, Field(ge=WORD)] = 12
     pool: Count = 50
     width: Count = 64
@@ -81,7 +82,7 @@ class Scanner(nn.Module):
     def __init__(self, filters: int, length: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(filters, UNKNOWN, length) / length**0.5)
-        self.bias = nn.Parameter(torch.full((filters,), -3.0))
+        self.bias = nn.Parameter(torch.full((filters,), RANDOM))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens `[n, L]` to matches `[n, filters, L']`; shorter sequences than a filter are filled up with N."""

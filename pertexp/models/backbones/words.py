@@ -6,15 +6,14 @@ from pertexp.data.pairs.pairs import Elements
 from pertexp.data.pairs.tokens import UNKNOWN, reverse_complement
 
 BASES = 4
-SHARED = 0  # letters fewer than a word that two chosen words must not share in a row
-
 
 def enriched_words(elements: Elements, wanted: np.ndarray, length: int, n_words: int) -> np.ndarray:
     """The words `[W, length]` (W ≤ n_words) most over-represented in the elements `wanted` `[m]`, on either strand.
 
     A word is scored by the number of elements that hold it, against what independent bases of the elements' own
-    composition would give, in standard deviations: z = (seen − expected) / √expected. Words with z ≤ 0 are left out,
-    and so are those that share `length` − 2 letters in a row with a better one: they are most often its neighbours.
+    composition would give: z = (seen − expected) / √(expected + 1). Words with z ≤ 0 are left out. Neighbours of a
+    good word, shifted by a base or two, are good words too and are kept: a motif that is longer than a word then has
+    several scanners, and fewer are left for chance, which is what a network learns its training elements by.
     """
     sequences = [elements.store.element(int(number)) for number in wanted]
     seen = np.zeros(BASES**length, dtype=np.int64)
@@ -26,7 +25,8 @@ def enriched_words(elements: Elements, wanted: np.ndarray, length: int, n_words:
     expected = np.maximum(places * _chances(sequences, length), 1e-12)
     excess = (seen - expected) / np.sqrt(expected + 1)
     order = np.argsort(-excess, kind="stable")
-    return _distinct(order[excess[order] > 0], length, n_words)
+    chosen = order[excess[order] > 0][:n_words]
+    return chosen[:, None] // BASES ** np.arange(length - 1, -1, -1) % BASES
 
 
 def _words(tokens: np.ndarray, length: int) -> np.ndarray:
@@ -48,26 +48,3 @@ def _chances(sequences: list[np.ndarray], length: int) -> np.ndarray:
     for _ in range(length):
         chance = (chance[:, None] * share).ravel()
     return 2 * chance
-
-
-def _distinct(order: np.ndarray, length: int, n_words: int) -> np.ndarray:
-    chosen: list[np.ndarray] = []
-    taken: set[bytes] = set()
-    for number in order:
-        word = _letters(int(number), length)
-        parts = _parts(word, length - SHARED) | _parts(reverse_complement(word), length - SHARED)
-        if parts & taken:
-            continue
-        taken |= parts
-        chosen.append(word)
-        if len(chosen) == n_words:
-            break
-    return np.stack(chosen) if chosen else np.empty((0, length), dtype=np.uint8)
-
-
-def _letters(number: int, length: int) -> np.ndarray:
-    return np.array([number // BASES**place % BASES for place in range(length - 1, -1, -1)], dtype=np.uint8)
-
-
-def _parts(word: np.ndarray, length: int) -> set[bytes]:
-    return {word[start : start + length].tobytes() for start in range(word.size - length + 1)}

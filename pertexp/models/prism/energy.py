@@ -105,7 +105,7 @@ class Energy(nn.Module):
     t: Tensor
     lam: Tensor
 
-    def __init__(self, options: EnergyOptions, width: int) -> None:
+    def __init__(self, options: EnergyOptions, held: int, width: int) -> None:
         super().__init__()
         self.options = options
         self._scalar("lam", options.lam.value, learned=options.lam.mode == "learned")
@@ -119,7 +119,7 @@ class Energy(nn.Module):
             nn.init.constant_(self.turn.weight, options.lam.value / width)
             nn.init.zeros_(self.shift.weight)
         elif options.resistance != "none":
-            self.resistance = {"line": _OfLine, "sample": _OfSample}[options.resistance](width)
+            self.resistance = {"line": _OfLine, "sample": _OfSample}[options.resistance](held, width)
 
     def _scalar(self, name: str, value: float, *, learned: bool) -> None:
         start = torch.tensor(value)
@@ -184,7 +184,7 @@ class Reading:
 class _OfLine(nn.Module):
     """R_E = softplus(g_E(z_E))."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, held: int, width: int) -> None:  # noqa: ARG002
         super().__init__()
         self.line, self.out = nn.Linear(width, width), nn.Linear(width, 1)
         nn.init.constant_(self.out.bias, START)
@@ -197,9 +197,10 @@ class _OfLine(nn.Module):
 class _OfSample(nn.Module):
     """R_E = softplus(g_E(e, z_E, A e ∘ B z_E)): the products say how a line turns what a pair holds."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, held: int, width: int) -> None:
         super().__init__()
-        self.own, self.line, self.out = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(3 * width, 1)
+        self.own, self.line = nn.Linear(held, held), nn.Linear(width, held)
+        self.out = nn.Linear(2 * held + width, 1)
         nn.init.constant_(self.out.bias, START)
 
     def forward(self, own: Tensor, line: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from pertexp.data.pairs.loader import Batch
@@ -34,6 +35,38 @@ class View:
     reading: Reading
 
 
+class Apart(nn.Module):
+    """z_E on the scale on which lines differ: less its running mean over lines, by its running standard deviation.
+
+    A mean over a support set is much the same in every line, so what tells lines apart would enter g_E as a small
+    share of a large constant. The statistics follow training steps, in buffers, and carry no gradient.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    steps: Tensor
+
+    def __init__(self, width: int, momentum: float = 0.98) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, line: Tensor) -> Tensor:
+        """`[G, d_E]` to the same."""
+        if self.training:
+            self._follow(line.detach())
+        return (line - self.mean) * (self.variance + 1e-6).rsqrt()
+
+    @torch.no_grad()
+    def _follow(self, line: Tensor) -> None:
+        self.steps += 1
+        share = torch.maximum(1 / self.steps, self.steps.new_tensor(1 - self.momentum, dtype=line.dtype))
+        self.mean.lerp_(line.mean(dim=0), share)
+        self.variance.lerp_((line - self.mean).square().mean(dim=0), share)
+
+
 class PrismNetwork(nn.Module):
     """Backbone → z_I → U_I; intermediate features → e, averaged over a support set → z_E; both → energy → logit.
 
@@ -55,28 +88,30 @@ class PrismNetwork(nn.Module):
         self.invariant = nn.Sequential(nn.Linear(backbone.width, invariant_width), nn.ReLU())  # f_I
         self.potential = nn.Linear(invariant_width, 1)  # g_I
         middle = backbone.middle_width
-        self.environment = nn.Sequential(  # f_E'
-            nn.Linear(middle, 2 * environment_width), nn.GELU(), nn.Linear(2 * environment_width, environment_width)
-        )
-        self.energy = Energy(energy, environment_width)  # g_E is in it
+        held = 2 * environment_width
+        self.held = nn.Sequential(nn.Linear(middle, held), nn.GELU())
+        self.environment = nn.Linear(held, environment_width)  # with `held`: f_E'
+        self.apart = Apart(environment_width)
+        self.energy = Energy(energy, held, environment_width)  # g_E is in it
 
     def forward(self, batch: Batch, *, environment: bool = True) -> View:
         """Read a batch; without `environment` R_E = 0 and λ = 0, and no support set is looked at."""
         features = self.backbone(batch["enhancer"], batch["promoter"])
         invariant = self.invariant(features.pair)
         potential = self.potential(invariant)[:, 0]
-        own = self.environment(features.middle)
+        held = self.held(features.middle)
+        own = self.environment(held)
         line = self.lines(batch) if environment and self.energy.has_environment else None
-        reading = self.energy(potential, own, None if line is None else line[batch["group"]])
+        reading = self.energy(potential, held, None if line is None else self.apart(line)[batch["group"]])
         return View(invariant, potential, own, line, reading)
 
     def lines(self, batch: Batch) -> Tensor:
         """z_E `[G, d_E]` of the support sets of a batch."""
         enhancer, promoter = batch["support_enhancer"], batch["support_promoter"]
         features = self.backbone(enhancer.flatten(0, 1), promoter.flatten(0, 1))
-        return self.environment(features.middle).unflatten(0, enhancer.shape[:2]).mean(dim=1)
+        return self.environment(self.held(features.middle)).unflatten(0, enhancer.shape[:2]).mean(dim=1)
 
     def environment_parameters(self) -> list[nn.Parameter]:
         """f_E', g_E, λ and what reads T off z_E: what is frozen while the basis is learnt; a learnt T is not."""
         own = [p for name, p in self.energy.named_parameters() if name != "t"]
-        return [*self.environment.parameters(), *own]
+        return [*self.held.parameters(), *self.environment.parameters(), *own]
