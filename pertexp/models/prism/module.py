@@ -13,12 +13,13 @@ from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.loader import Batch
 from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.losses.interaction import PairLoss
-from pertexp.losses.regular import nonzero_share
 from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
 from pertexp.models.prism.epoch import EpochScores
 from pertexp.models.prism.network import PrismNetwork, View
 from pertexp.models.prism.options import PrismOptions
-from pertexp.models.prism.terms import Seen, terms_of
+from pertexp.models.prism.terms import Invariance, Seen, terms_of
+from pertexp.models.prism.watching import TARGETS, read, shares, watched
+from pertexp.models.watched import Watched
 from pertexp.typed import typed
 
 
@@ -35,6 +36,7 @@ class PRISM(lightning.LightningModule):
         `[C]` class of each cell line among the K training lines; -1 for lines that are not trained on.
     """
 
+    targets = TARGETS
     awake: Tensor
     class_of_line: Tensor
 
@@ -144,9 +146,8 @@ class PRISM(lightning.LightningModule):
         """λ, T, R_E of each line, and the shares of features that are not zero."""
         self._log("energy/lambda", self.network.energy.lam)
         self._log("energy/temperature", view.reading.temperature.mean())
-        self._log("sparsity/invariant", nonzero_share(view.invariant.detach()))
-        if view.line is not None:
-            self._log("sparsity/environment", nonzero_share(view.line.detach()))
+        for name, share in shares(view).items():
+            self._log(f"sparsity/{name}", share)
         for number in batch["line"].unique().tolist():
             own = batch["line"] == number
             self._log(f"resistance/line{number}", view.reading.resistance[own].mean())
@@ -194,6 +195,19 @@ class PRISM(lightning.LightningModule):
         """P(y = 1) `[n]` of the pairs of all batches, in their order."""
         parts = [view.reading.logit.double().sigmoid().cpu().numpy() for _, view in self.views(batches)]
         return np.concatenate(parts) if parts else np.empty(0)
+
+    def watched(self, data: PairData) -> dict[str, Watched]:
+        """What z_I and e still tell of line and label on held-out pairs, λ, and R_E and T of every line."""
+        roles = [role for role in ("val", "test") if len(data.design.index(role))]
+        held = read(self._told(batch for role in roles for batch in data.loader(role)))
+        found = {"lambda": Watched(float(self.network.energy.lam), None, "λ of the trained network")}
+        return found | watched(data.design, held, self.class_of_line.cpu().numpy())
+
+    def _told(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, View, Tensor | None]]:
+        """Batches with their views and what the line classifier says of them."""
+        adversary = next((term for term in self.terms.values() if isinstance(term, Invariance)), None)
+        for batch, view in self.views(batches):
+            yield batch, view, None if adversary is None else adversary.tell(view.invariant)
 
 
 def _require_fit(data: PairData, loss: PairLoss) -> None:
