@@ -86,13 +86,47 @@ class Scanner(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens `[n, L]` to matches `[n, filters, L']`; shorter sequences than a filter are filled up with N."""
-        missing = self.weight.shape[-1] - tokens.shape[1]
-        if missing > 0:
-            tokens = functional.pad(tokens, (0, missing), value=UNKNOWN)
+        forward, backward = self._scores(self._filled(tokens))
+        return self._match(torch.maximum(forward, backward))
+
+    def best(self, tokens: Tensor, pool: int) -> Tensor:
+        """The best match `[n, filters, T]` in every stretch of `pool` places, the last one shorter.
+
+        The best places are found without a gradient, and what stands there is matched again with one: the gradient is
+        that of the pooled `forward`, which passes nothing on to other places, at a third of the time.
+        """
+        tokens = self._filled(tokens)
+        with torch.no_grad():
+            forward, backward = self._scores(tokens)
+            scores = torch.maximum(forward, backward)
+            stretch = min(pool, scores.shape[-1])
+            found, place = functional.max_pool1d(scores, stretch, ceil_mode=True, return_indices=True)
+            turned = backward.gather(2, place) > forward.gather(2, place)
+        return self._match(self._rescored(tokens, place, turned) if torch.is_grad_enabled() else found)
+
+    def _rescored(self, tokens: Tensor, place: Tensor, turned: Tensor) -> Tensor:
+        """Scores of the filters at one place each `[n, filters, T]`, on the other strand where `turned`."""
+        windows = tokens.unfold(1, self.weight.shape[-1], 1)
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None, None]
+        seen = windows[rows, place].long()
+        other = torch.where(seen == UNKNOWN, UNKNOWN, UNKNOWN - 1 - seen).flip(-1)
+        seen = torch.where(turned[..., None], other, seen)
+        bases = functional.one_hot(seen, UNKNOWN + 1)[..., :UNKNOWN].to(self.weight.dtype)
+        return torch.einsum("nftkb,fbk->nft", bases, self.weight)
+
+    def _scores(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums `[n, filters, L']` on either strand, without the bias."""
         bases = functional.one_hot(tokens.long(), UNKNOWN + 1)[..., :UNKNOWN].to(self.weight.dtype).transpose(1, 2)
         both = torch.cat([self.weight, self.weight.flip(1, 2)])  # A C G T backwards is T G C A
         forward, backward = functional.conv1d(bases, both).chunk(2, dim=1)
-        return torch.sigmoid(SHARPNESS * (torch.maximum(forward, backward) + self.bias[:, None]))
+        return forward, backward
+
+    def _match(self, scores: Tensor) -> Tensor:
+        return torch.sigmoid(SHARPNESS * (scores + self.bias[:, None]))
+
+    def _filled(self, tokens: Tensor) -> Tensor:
+        missing = self.weight.shape[-1] - tokens.shape[1]
+        return functional.pad(tokens, (0, missing), value=UNKNOWN) if missing > 0 else tokens
 
     @torch.no_grad()
     def start_from_(self, words: np.ndarray) -> None:
@@ -122,7 +156,8 @@ class CnnBackbone(SequenceBackbone):
 
     def forward(self, enhancer: Tensor, promoter: Tensor) -> PairFeatures:
         """Features of the pairs; `pair` holds the intermediate ones beside what the attention read."""
-        matches = self.enhancer(enhancer), self.promoter(promoter)
+        pool = self.options.pool
+        matches = self.enhancer.best(enhancer, pool), self.promoter.best(promoter, pool)
         left, right = (each.amax(dim=-1) for each in matches)
         middle = self.dropout(self.norm(torch.cat([self.left(left) * self.right(right), left, right], dim=1)))
         if self.attention is None:
@@ -131,11 +166,10 @@ class CnnBackbone(SequenceBackbone):
 
 
 class _Attention(nn.Module):
-    """One token per stretch of an element, and one that reads them all."""
+    """One token per stretch of an element, and one that reads them all; where a stretch lies is not told."""
 
     def __init__(self, options: Cnn) -> None:
         super().__init__()
-        self.pool = options.pool
         self.token = nn.Linear(options.filters, options.width)
         self.side = nn.Parameter(0.02 * torch.randn(2, options.width))
         self.reader = nn.Parameter(0.02 * torch.randn(options.width))
@@ -145,11 +179,8 @@ class _Attention(nn.Module):
         self.layers = nn.TransformerEncoder(layer, options.layers, nn.LayerNorm(options.width), False)
 
     def forward(self, enhancer: Tensor, promoter: Tensor) -> Tensor:
-        """Matches `[n, filters, L']` of both elements to `[n, width]`."""
-        tokens = [self._tokens(matches) + side for matches, side in zip((enhancer, promoter), self.side, strict=True)]
+        """Best matches `[n, filters, T]` of both elements to `[n, width]`."""
+        both = zip((enhancer, promoter), self.side, strict=True)
+        tokens = [self.token(matches.transpose(1, 2)) + side for matches, side in both]
         reader = self.reader.expand(len(enhancer), 1, -1)
         return self.layers(torch.cat([reader, *tokens], dim=1))[:, 0]
-
-    def _tokens(self, matches: Tensor) -> Tensor:
-        best = functional.max_pool1d(matches, min(self.pool, matches.shape[-1]), ceil_mode=True)
-        return self.token(best.transpose(1, 2))

@@ -15,6 +15,8 @@ from pertexp.losses.regular import Prototypes, sparsity
 from pertexp.models.prism.options import Contrast, PrismOptions, Prototype, Sparse, Term
 from pertexp.nn.gradient_reversal import gradient_reversal
 
+HIDDEN = 64  # units of the line classifier
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
@@ -60,15 +62,14 @@ class Correlation(nn.Module):
 class Invariance(nn.Module):
     """Cross-entropy of a line classifier D on z_I behind a gradient reversal: D learns to tell, z_I not to be told.
 
-    Features are standardised for D alone, so that z_I cannot escape by growing. Pairs of earlier steps teach D too.
+    Every feature is standardised for D alone: z_I cannot escape by growing, nor hide a line in features of small
+    variance, where a probe would find it. Pairs of earlier steps teach D too.
     """
 
     def __init__(self, options: Term, sizes: Sizes) -> None:  # noqa: ARG002
         super().__init__()
-        self.norm = nn.LayerNorm(sizes.invariant, elementwise_affine=False)
-        self.classifier = nn.Sequential(
-            nn.Linear(sizes.invariant, sizes.invariant), nn.ReLU(), nn.Linear(sizes.invariant, sizes.n_lines)
-        )
+        self.norm = nn.BatchNorm1d(sizes.invariant, affine=False)
+        self.classifier = nn.Sequential(nn.Linear(sizes.invariant, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, sizes.n_lines))
         self.queue = Queue(sizes.queue, sizes.invariant) if sizes.queue else None
 
     def forward(self, seen: Seen) -> Tensor:

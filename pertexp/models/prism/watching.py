@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -53,8 +54,9 @@ class Read:
 
     def of(self, rows: np.ndarray) -> "Read":
         """Some of the pairs (a mask)."""
-        parts = {one.name: getattr(self, one.name) for one in fields(self)}
-        return Read(**{name: None if part is None else part[rows] for name, part in parts.items()})
+        parts: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        kept: dict[str, Any] = {name: None if part is None else part[rows] for name, part in parts.items()}
+        return Read(**kept)
 
 
 def read(views: Iterable[tuple[Batch, View, Tensor | None]]) -> Read:
@@ -72,7 +74,7 @@ def read(views: Iterable[tuple[Batch, View, Tensor | None]]) -> Read:
         for name, tensor in named.items():
             if tensor is not None:
                 parts.setdefault(name, []).append(tensor.cpu().numpy())
-    columns = {name: np.concatenate(part) for name, part in parts.items()}
+    columns: dict[str, Any] = {name: np.concatenate(part) for name, part in parts.items()}
     return Read(**{"told": None, **columns})
 
 
