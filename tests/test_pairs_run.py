@@ -235,9 +235,12 @@ def test_a_sweep_over_lines_and_folds_ends_with_one_table(swept):
     assert set(table["folds"]) == {4}
     for _, row in own.iterrows():
         joined = pd.concat([stored(folder) for folder in jobs_with(swept, f"optimizer.lr={row['optimizer.lr']}")])
-        lines = joined[joined["model"] == "gc_stand_in"].groupby("cell_line")
-        expected = np.mean([average_precision_score(line["label"], line["probability"]) for _, line in lines])
+        cells = joined[joined["model"] == "gc_stand_in"].groupby(["cell_line", "fold"])
+        values = {key: average_precision_score(cell["label"], cell["probability"]) for key, cell in cells}
+        expected = pd.Series(values).groupby(level=0).mean().mean()
         assert row["auprc"] == pytest.approx(expected, rel=1e-9)
+    constant = table.set_index("model").loc["prevalence", ["auroc", "auroc_sd"]].tolist()
+    assert constant == [0.5, pytest.approx(np.nan, nan_ok=True)]
     assert list(table.loc[table["role"] == "baseline", "model"]) == [
         "prevalence",
         "distance",

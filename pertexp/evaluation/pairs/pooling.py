@@ -15,7 +15,7 @@ from pertexp.evaluation.pairs.verdict import verdict
 
 @dataclass(frozen=True, eq=False)
 class PooledPairs:
-    """Scored pairs, joined: a line is scored over all of its folds at once."""
+    """Scored pairs, joined: each fold is scored by itself, then the folds of a line are averaged, then the lines."""
 
     scores: PairScores
     lineup: Lineup
@@ -43,22 +43,13 @@ class PooledPairs:
         return dict(self.lineup.roles)
 
     def means(self) -> pd.DataFrame:
-        """Means over cell lines, without intervals."""
+        """Means over cell lines of the means over folds, without intervals."""
         return self.scores.means()
 
     def verdict(self, primary: str) -> list[str]:
         """What was scored, then sentences, the primary metric first."""
         scores = replace(self.scores, primary=primary)
-        return [self._scored(scores), *self._of_folds(scores), *verdict(scores, self.lineup)]
-
-    @staticmethod
-    def _of_folds(scores: PairScores) -> list[str]:
-        if scores.by_fold.groupby("cell_line")["fold"].nunique().max() < 2:
-            return []
-        return [
-            "folds of a line are ranked together: where base rates differ from fold to fold, what knows nothing may "
-            "leave 0.5 on auroc, since each fold is predicted with the base rate of the others"
-        ]
+        return [self._scored(scores), *verdict(scores, self.lineup)]
 
     def _scored(self, scores: PairScores) -> str:
         own = scores.by_line[
