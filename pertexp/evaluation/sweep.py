@@ -124,7 +124,7 @@ def _show(jobs: list[Job], folder: Path) -> None:
     for line in verdict_of_best(jobs, table, primary):
         console.print(line, highlight=False)
     console.print(f"written to {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
-    console.print(leaderboard_said(folder, jobs[0].folder), highlight=False, soft_wrap=True)
+    console.print(leaderboard_said(folder), highlight=False, soft_wrap=True)
 
 
 def _say_failures(failures: dict[Path, dict[str, Any]], total: int) -> int:

@@ -13,6 +13,13 @@ from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.pairs.verdict import verdict
 
 
+def joined(lineups: Sequence[Lineup]) -> Lineup:
+    """The lineup of several runs: a baseline that is not counted in one of them is counted in none."""
+    aside = {name: why for lineup in reversed(lineups) for name, why in lineup.not_counted.items()}
+    rivals = tuple(name for name in lineups[0].rivals if name not in aside)
+    return replace(lineups[0], rivals=rivals, not_counted=aside)
+
+
 @dataclass(frozen=True, eq=False)
 class PooledPairs:
     """Scored pairs, joined: each fold is scored by itself, then the folds of a line are averaged, then the lines."""
@@ -22,7 +29,7 @@ class PooledPairs:
 
     @classmethod
     def of(cls, folders: Sequence[Path], documents: Sequence[Mapping[str, Any]]) -> "PooledPairs":
-        """Read the tables; a baseline that is not counted in one run is counted in none.
+        """Read the tables.
 
         Parameters
         ----------
@@ -30,11 +37,8 @@ class PooledPairs:
             The metrics.json of every folder.
         """
         table = pooled([stored(folder) for folder in folders])
-        first, lineups = documents[0], [Lineup.stored(document) for document in documents]
-        aside = {name: why for lineup in reversed(lineups) for name, why in lineup.not_counted.items()}
-        lineup = lineups[0]
-        rivals = tuple(name for name in lineup.rivals if name not in aside)
-        lineup = replace(lineup, rivals=rivals, not_counted=aside).among(table["model"].unique())
+        first = documents[0]
+        lineup = joined([Lineup.stored(document) for document in documents]).among(table["model"].unique())
         return cls(PairScores(table, first["primary"], first["n_resamples"], first["seed"]), lineup)
 
     @property

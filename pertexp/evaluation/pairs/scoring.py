@@ -152,7 +152,7 @@ class PairScores:
         each fold is predicted with the base rate of the others.
         """
         everything = {(): np.arange(len(self.units))}
-        return self._valued(everything, [], lambda model, metric: self._drawn[model][metric][:, -1])
+        return self._valued(everything, [], lambda model, metric: self.drawn[model][metric][:, -1])
 
     def summary(self, model: str, metric: str) -> pd.Series:
         """Aggregate row of one model and metric."""
@@ -193,13 +193,13 @@ class PairScores:
     def _mean_over_folds(self, model: str, metric: str, line: str) -> np.ndarray:
         """`[R]` mean over the folds of a line in which a resample has a value; NaN where it has none in any."""
         own = [place for place, (name, _) in enumerate(self.cells) if name == line]
-        drawn = self._drawn[model][metric][:, own]
+        drawn = self.drawn[model][metric][:, own]
         known = ~np.isnan(drawn)
         count = known.sum(axis=1)
         return np.where(count > 0, np.where(known, drawn, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
     @cached_property
-    def _drawn(self) -> dict[str, Values]:
+    def drawn(self) -> dict[str, Values]:
         """By model and metric `[R, C + 1]`: the resampled values of every line and fold, and of all pairs at once."""
         label = self.units["label"].to_numpy()
         groups = [*self.cells.values(), np.arange(len(label))]
