@@ -18,6 +18,7 @@ from pertexp.evaluation.pairs.marks import marks_of
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, predicted
 from pertexp.evaluation.pairs.resampling import Resamples
 from pertexp.evaluation.pairs.scoring import PairScores
+from pertexp.evaluation.pairs.seeds import SeedMeans
 from pertexp.evaluation.pairs.table import render
 from pertexp.evaluation.pairs.verdict import verdict
 from pertexp.metrics.pairs import PAIRS
@@ -358,3 +359,42 @@ def test_marks_are_met_missed_or_not_measured():
     assert marks[0].said == "met: a at least one half (a 0.5, chance 0.25; of two)"
     assert marks[1].said == "missed: b at most 0.1 (b 0.2)"
     assert marks[2].said == "not measured: c (c)"
+
+
+def seeds(n=3) -> list[pd.DataFrame]:
+    """The same pairs in the same order, predicted by models of several seeds."""
+    first = two_folds()
+    rng = np.random.default_rng(0)
+    others = [first.assign(probability=np.clip(first["probability"] + rng.normal(0, 0.02, len(first)), 0, 1))
+              for _ in range(n - 1)]  # fmt: skip
+    return [first, *others]
+
+
+def test_over_seeds_every_value_is_the_mean_and_intervals_share_their_resamples():
+    frames = seeds()
+    parts = tuple(PairScores(frame, n_resamples=60, seed=3) for frame in frames)
+    together = SeedMeans.over(parts)
+    for metric in PAIRS:
+        expected = np.mean([part.summary("m", metric)["mean"] for part in parts])
+        assert together.summary("m", metric)["mean"] == pytest.approx(expected, rel=1e-12)
+        assert together.means().loc["m", metric] == pytest.approx(expected, rel=1e-12)
+        pooled_values = [of(part.pooled, "m", metric=metric)["value"].item() for part in parts]
+        assert of(together.pooled, "m", metric=metric)["value"].item() == pytest.approx(np.mean(pooled_values))
+    drawn = np.mean([plain_draws(frame, "m", 60, 3) for frame in frames], axis=0)
+    row = together.summary("m", "auprc")
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), rel=1e-12)
+
+
+def test_over_one_seed_and_over_equal_seeds_nothing_changes():
+    one = PairScores(two_folds(), n_resamples=20)
+    for parts in ((one,), (one, one)):
+        pd.testing.assert_frame_equal(SeedMeans.over(parts).aggregate, one.aggregate)
+        pd.testing.assert_frame_equal(SeedMeans.over(parts).pooled, one.pooled)
+
+
+def test_seeds_may_list_their_models_in_any_order():
+    frames = seeds(2)
+    turned = frames[1].sort_values("model", kind="stable", ascending=False, ignore_index=True)
+    a, b = (SeedMeans.over((PairScores(frames[0], n_resamples=10), PairScores(frame, n_resamples=10)))
+            for frame in (frames[1], turned))  # fmt: skip
+    pd.testing.assert_frame_equal(a.aggregate, b.aggregate)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 
 import pandas as pd
 
-from pertexp.evaluation.page.screen_reading import Trust
+from pertexp.evaluation.page.reading import Trust
 from pertexp.evaluation.page.tables import Column, Row, Tile
 
 

@@ -16,9 +16,8 @@ from pertexp.evaluation.page import figures
 from pertexp.evaluation.page.evidence import Standing
 from pertexp.evaluation.page.gathering import Gathered, Refused, Setting, find_runs, gather
 from pertexp.evaluation.page.provenance import spoken
-from pertexp.evaluation.page.reading import Aggregate
+from pertexp.evaluation.page.reading import Aggregate, Trust
 from pertexp.evaluation.page.rendering import PAGE, write_html
-from pertexp.evaluation.page.screen_reading import Trust
 from pertexp.evaluation.page.tables import (
     Column,
     FamilyTable,

@@ -12,7 +12,7 @@ from pertexp.errors import DataError
 from pertexp.evaluation.page.evidence import Evidence, Standing
 from pertexp.evaluation.page.pair_reading import judged_by
 from pertexp.evaluation.page.pair_tables import chance_of, kind_in, note_in, pair_footnotes, pair_tiles
-from pertexp.evaluation.page.screen_reading import Trust
+from pertexp.evaluation.page.reading import Trust
 from pertexp.evaluation.page.tables import Column, Row, Tile
 from pertexp.evaluation.pairs.lineup import Lineup
 from pertexp.evaluation.pairs.pooling import joined

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pertexp.evaluation.page import figures
-from pertexp.evaluation.page.reading import Aggregate
-from pertexp.evaluation.page.screen_reading import ScreenFolder, ScreenRecord, Trust
+from pertexp.evaluation.page.reading import Aggregate, Trust
+from pertexp.evaluation.page.screen_reading import ScreenFolder, ScreenRecord
 from pertexp.evaluation.page.screen_tables import screen_footnotes, screen_tiles
 from pertexp.evaluation.page.screen_units import LISTED, Unit, effects_of, ranked, units_of
 from pertexp.evaluation.page.tables import (

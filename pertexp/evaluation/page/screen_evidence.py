@@ -11,8 +11,7 @@ import pandas as pd
 from pertexp.errors import DataError
 from pertexp.evaluation.measuring import UNIT, Measured, pooled, stored
 from pertexp.evaluation.page.evidence import Evidence, Standing
-from pertexp.evaluation.page.reading import Summary, read_summary
-from pertexp.evaluation.page.screen_reading import Trust
+from pertexp.evaluation.page.reading import Summary, Trust, read_summary
 from pertexp.evaluation.page.screen_tables import screen_footnotes, screen_tiles
 from pertexp.evaluation.page.tables import Column, Row, Tile, kind_of
 from pertexp.evaluation.scoring import Scores, verdict

@@ -11,6 +11,7 @@ from pertexp.evaluation.page.reading import (
     DataRecord,
     RunFolder,
     Summary,
+    Trust,
     json_as,
     optional,
     shared_files,
@@ -18,23 +19,6 @@ from pertexp.evaluation.page.reading import (
 )
 
 UNIT = ["perturbation", "context", "fold"]
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How far one metric is to be trusted on this data: the ends of its calibration, DRF and BDS with intervals."""
-
-    metric: str
-    trusted: bool
-    negative: str = ""
-    zero: float | None = None
-    one: float | None = None
-    drf: float | None = None
-    drf_low: float | None = None
-    drf_high: float | None = None
-    bds: float | None = None
-    bds_low: float | None = None
-    bds_high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from pertexp.evaluation.claims import ties
 from pertexp.evaluation.frame import REPLICATE
-from pertexp.evaluation.page.reading import Aggregate
-from pertexp.evaluation.page.screen_reading import Trust
+from pertexp.evaluation.page.reading import Aggregate, Trust
 from pertexp.metrics.metric import Level
 from pertexp.metrics.registry import METRICS
 

@@ -1,5 +1,6 @@
 """One setting over several seeds: the same pairs, and the mean of what every seed's model is worth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,8 +31,12 @@ class SeedMeans(PairScores):
     @cached_property
     def by_fold(self) -> pd.DataFrame:
         """A row per model, metric, cell line and fold: value, n, prevalence."""
-        values = np.mean([part.by_fold["value"].to_numpy() for part in self.parts], axis=0)
-        return self.parts[0].by_fold.assign(value=values)
+        return _averaged(super().by_fold, [part.by_fold for part in self.parts], ["cell_line", "fold"])
+
+    @cached_property
+    def pooled(self) -> pd.DataFrame:
+        """A row per model and metric over all pairs at once: value, low, high, n, prevalence."""
+        return _averaged(super().pooled, [part.pooled for part in self.parts], [])
 
     @cached_property
     def drawn(self) -> dict[str, Values]:
@@ -40,3 +45,10 @@ class SeedMeans(PairScores):
             model: {name: np.mean([part.drawn[model][name] for part in self.parts], axis=0) for name in of_metric}
             for model, of_metric in self.parts[0].drawn.items()
         }
+
+
+def _averaged(first: pd.DataFrame, tables: Sequence[pd.DataFrame], groups: list[str]) -> pd.DataFrame:
+    """The first table with mean values; by name, since the tables of seeds may list their models in any order."""
+    keys = ["model", "metric", *groups]
+    rows = pd.MultiIndex.from_frame(first[keys])
+    return first.assign(value=np.mean([table.set_index(keys)["value"].loc[rows] for table in tables], axis=0))
