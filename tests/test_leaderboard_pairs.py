@@ -125,6 +125,16 @@ def test_settings_on_other_pairs_stand_in_another_table(sweep):
     assert {len(own_rows(board)) for board in boards} == {1}
 
 
+def test_pairs_of_one_label_have_a_table_and_no_verdict(sweep):
+    for path in sweep.glob("*/predictions.parquet"):
+        pd.read_parquet(path).assign(label=1).to_parquet(path)
+    (board,) = page_of(sweep).boards
+    assert board.verdict.lead.text == "auprc is not applicable here: the pairs have one label alone."
+    assert np.isnan(board.runs[0].value)
+    assert "brier" in [column.name for column in board.families[0].columns]
+    assert write_leaderboard([sweep], sweep / "report.html").is_file()
+
+
 def test_runs_that_cannot_be_read_are_listed_with_the_reason(sweep):
     folders = sorted(path.parent for path in sweep.glob("*/metrics.json"))
     (folders[0] / "predictions.parquet").write_bytes(b"PAR1")

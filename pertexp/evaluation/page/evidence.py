@@ -1,5 +1,6 @@
 """What a leaderboard asks of a run, whatever its kind: what it was judged by, and what that lets one say."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +94,15 @@ class Evidence(ABC):
     @abstractmethod
     def means(self) -> pd.DataFrame:
         """`[model × metric]`, without intervals."""
+
+    def value(self, model: str, metric: str) -> float:
+        """One of the means; NaN where the metric applies to nothing."""
+        means = self.means()
+        return float(means[metric][model]) if metric in means and model in means.index else math.nan
+
+    @abstractmethod
+    def beside(self, first: Self) -> Self:
+        """What is worth scoring beside the first of a table: rows that could not stand there may be left out."""
 
     @abstractmethod
     def standing(self, primary: str) -> Standing:

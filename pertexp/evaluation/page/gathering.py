@@ -82,7 +82,7 @@ class Setting:
     entries
         The runs that count.
     evidence
-        What they were judged by, folds pooled, mean over seeds.
+        What they were judged by, folds together, mean over seeds.
     by_seed
         Means, `[model × metric]`, of each seed.
     """

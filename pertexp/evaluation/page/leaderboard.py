@@ -30,6 +30,7 @@ from pertexp.evaluation.page.tables import (
     value_of,
 )
 from pertexp.evaluation.page.verdicts import Verdict, verdict_of
+from pertexp.metrics.registry import METRICS
 
 _MOST_LINES = 6
 _MOST_RUNGS = 24
@@ -147,15 +148,12 @@ def leaderboard_of(found: Gathered, failed: Sequence[Refused], out: Path, source
 
 def _board(settings: list[Setting], number: int, out: Path) -> Board:
     primary = _common_primary(settings)
+    settings = _best_first(settings, primary)
     labels, shared = _labels(settings)
-    scored = [
-        _Scored(setting, setting.evidence.standing(primary), label)
-        for setting, label in zip(settings, labels, strict=True)
-    ]
+    scored = _scored(settings, labels, primary)
     entries = [_aggregate(row) for one in scored for row in one.scores.aggregate.to_dict("records")]
     columns = columns_of(entries, _trust(scored))
     column = next(column for column in columns if column.name == primary)
-    scored = _best_first(scored, column)
     own = [row for one in scored for row in one.rows if row.kind == "model"]
     rows = [*_noted(own, scored), *_baselines_once(scored)]
     best = scored[0]
@@ -180,6 +178,16 @@ def _board(settings: list[Setting], number: int, out: Path) -> Board:
         sweeps=_sweeps(scored, rows, column, number),
         runs=[listed for one in scored for listed in _runs(one, primary, out)],
     )
+
+
+def _scored(settings: Sequence[Setting], labels: Sequence[str], primary: str) -> list[_Scored]:
+    """The scores of each setting, of those after the best only what is shown beside it."""
+    first, *others = [setting.evidence for setting in settings]
+    shown = [first, *(other.beside(first) for other in others)]
+    return [
+        _Scored(setting, evidence.standing(primary), label)
+        for setting, evidence, label in zip(settings, shown, labels, strict=True)
+    ]
 
 
 def _ladder(rows: Sequence[Row], column: Column, number: int, chance: float | None) -> str | None:
@@ -211,10 +219,10 @@ def _labels(settings: Sequence[Setting]) -> tuple[list[str], list[str]]:
     return told, [f"{key}={value}" if value else key for key, value in shared.items()]
 
 
-def _best_first(scored: Iterable[_Scored], column: Column) -> list[_Scored]:
-    sign = -1.0 if column.higher_is_better else 1.0
-    means = {id(one): float(one.scores.summary(one.setting.model, column.name)["mean"]) for one in scored}
-    return sorted(scored, key=lambda one: (math.isnan(means[id(one)]), sign * means[id(one)]))
+def _best_first(settings: Iterable[Setting], primary: str) -> list[Setting]:
+    sign = -1.0 if METRICS[primary].higher_is_better else 1.0
+    means = {id(one): one.evidence.value(one.model, primary) for one in settings}
+    return sorted(settings, key=lambda one: (math.isnan(means[id(one)]), sign * means[id(one)]))
 
 
 def _noted(rows: Sequence[Row], scored: Sequence[_Scored]) -> list[Row]:
@@ -302,7 +310,7 @@ def _lines(
 def _runs(one: _Scored, primary: str, out: Path) -> list[Listed]:
     listed = []
     for entry in one.setting.entries:
-        value = float(entry.evidence.means()[primary][entry.summary.model])
+        value = entry.evidence.value(entry.summary.model, primary)
         link = _link(entry.folder, out)
         listed.append(Listed(entry.folder.name, link, one.label, entry.evidence.where, entry.seed, value))
     return listed

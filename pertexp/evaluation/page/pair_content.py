@@ -1,6 +1,6 @@
 """What the page of a run on pairs says, in the order in which it says it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,7 +132,7 @@ def _groups(summary: PairSummary, columns: Sequence[Column]) -> dict[str, list[G
 
     def tables(values: Sequence[GroupValue], group: str) -> list[GroupTable]:
         headline = [column for column in columns if column.level == "headline"]
-        found = [group_table(values, column, summary.lineup, lambda one: _NAMES[group](one)) for column in headline]
+        found = [group_table(values, column, summary.lineup, _NAMES[group]) for column in headline]
         return [table for table in found if table.groups]
 
     cells = {(value.cell_line, value.fold) for value in summary.by_fold}
@@ -150,7 +150,7 @@ def _only(summary: PairSummary) -> str:
     return next(iter(cells.values())) if len(cells) == 1 else ""
 
 
-_NAMES = {
+_NAMES: dict[str, Callable[[GroupValue], str]] = {
     "line": lambda one: one.cell_line,
     "fold": lambda one: f"{one.cell_line}, fold {one.fold}",
     "all": lambda one: "all pairs at once",  # noqa: ARG005

@@ -93,6 +93,14 @@ class PairEvidence(Evidence):
         """Means over lines of the means over folds."""
         return self._scores("auprc").means()
 
+    def beside(self, first: "PairEvidence") -> "PairEvidence":
+        """The model, and the baselines that score otherwise than beside the first: resampling pairs takes its time."""
+        own, known = self.means(), first.means()
+        same = {name for name in own.index.intersection(known.index) if own.loc[name].equals(known.loc[name])}
+        left = (same | set(self.lineup.masked)) - {self.lineup.model}
+        tables = [table[~table["model"].isin(left)] for table in self.tables]
+        return self._with(tuple(tables), [self.lineup])
+
     def standing(self, primary: str) -> Standing:
         """Scores over the pairs; over seeds, their mean."""
         return _PairStanding(self._scores(primary), self.lineup, self.where)

@@ -47,7 +47,7 @@ def _precision(label: str, views: Views, position: int) -> str:
         for (name, view), look in zip(views.items(), _LOOKS, strict=False):
             recall, precision, _ = _thinned(*curve(view))
             said = f"{shortened(name, 26)}: AUPRC {number(float(auprc(view)[0]))}"
-            axes.plot(np.append(0, recall), np.append(precision[:1], precision), label=said, **{**look, "marker": ""})
+            axes.step(np.append(0, recall), np.append(precision[:1], precision), label=said, **{**look, "marker": ""})
         _dressed(axes, "recall", "precision")
 
     return drawn(f"pr{position}", f"{label}: precision over recall; positives {prevalence:.0%}", paint, 3.7, _BOX)

@@ -71,6 +71,10 @@ class ScreenEvidence(Evidence):
         table = self.measured.per_unit
         return table.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
 
+    def beside(self, first: "ScreenEvidence") -> "ScreenEvidence":  # noqa: ARG002
+        """All of it: its intervals cost little."""
+        return self
+
     def standing(self, primary: str) -> Standing:
         """Scores over the units."""
         return _ScreenStanding(self.model, Scores.of(self.measured, primary, seed=0), self.tested)

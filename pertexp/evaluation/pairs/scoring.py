@@ -152,7 +152,7 @@ class PairScores:
         each fold is predicted with the base rate of the others.
         """
         everything = {(): np.arange(len(self.units))}
-        return self._valued(everything, [], lambda model, metric: self.drawn[model][metric][:, -1])
+        return self._valued(everything, [], lambda model, metric: self.drawn_at_once[model][metric][:, 0])
 
     def summary(self, model: str, metric: str) -> pd.Series:
         """Aggregate row of one model and metric."""
@@ -200,9 +200,17 @@ class PairScores:
 
     @cached_property
     def drawn(self) -> dict[str, Values]:
-        """By model and metric `[R, C + 1]`: the resampled values of every line and fold, and of all pairs at once."""
+        """By model and metric `[R, C]`: the resampled values of every line and fold."""
+        return self._resampled(list(self.cells.values()))
+
+    @cached_property
+    def drawn_at_once(self) -> dict[str, Values]:
+        """By model and metric `[R, 1]`: the resampled values of all pairs at once."""
+        return self.drawn if len(self.cells) == 1 else self._resampled([np.arange(len(self.units))])
+
+    def _resampled(self, groups: list[np.ndarray]) -> dict[str, Values]:
+        """By model and metric `[R, groups]`."""
         label = self.units["label"].to_numpy()
-        groups = [*self.cells.values(), np.arange(len(label))]
         parts: dict[str, list[Values]] = {model: [] for model in self.models}
         for weight in self.resamples.blocks():
             for model, said in self.said.items():
@@ -241,7 +249,6 @@ def _beside(rows: pd.DataFrame) -> float:
 
 
 def _values(said: Said, label: np.ndarray, groups: list[np.ndarray], weight: np.ndarray) -> Values:
-    """By metric `[r, groups]`; where one line and fold is all there is, the pooled values are its own."""
-    views = [said.of(label, rows, weight) for rows in (groups[:1] if len(groups) == 2 else groups)]
-    found = {name: np.stack([metric.function(view) for view in views], axis=1) for name, metric in PAIRS.items()}
-    return found if len(groups) > 2 else {name: np.repeat(values, 2, axis=1) for name, values in found.items()}
+    """By metric `[r, groups]`."""
+    views = [said.of(label, rows, weight) for rows in groups]
+    return {name: np.stack([metric.function(view) for view in views], axis=1) for name, metric in PAIRS.items()}

@@ -40,11 +40,20 @@ class SeedMeans(PairScores):
 
     @cached_property
     def drawn(self) -> dict[str, Values]:
-        """By model and metric `[R, C + 1]`: the resampled values of every line and fold, and of all pairs at once."""
-        return {
-            model: {name: np.mean([part.drawn[model][name] for part in self.parts], axis=0) for name in of_metric}
-            for model, of_metric in self.parts[0].drawn.items()
-        }
+        """By model and metric `[R, C]`: the resampled values of every line and fold."""
+        return _mean_drawn([part.drawn for part in self.parts])
+
+    @cached_property
+    def drawn_at_once(self) -> dict[str, Values]:
+        """By model and metric `[R, 1]`: the resampled values of all pairs at once."""
+        return _mean_drawn([part.drawn_at_once for part in self.parts])
+
+
+def _mean_drawn(parts: Sequence[dict[str, Values]]) -> dict[str, Values]:
+    return {
+        model: {name: np.mean([part[model][name] for part in parts], axis=0) for name in of_metric}
+        for model, of_metric in parts[0].items()
+    }
 
 
 def _averaged(first: pd.DataFrame, tables: Sequence[pd.DataFrame], groups: list[str]) -> pd.DataFrame:
