@@ -17,10 +17,10 @@ from conftest import ROOT
 
 from pertexp import report
 from pertexp.errors import DataError
-from pertexp.evaluation.page.reading import read_run
 from pertexp.evaluation.page.rendering import breakable, write_page
+from pertexp.evaluation.page.screen_reading import read_screen
+from pertexp.evaluation.page.screen_units import Unit, effects_of, ranked, units_of
 from pertexp.evaluation.page.tables import Column, Row, Value, best_row, family_tables, interval, number
-from pertexp.evaluation.page.units import Unit, effects_of, ranked, units_of
 from pertexp.evaluation.page.verdicts import verdict_of
 
 OPTIONAL = {
@@ -257,7 +257,7 @@ def test_an_untrusted_metric_is_marked_with_its_numbers(folder):
 
 
 def test_chosen_effects_are_those_of_the_frame(ran):
-    run = read_run(ran.folder)
+    run = read_screen(ran.folder)
     units = units_of(run, "mse", "train_mean")
     frame = run.frame
     table = run.per_unit

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from pertexp.metrics.pairs import PAIRS, ScoredPairs, best_threshold
+from pertexp.metrics.pairs import PAIRS, ScoredPairs, best_threshold, curve, reliability
 from pertexp.metrics.registry import METRICS
 
 ORACLE = {
@@ -129,6 +129,35 @@ def test_the_threshold_is_the_best_of_all(seed, n, levels):
 def test_no_threshold_without_both_classes():
     assert best_threshold(np.array([0.2, 0.4]), np.array([1, 1])) is None
     assert best_threshold(np.empty(0), np.empty(0)) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 60), levels=st.sampled_from([1, 3, 10_000]))
+def test_curves_are_those_of_scikit_learn(seed, n, levels):
+    probability, label, _ = drawn(seed, n, levels)
+    recall, precision, false = curve(ScoredPairs(probability, label))
+    expected = sk.precision_recall_curve(label, probability)
+    np.testing.assert_allclose(precision[::-1], expected[0][:-1])
+    np.testing.assert_allclose(recall[::-1], expected[1][:-1])
+    other = sk.roc_curve(label, probability, drop_intermediate=False)
+    np.testing.assert_allclose(np.column_stack([false, recall]), np.column_stack(other[:2])[1:])
+
+
+def test_reliability_is_that_of_tenths():
+    rng = np.random.default_rng(0)
+    probability, label = rng.permutation(np.linspace(0.01, 0.99, 130)), rng.integers(0, 2, 130)
+    said, share, weight = reliability(ScoredPairs(probability, label))
+    tenths = np.array_split(np.argsort(probability), 10)
+    np.testing.assert_allclose(said, [probability[part].mean() for part in tenths])
+    np.testing.assert_allclose(share, [label[part].mean() for part in tenths])
+    np.testing.assert_array_equal(weight, 13)
+    error = value("calibration_error", probability, label)
+    assert (weight * np.abs(said - share)).sum() / 130 == pytest.approx(error, rel=1e-12)
+
+
+def test_reliability_of_one_probability_is_one_point():
+    said, share, weight = reliability(ScoredPairs(np.full(4, 0.25), np.array([0, 1, 0, 0])))
+    assert (said.tolist(), share.tolist(), weight.tolist()) == ([0.25], [0.25], [4.0])
 
 
 def test_registered_under_plain_names_with_bounds():

@@ -18,6 +18,7 @@ from pertexp.evaluation.pairs.marks import marks_of
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, predicted
 from pertexp.evaluation.pairs.resampling import Resamples
 from pertexp.evaluation.pairs.scoring import PairScores
+from pertexp.evaluation.pairs.seeds import SeedMeans
 from pertexp.evaluation.pairs.table import render
 from pertexp.evaluation.pairs.verdict import verdict
 from pertexp.metrics.pairs import PAIRS
@@ -86,20 +87,54 @@ def test_one_line_is_what_it_is_pooled():
             assert (own["value"], own["low"], own["high"]) == pytest.approx((row["mean"], row["low"], row["high"]))
 
 
-def test_folds_of_a_line_are_joined_before_they_are_scored():
-    parts = [table(seed=1, lines=("A",), fold=0), table(seed=2, lines=("A",), fold=1)]
-    scores = PairScores(pooled(parts), n_resamples=20)
-    joined = pd.concat([of(part, "m") for part in parts])
-    expected = average_precision_score(joined["label"], joined["probability"])
-    assert scores.summary("m", "auprc")["mean"] == pytest.approx(expected, rel=1e-12)
-    folds = of(scores.by_fold, "m", metric="auprc")
-    assert folds["value"].tolist() == pytest.approx(
-        [average_precision_score(of(part, "m")["label"], of(part, "m")["probability"]) for part in parts]
-    )
+def two_folds(lines=("A", "B"), per=8) -> pd.DataFrame:
+    """Two folds of chromosomes of their own; what is said in the second lies far below what is said in the first."""
+    first, second = table(seed=1, lines=lines, per=per), table(seed=2, lines=lines, per=per, fold=1)
+    second["chromosome"] += "b"
+    second["probability"] /= 100
+    return pooled([first, second])
 
 
-def plain_interval(frame, model, n_resamples, seed):
-    """AUPRC of resamples drawn chromosome by chromosome, rows copied, mean over lines: the slow way."""
+def test_a_model_is_the_mean_over_folds_since_each_fold_has_a_model_of_its_own():
+    frame = two_folds(lines=("A",))
+    scores = PairScores(frame, n_resamples=20)
+    for metric, oracle in (("auprc", average_precision_score), ("auroc", roc_auc_score)):
+        parts = [of(frame, "m", fold=fold) for fold in (0, 1)]
+        expected = [oracle(part["label"], part["probability"]) for part in parts]
+        assert of(scores.by_fold, "m", metric=metric)["value"].tolist() == pytest.approx(expected, rel=1e-12)
+        assert scores.summary("m", metric)["mean"] == pytest.approx(np.mean(expected), rel=1e-12)
+        assert of(scores.by_line, "m", metric=metric)["value"].item() == pytest.approx(np.mean(expected), rel=1e-12)
+        whole = of(frame, "m")
+        joined = oracle(whole["label"], whole["probability"])
+        assert of(scores.pooled, "m", metric=metric)["value"].item() == pytest.approx(joined, rel=1e-12)
+        assert abs(joined - np.mean(expected)) > 0.01  # else this test shows nothing
+
+
+def test_what_knows_nothing_is_at_one_half_however_base_rates_differ():
+    frame = two_folds()
+    frame["probability"] = frame.groupby(["model", "cell_line", "fold"])["label"].transform("mean")
+    scores = PairScores(frame, n_resamples=100)
+    row = scores.summary("m", "auroc")
+    assert (row["mean"], row["low"], row["high"]) == (0.5, 0.5, 0.5)
+    assert set(scores.by_line.query("metric == 'auroc'")["value"]) == {0.5}
+    assert scores.summary("m", "auprc")["mean"] == pytest.approx(scores.summary("m", "auprc")["prevalence"], rel=1e-12)
+    assert of(scores.pooled, "m", metric="auroc")["value"].item() > 0.5  # what the mean over folds is there to avoid
+
+
+def test_a_fold_of_one_class_is_left_out_of_its_line_alone():
+    frame = two_folds()
+    frame.loc[(frame["cell_line"] == "A") & (frame["fold"] == 1), "label"] = 0
+    scores = PairScores(frame, n_resamples=30)
+    kept, folds = of(scores.by_line, "m", metric="auprc"), of(scores.by_fold, "m", metric="auprc")
+    first = folds[(folds["cell_line"] == "A") & (folds["fold"] == 0)].iloc[0]
+    assert (kept["value"].iloc[0], kept["prevalence"].iloc[0]) == (first["value"], first["prevalence"])
+    row = scores.summary("m", "auprc")
+    assert (row["n"], row["n_left_out"], row["n_lines"]) == (192, 64, 2)
+    assert np.isfinite(row["low"])
+
+
+def plain_draws(frame, model, n_resamples, seed):
+    """AUPRC of resamples drawn chromosome by chromosome, rows copied, mean over folds, then lines: the slow way."""
     own = of(frame, model)
     names = np.unique(own["chromosome"])
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), n_resamples)
@@ -107,20 +142,33 @@ def plain_interval(frame, model, n_resamples, seed):
     for counts in drawn:
         times = own["chromosome"].map(dict(zip(names, counts, strict=True))).to_numpy()
         again = own.iloc[np.repeat(np.arange(len(own)), times)]
-        values.append([
-            average_precision_score(line["label"], line["probability"]) for _, line in again.groupby("cell_line")
-        ])  # fmt: skip
-    return np.mean(values, axis=1)
+        cells = {
+            key: average_precision_score(cell["label"], cell["probability"])
+            for key, cell in again.groupby(["cell_line", "fold"])
+            if cell["label"].nunique() == 2
+        }
+        values.append(pd.Series(cells).groupby(level=0).mean().mean())
+    return np.array(values)
 
 
-def test_intervals_are_those_of_rows_copied_by_chromosome():
-    frame = table(per=8)
+@pytest.mark.parametrize(("frame", "said"), [(table(per=8), "8 chromosomes"), (two_folds(), "16 chromosomes")])
+def test_intervals_are_those_of_rows_copied_by_chromosome(frame, said):
     scores = PairScores(frame, n_resamples=60, seed=3)
-    model, coin = (plain_interval(frame, name, 60, 3) for name in ("m", "coin"))
+    model, coin = (plain_draws(frame, name, 60, 3) for name in ("m", "coin"))
     row, gap = scores.summary("m", "auprc"), scores.difference("m", "coin", "auprc")
     assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(model, [0.025, 0.975])), rel=1e-12)
     assert (gap.low, gap.high) == pytest.approx(tuple(np.quantile(model - coin, [0.025, 0.975])), rel=1e-12)
-    assert gap.units == "8 chromosomes"
+    assert gap.units == said
+
+
+def test_intervals_leave_out_the_folds_that_a_resample_has_no_two_classes_of():
+    frame = two_folds()
+    rare = (frame["fold"] == 1) & (frame["cell_line"] == "A")
+    frame.loc[rare, "label"] = (frame.loc[rare, "chromosome"] == "chr3b").astype(int)
+    scores = PairScores(frame, n_resamples=60, seed=5)
+    expected = np.quantile(plain_draws(frame, "m", 60, 5), [0.025, 0.975])
+    row = scores.summary("m", "auprc")
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected), rel=1e-12)
 
 
 def test_resamples_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
@@ -311,3 +359,42 @@ def test_marks_are_met_missed_or_not_measured():
     assert marks[0].said == "met: a at least one half (a 0.5, chance 0.25; of two)"
     assert marks[1].said == "missed: b at most 0.1 (b 0.2)"
     assert marks[2].said == "not measured: c (c)"
+
+
+def seeds(n=3) -> list[pd.DataFrame]:
+    """The same pairs in the same order, predicted by models of several seeds."""
+    first = two_folds()
+    rng = np.random.default_rng(0)
+    others = [first.assign(probability=np.clip(first["probability"] + rng.normal(0, 0.02, len(first)), 0, 1))
+              for _ in range(n - 1)]  # fmt: skip
+    return [first, *others]
+
+
+def test_over_seeds_every_value_is_the_mean_and_intervals_share_their_resamples():
+    frames = seeds()
+    parts = tuple(PairScores(frame, n_resamples=60, seed=3) for frame in frames)
+    together = SeedMeans.over(parts)
+    for metric in PAIRS:
+        expected = np.mean([part.summary("m", metric)["mean"] for part in parts])
+        assert together.summary("m", metric)["mean"] == pytest.approx(expected, rel=1e-12)
+        assert together.means().loc["m", metric] == pytest.approx(expected, rel=1e-12)
+        pooled_values = [of(part.pooled, "m", metric=metric)["value"].item() for part in parts]
+        assert of(together.pooled, "m", metric=metric)["value"].item() == pytest.approx(np.mean(pooled_values))
+    drawn = np.mean([plain_draws(frame, "m", 60, 3) for frame in frames], axis=0)
+    row = together.summary("m", "auprc")
+    assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), rel=1e-12)
+
+
+def test_over_one_seed_and_over_equal_seeds_nothing_changes():
+    one = PairScores(two_folds(), n_resamples=20)
+    for parts in ((one,), (one, one)):
+        pd.testing.assert_frame_equal(SeedMeans.over(parts).aggregate, one.aggregate)
+        pd.testing.assert_frame_equal(SeedMeans.over(parts).pooled, one.pooled)
+
+
+def test_seeds_may_list_their_models_in_any_order():
+    frames = seeds(2)
+    turned = frames[1].sort_values("model", kind="stable", ascending=False, ignore_index=True)
+    a, b = (SeedMeans.over((PairScores(frames[0], n_resamples=10), PairScores(frame, n_resamples=10)))
+            for frame in (frames[1], turned))  # fmt: skip
+    pd.testing.assert_frame_equal(a.aggregate, b.aggregate)

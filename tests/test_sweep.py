@@ -96,7 +96,7 @@ def test_best_first_and_every_baseline_once(grid):
 
 
 def test_the_table_is_on_the_console(grid):
-    assert "20 jobs, folds pooled, mean ± s.d. over seeds, best pearson_delta first" in grid.out
+    assert "20 jobs, folds together, mean ± s.d. over seeds, best pearson_delta first" in grid.out
     best = table_of(grid).iloc[0]
     assert f"{best['pearson_delta']:.4f} ± {best['pearson_delta_sd']:.3f}" in grid.out
 
@@ -131,7 +131,7 @@ def test_the_same_sweep_does_nothing_twice_and_still_ends_with_its_table():
     assert {path: path.stat().st_mtime_ns for path in second.folder.parent.glob("*/metrics.json")} == stamps
     assert second.folder == first.folder
     assert second.out.count("already done") == 2
-    assert "2 jobs, folds pooled" in second.out
+    assert "2 jobs, folds together" in second.out
 
 
 def test_job_folders_are_named_by_what_was_composed_and_not_by_their_number():
@@ -148,7 +148,7 @@ def test_a_job_that_fails_costs_the_others_nothing():
     assert done.err.count("\n") == 1
     assert done.err.startswith("pertexp: 1 of 4 jobs failed: loss=nb_deviance has no minimum in θ")
     assert len(table_of(done).query("role == 'model'")) == 3
-    assert "3 jobs, folds pooled" in done.out
+    assert "3 jobs, folds together" in done.out
 
 
 def test_a_bug_in_one_job_shows_its_traceback_and_the_table_of_the_others(monkeypatch):
@@ -166,7 +166,7 @@ def test_a_bug_in_one_job_shows_its_traceback_and_the_table_of_the_others(monkey
     assert done.code == 1
     assert "Traceback" in done.out
     assert "1 of 2 jobs failed: ZeroDivisionError: a bug of ours" in done.err
-    assert "1 jobs, folds pooled" in done.out
+    assert "1 jobs, folds together" in done.out
 
 
 def test_a_failed_job_is_done_again(monkeypatch, outputs, recwarn):
@@ -194,7 +194,7 @@ def test_jobs_of_an_earlier_sweep_under_other_defaults_stay_out_of_the_table(out
     stale = next(path.parent for path in first.folder.parent.glob("*/metrics.json"))
     stale.rename(stale.with_name("ffffffffffff"))
     again = sweep("model.rank=2,3")
-    assert "2 jobs, folds pooled" in again.out
+    assert "2 jobs, folds together" in again.out
     assert len(finished_jobs(again.folder.parent)) == 2
 
 
@@ -270,14 +270,14 @@ def test_a_job_that_another_process_is_at_is_left_to_it():
         beside = sweep(*words)
     assert (beside.code, beside.err) == (0, "")
     assert "left to the process that is at it" in beside.out
-    assert "1 jobs, folds pooled" in beside.out
+    assert "1 jobs, folds together" in beside.out
     assert not (job / "metrics.json").is_file()
-    assert "2 jobs, folds pooled" in sweep(*words).out
+    assert "2 jobs, folds together" in sweep(*words).out
 
 
 def test_a_sweep_ends_with_a_verdict_over_the_pooled_folds():
     done = sweep("model.rank=2,3", "data.split.fold=0,1,2,3,4")
-    said = " ".join(done.out.split("jobs, folds pooled")[-1].split())
+    said = " ".join(done.out.split("jobs, folds together")[-1].split())
     assert "best of 2 settings, chosen on these units: model.rank=" in said
     assert "on pearson_delta: difference" in said
     assert "over 15 perturbations" in said

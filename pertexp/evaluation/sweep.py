@@ -1,4 +1,4 @@
-"""A sweep: jobs that do not fall with one another, and one table: folds pooled, mean ± s.d. over seeds, best first."""
+"""A sweep: jobs that do not fall with one another, and one table, folds together, mean ± s.d. over seeds."""
 
 import logging
 import math
@@ -118,13 +118,13 @@ def _show(jobs: list[Job], folder: Path) -> None:
         log.error("no table over these jobs: %s", sentence(fault))
         return
     table.to_csv(folder / "sweep.csv", index=False)
-    title = f"{len(jobs)} jobs, folds pooled, mean ± s.d. over seeds, best {primary} first"
+    title = f"{len(jobs)} jobs, folds together, mean ± s.d. over seeds, best {primary} first"
     console = Console(width=None if sys.stdout.isatty() else max(120, Console().width))
     console.print(render_sweep(table, primary, title))
     for line in verdict_of_best(jobs, table, primary):
         console.print(line, highlight=False)
     console.print(f"written to {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
-    console.print(leaderboard_said(folder, jobs[0].folder), highlight=False, soft_wrap=True)
+    console.print(leaderboard_said(folder), highlight=False, soft_wrap=True)
 
 
 def _say_failures(failures: dict[Path, dict[str, Any]], total: int) -> int:

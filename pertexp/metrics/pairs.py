@@ -126,21 +126,45 @@ def calibration_error(view: ScoredPairs) -> np.ndarray:
     Bins hold a tenth of the weight each, by probability. Pairs of one probability are never parted: they go to the bin
     of their middle, floor(10 · (weight below + ½ weight tied) / w).
     """
-    weights, positive = view.weights, view.positive
-    total = weights.sum(axis=1)
+    total = view.weights.sum(axis=1)
+    error = np.abs(_binned(view, np.asarray(view.probability, dtype=np.float64) - view.positive)).sum(axis=1)
+    return np.where(total > 0, _ratio(error, total), np.nan)
+
+
+def reliability(view: ScoredPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the bins of `calibration_error` that hold a pair `[B]`: mean probability, share of positives, weight.
+
+    Of the set as it is, or of the first resample.
+    """
+    weight = _binned(view, np.ones_like(view.positive))[0]
+    held = weight > 0
+    said = _binned(view, np.asarray(view.probability, dtype=np.float64))[0]
+    return said[held] / weight[held], _binned(view, view.positive)[0][held] / weight[held], weight[held]
+
+
+def _binned(view: ScoredPairs, values: np.ndarray) -> np.ndarray:
+    """`[R, BINS]` weighted sum of values `[n]` in every bin of `calibration_error`."""
+    weights, total = view.weights, view.weights.sum(axis=1)
     everything, _ = view.tally
     tied = view.steps[0]
-    below = total[:, None] - everything
-    group = np.empty(len(positive), dtype=np.int64)
+    group = np.empty(len(view.positive), dtype=np.int64)
     group[view.order] = np.repeat(np.arange(len(view.ends)), np.diff(view.ends, prepend=-1))
     # Half a rounding error above the edge, so that equal weights of any size fall into equal bins.
-    middle = _ratio(below + tied / 2.0, total[:, None])
+    middle = _ratio(total[:, None] - everything + tied / 2.0, total[:, None])
     place = np.minimum((BINS * middle + 1e-9).astype(np.int64), BINS - 1).take(group, axis=1)
     flat = (place + BINS * np.arange(len(weights))[:, None]).ravel()
-    excess = weights * (np.asarray(view.probability, dtype=np.float64) - positive)
-    summed = np.bincount(flat, weights=excess.ravel(), minlength=BINS * len(weights))
-    error = np.abs(summed.reshape(len(weights), BINS)).sum(axis=1)
-    return np.where(total > 0, _ratio(error, total), np.nan)
+    summed = np.bincount(flat, weights=(weights * values).ravel(), minlength=BINS * len(weights))
+    return summed.reshape(len(weights), BINS)
+
+
+def curve(view: ScoredPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the set as it is, from the top `[K]`: recall, precision, and share of the negatives that are called.
+
+    One point for every distinct probability, at and above which pairs are called.
+    """
+    everything, ones = (part[0] for part in view.tally)
+    positives, negatives = (part[0] for part in view.totals)
+    return _ratio(ones, positives), _ratio(ones, everything), _ratio(everything - ones, negatives)
 
 
 def brier(view: ScoredPairs) -> np.ndarray:

@@ -3,7 +3,7 @@
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -78,14 +78,32 @@ def drawn(name: str, said: str, paint: Callable[[Axes], None], height: float = 3
     box
         Left, bottom, right and top of the axes, as shares of the figure; None: as the labels need it, which is slow.
     """
-    stream = io.StringIO()
     with _styled(name):
         figure = Figure(figsize=(WIDE, height), layout="constrained" if box is None else None)
         if box is not None:
             figure.subplots_adjust(*box)
         paint(figure.subplots())
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+        return _saved(figure, name, said)
+
+
+def panels(name: str, said: str, paints: Sequence[Callable[[Axes], None]], *, same_y: bool = False) -> str:
+    """An SVG element of small axes side by side, two in a row over the same x; see `drawn`."""
+    rows = (len(paints) + 1) // 2
+    with _styled(name):
+        figure = Figure(figsize=(WIDE, 0.25 + 1.15 * rows), layout="constrained")
+        grid = figure.subplots(rows, 2, squeeze=False, sharey=same_y).ravel()
+        for paint, axes in zip(paints, grid, strict=False):
+            paint(axes)
+        for axes in grid[len(paints) :]:
+            axes.remove()
+        return _saved(figure, name, said)
+
+
+def _saved(figure: Figure, name: str, said: str) -> str:
+    """The figure as an SVG element; within `_styled`."""
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     return _inlined(stream.getvalue(), name, said)
 
 

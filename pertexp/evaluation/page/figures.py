@@ -23,32 +23,35 @@ from pertexp.evaluation.page.drawing import (
     drawn,
     shortened,
 )
+from pertexp.evaluation.page.screen_units import Effect, Unit
 from pertexp.evaluation.page.tables import Column, Row, number
-from pertexp.evaluation.page.units import Effect, Unit
 
 _LABELLED = 6
 _SQUARE = (0.165, 0.155, 0.985, 0.935)  # axes as wide as they are high
 _MOST_POINTS = 400  # of a learning curve
 _MOST_MARKS = 40
 _SHORT = 26  # characters of a label of which two stand beside one another
-_COLOURS = {"model": MODEL, "baseline": BASELINE, REPLICATE_NAME: REPLICATE}
-_MARKERS = {"model": "o", "baseline": "s", REPLICATE_NAME: "D"}
+_COLOURS = {"model": MODEL, "masked": MODEL, "baseline": BASELINE, "aside": MUTED, REPLICATE_NAME: REPLICATE}
+_MARKERS = {"model": "o", "masked": "o", "baseline": "s", "aside": "X", REPLICATE_NAME: "D"}
 _SERIES_MARKERS = "osD^vP"
 
 
-def ladder(rows: Sequence[Row], column: Column, name: str = "ladder") -> str:
-    """All models on one metric, best on top, with their intervals."""
+def ladder(rows: Sequence[Row], column: Column, name: str = "ladder", chance: float | None = None) -> str:
+    """All models on one metric, best on top, with their intervals; a line at what knows nothing scores."""
     sign = 1.0 if column.higher_is_better else -1.0
     defined = [row for row in rows if column.name in row.values and math.isfinite(row.values[column.name].mean)]
     ordered = sorted(defined, key=lambda row: sign * row.values[column.name].mean)
 
     def paint(axes: Axes) -> None:
+        if chance is not None:
+            axes.axvline(chance, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)))
         for height, row in enumerate(ordered):
             value = row.values[column.name]
             colour = _COLOURS[row.kind]
             if math.isfinite(value.low):
                 axes.plot([value.low, value.high], [height, height], color=colour, linewidth=2.2, alpha=0.55)
-            axes.plot([value.mean], [height], _MARKERS[row.kind], color=colour, markersize=6.5)
+            fill: Any = "none" if row.kind == "masked" else "full"
+            axes.plot([value.mean], [height], _MARKERS[row.kind], color=colour, markersize=6.5, fillstyle=fill)
         axes.set_yticks(range(len(ordered)), [shortened(row.short, 28) for row in ordered])
         for row, tick in zip(ordered, axes.get_yticklabels(), strict=True):
             tick.set_color(INK if row.kind == "model" else MUTED)
@@ -60,6 +63,7 @@ def ladder(rows: Sequence[Row], column: Column, name: str = "ladder") -> str:
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         bars = "; bar: 95 % interval" if any(math.isfinite(row.values[column.name].low) for row in ordered) else ""
+        bars += "; dashed: chance" if chance is not None else ""
         better = "higher is better" if column.higher_is_better else "lower is better"
         axes.figure.supxlabel(f"{column.name} ({better}){bars}", fontsize=9, color=MUTED)
 
@@ -148,7 +152,7 @@ def score_over_effect(units: Sequence[Unit], column: Column, model: str, baselin
 
 
 def learning_curves(curves: pd.DataFrame) -> str | None:
-    """Loss in training and on validation units over optimiser steps; None where none was logged."""
+    """Loss in training and on validation over optimiser steps; None where none was logged."""
     named = [(name, colour) for name, colour in (("train/loss", MODEL), ("val/loss", BASELINE)) if name in curves]
     found = [(name, colour, curves[["step", name]].dropna()) for name, colour in named if "step" in curves]
     found = [entry for entry in found if len(entry[2])]
@@ -162,7 +166,7 @@ def learning_curves(curves: pd.DataFrame) -> str | None:
             if name == "train/loss":
                 axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=0.8, alpha=0.3)
                 points = _by_epoch(curves, points)
-            label = "training, mean of each epoch" if name == "train/loss" else "validation units"
+            label = "training, mean of each epoch" if name == "train/loss" else "validation"
             mark = "" if len(points) > _MOST_MARKS else "o" if name == "train/loss" else "s"
             axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=1.6, marker=mark, markersize=3.5, label=label)
         axes.set_xlabel("optimiser step" + (f" ({epochs} epochs)" if epochs else ""))
@@ -171,7 +175,7 @@ def learning_curves(curves: pd.DataFrame) -> str | None:
         axes.grid(axis="y", color=LINE, linewidth=0.6, alpha=0.7)
         axes.figure.legend(loc="outside upper left", ncols=2, handlelength=1.4)
 
-    return drawn("curves", "loss in training and on validation units over optimiser steps", paint, height=2.9)
+    return drawn("curves", "loss in training and on validation over optimiser steps", paint, height=2.9)
 
 
 def _by_epoch(curves: pd.DataFrame, points: np.ndarray) -> np.ndarray:

@@ -11,17 +11,18 @@ import pandas as pd
 
 from pertexp.errors import DataError, RequestError
 from pertexp.evaluation.jobs import FAILURE, REPEATS, failed_jobs, finished_jobs
-from pertexp.evaluation.measuring import UNIT, Measured, pooled, stored
+from pertexp.evaluation.page.evidence import Evidence
+from pertexp.evaluation.page.kinds import kind_of
 from pertexp.evaluation.page.reading import SCORES, Summary, at, read_setting
 from pertexp.evaluation.page.tables import FIRST_FAMILY, family_of
-from pertexp.metrics.registry import METRICS
 from pertexp.record import CONFIG
 
 # What never changes a number: runs that differ in these alone are repeats of one setting.
 _NOISE = ("print_config", "tags", "logger", "paths", "repeat", "ckpt_path", "hydra", "callbacks.progress",
           "trainer.enable_progress_bar", "trainer.logger", "experiment")  # fmt: skip
 # What a model reads of the data without changing what it is judged by.
-_INPUTS = ("batch_size", "loader_seed", "perturbation_embedding", "gene_embedding")
+_INPUTS = ("batch_size", "loader_seed", "perturbation_embedding", "gene_embedding", "enhancer_length",
+           "promoter_length", "crop", "reverse_complement", "lines_per_step", "positives")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,13 @@ class Entry:
     summary: Summary
     config: dict[str, Any]
     words: list[str]
-    measured: Measured
+    evidence: Evidence
     data_name: str
 
     @property
     def seed(self) -> str:
         """Its seed, as composed."""
         return str(self.config.get("seed", ""))
-
-    @cached_property
-    def folds(self) -> tuple[int, ...]:
-        """Folds that its units were held out in."""
-        return tuple(sorted({int(fold) for fold in self.measured.per_unit["fold"]}))
 
     @cached_property
     def overrides(self) -> dict[str, str]:
@@ -73,7 +69,8 @@ class Entry:
         """Equal for runs that are judged by the same data."""
         node = at(self.config, "data")
         data = {key: value for key, value in node.items() if key not in _INPUTS} if isinstance(node, dict) else {}
-        return json.dumps([self.data_name, _without(data, "data."), self.summary.scale], sort_keys=True, default=str)
+        parts = [self.summary.kind, self.data_name, _without(data, "data."), self.summary.scale]
+        return json.dumps(parts, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +81,14 @@ class Setting:
     ----------
     entries
         The runs that count.
-    measured
-        Values by unit, mean over seeds.
+    evidence
+        What they were judged by, folds together, mean over seeds.
     by_seed
-        Mean over all units, `[model × metric]`, of each seed.
+        Means, `[model × metric]`, of each seed.
     """
 
     entries: list[Entry]
-    measured: Measured
+    evidence: Evidence
     by_seed: list[pd.DataFrame]
 
     @property
@@ -104,25 +101,15 @@ class Setting:
         """What was typed."""
         return max((entry.overrides for entry in self.entries), key=len)
 
-    @property
-    def folds(self) -> tuple[int, ...]:
-        """Folds that were pooled."""
-        return tuple(sorted({fold for entry in self.entries for fold in entry.folds}))
-
     @cached_property
     def board_key(self) -> tuple[str, str, frozenset[tuple[Any, ...]]]:
         """Equal for settings that can stand in one table: the same data, held-out units, and a family in common."""
-        return self.entries[0].data_key, min(self.families, key=lambda name: name != FIRST_FAMILY), self.units
-
-    @cached_property
-    def units(self) -> frozenset[tuple[Any, ...]]:
-        """Perturbation, context and fold of all that it was judged by."""
-        return _units(self.measured)
+        return self.entries[0].data_key, min(self.families, key=lambda name: name != FIRST_FAMILY), self.evidence.units
 
     @cached_property
     def families(self) -> list[str]:
         """Families of its metrics, in order."""
-        return list(dict.fromkeys(family_of(name) for name in self.measured.per_unit["metric"].unique()))
+        return list(dict.fromkeys(map(family_of, self.evidence.metrics)))
 
 
 @dataclass(frozen=True)
@@ -205,84 +192,45 @@ def _failures(sweep: Path) -> dict[Path, str]:
 
 def _entry(folder: Path) -> Entry:
     summary, config, words, data_name = read_setting(folder)
-    measured = stored(folder)
-    known = _numeric(measured.per_unit, ["value"], folder / "metrics.parquet")
-    trust = measured.reliability
-    trust = trust if trust.empty else _numeric(trust, ["drf", "bds"], folder / "calibration.parquet")
-    if "model" not in known or summary.model not in set(known["model"]):
-        raise DataError(f"{folder} holds no score of {summary.model} on a metric that this version knows.")
-    return Entry(folder, summary, config, words, Measured(known, trust, measured.scale), data_name)
-
-
-def _numeric(table: pd.DataFrame, values: list[str], path: Path) -> pd.DataFrame:
-    """Rows on metrics that this version knows, values as numbers; refused where it is no table that a run wrote."""
-    missing = {"metric", *UNIT, *values} - set(table.columns)
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(sorted(missing))}; expected what a run writes.")
-    try:
-        kinds: dict[str, Any] = {"fold": int, "seen": int} | dict.fromkeys(values, float)
-        typed = table.astype(kinds)
-    except (TypeError, ValueError) as fault:
-        raise DataError(f"{path} holds no numbers where a run writes some ({fault}).") from fault
-    return typed[typed["metric"].isin(list(METRICS))]
+    return Entry(folder, summary, config, words, kind_of(folder).evidence.of(folder), data_name)
 
 
 def _pooled(entries: Sequence[Entry]) -> tuple[Setting | None, list[Refused]]:
     """One setting: the latest run of each fold and seed; seeds that were judged by fewer units are left out."""
     latest, refused = _latest(entries)
     by_seed: dict[str, list[Entry]] = {}
-    for entry in sorted(latest, key=lambda entry: (entry.seed, entry.folds)):
+    for entry in sorted(latest, key=lambda entry: (entry.seed, entry.evidence.tested)):
         by_seed.setdefault(entry.seed, []).append(entry)
-    parts: list[tuple[list[Entry], Measured]] = []
+    parts: list[tuple[list[Entry], Evidence]] = []
     for of_seed in by_seed.values():
+        evidence = [entry.evidence for entry in of_seed]
         try:
-            parts.append((of_seed, pooled([entry.measured for entry in of_seed])))
+            parts.append((of_seed, type(evidence[0]).pooled(evidence)))
         except DataError as fault:
             refused += [Refused(entry.folder, f"cannot be pooled: {fault}") for entry in of_seed]
     if not parts:
         return None, refused
-    most = max((_units(part) for _, part in parts), key=len)
-    for of_seed, _ in [part for part in parts if _units(part[1]) != most]:
+    most = max((part.units for _, part in parts), key=len)
+    for of_seed, _ in [part for part in parts if part[1].units != most]:
         reason = f"not counted: seed {of_seed[0].seed} of this setting lacks folds or units that another seed has"
         refused += [Refused(entry.folder, reason) for entry in of_seed]
-    kept = [part for part in parts if _units(part[1]) == most]
-    tables = [part for _, part in kept]
+    kept = [(of_seed, part) for of_seed, part in parts if part.units == most]
+    evidence = [part for _, part in kept]
     counted = [entry for of_seed, _ in kept for entry in of_seed]
-    return Setting(counted, _averaged(tables), [_means(table) for table in tables]), refused
+    averaged = evidence[0] if len(evidence) == 1 else type(evidence[0]).averaged(evidence)
+    return Setting(counted, averaged, [part.means() for part in evidence]), refused
 
 
 def _latest(entries: Iterable[Entry]) -> tuple[list[Entry], list[Refused]]:
     """The latest run of each fold and seed, and the earlier ones."""
-    latest: dict[tuple[str, tuple[int, ...]], Entry] = {}
+    latest: dict[tuple[str, tuple[Any, ...]], Entry] = {}
     refused = []
     for entry in sorted(entries, key=lambda entry: (entry.folder / SCORES).stat().st_mtime_ns):
-        earlier = latest.get((entry.seed, entry.folds))
+        earlier = latest.get((entry.seed, entry.evidence.tested))
         if earlier is not None:
             refused.append(Refused(earlier.folder, f"not counted: {entry.folder.name} is a later run of the same"))
-        latest[entry.seed, entry.folds] = entry
+        latest[entry.seed, entry.evidence.tested] = entry
     return list(latest.values()), refused
-
-
-def _units(measured: Measured) -> frozenset[tuple[Any, ...]]:
-    return frozenset(measured.per_unit[UNIT[:3]].drop_duplicates().itertuples(index=False, name=None))
-
-
-def _averaged(parts: list[Measured]) -> Measured:
-    """The mean over seeds of every value of every unit."""
-    if len(parts) == 1:
-        return parts[0]
-    keys = ["model", "metric", *UNIT]
-    joined = pd.concat([part.per_unit for part in parts])
-    per_unit = joined.groupby(keys, sort=False, as_index=False)[["value"]].mean()
-    trust = parts[0].reliability
-    if all(not part.reliability.empty for part in parts):
-        tried = pd.concat([part.reliability for part in parts])
-        trust = tried.groupby(["metric", *UNIT], sort=False, as_index=False)[["drf", "bds"]].mean()
-    return Measured(per_unit, trust, parts[0].scale)
-
-
-def _means(measured: Measured) -> pd.DataFrame:
-    return measured.per_unit.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
 
 
 def _noisy(key: str) -> bool:

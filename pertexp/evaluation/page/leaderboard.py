@@ -13,23 +13,24 @@ import pandas as pd
 from pertexp.evaluation.claims import ties
 from pertexp.evaluation.frame import REPLICATE
 from pertexp.evaluation.page import figures
-from pertexp.evaluation.page.content import spoken
+from pertexp.evaluation.page.evidence import Standing
 from pertexp.evaluation.page.gathering import Gathered, Refused, Setting, find_runs, gather
+from pertexp.evaluation.page.provenance import spoken
 from pertexp.evaluation.page.reading import Aggregate, Trust
 from pertexp.evaluation.page.rendering import PAGE, write_html
 from pertexp.evaluation.page.tables import (
     Column,
     FamilyTable,
     Row,
+    Tile,
     Value,
     best_row,
     columns_of,
     family_tables,
-    kind_of,
     value_of,
 )
 from pertexp.evaluation.page.verdicts import Verdict, verdict_of
-from pertexp.evaluation.scoring import Scores, verdict
+from pertexp.metrics.registry import METRICS
 
 _MOST_LINES = 6
 _MOST_RUNGS = 24
@@ -61,9 +62,9 @@ class Board:
     model: str
     chosen: str
     families: list[FamilyTable]
-    own: Row | None
-    baseline: Row | None
-    replicate: Row | None
+    footnotes: list[str]
+    own: Row
+    tiles: list[Tile]
     ladder: str | None
     sweeps: list[tuple[str, str, str]]
     runs: list[Listed]
@@ -85,7 +86,7 @@ class _Scored:
     """A setting and its scores on the primary metric of its table."""
 
     setting: Setting
-    scores: Scores
+    scores: Standing
     label: str
 
     @property
@@ -100,9 +101,9 @@ class _Scored:
         for name in self.scores.models:
             own = self.scores.aggregate[self.scores.aggregate["model"] == name]
             values = {str(entry["metric"]): self.value(entry) for entry in own.to_dict("records")}
-            kind = kind_of(name, self.setting.model)
+            kind = self.scores.kind(name)
             own_row = Row(self.label, kind, values, name=name, words=self.words)
-            rows.append(own_row if kind == "model" else Row(name, kind, values))
+            rows.append(own_row if kind == "model" else Row(name, kind, values, note=self.scores.note(name)))
         return rows
 
     def value(self, entry: Mapping[Any, Any]) -> Value:
@@ -136,7 +137,7 @@ def leaderboard_of(found: Gathered, failed: Sequence[Refused], out: Path, source
     groups: dict[object, list[Setting]] = {}
     for setting in found.settings:
         groups.setdefault(setting.board_key, []).append(setting)
-    ordered = sorted(groups.values(), key=lambda group: (group[0].entries[0].data_name, -len(group[0].units)))
+    ordered = sorted(groups.values(), key=lambda group: (group[0].entries[0].data_name, -len(group[0].evidence.units)))
     boards = [_board(group, number, out) for number, group in enumerate(ordered)]
     refused = [_refused(entry, out) for entry in [*found.refused, *failed]]
     names = list(dict.fromkeys(board.title for board in boards))
@@ -147,15 +148,12 @@ def leaderboard_of(found: Gathered, failed: Sequence[Refused], out: Path, source
 
 def _board(settings: list[Setting], number: int, out: Path) -> Board:
     primary = _common_primary(settings)
+    settings = _best_first(settings, primary)
     labels, shared = _labels(settings)
-    scored = [
-        _Scored(setting, Scores.of(setting.measured, primary, seed=0), label)
-        for setting, label in zip(settings, labels, strict=True)
-    ]
+    scored = _scored(settings, labels, primary)
     entries = [_aggregate(row) for one in scored for row in one.scores.aggregate.to_dict("records")]
     columns = columns_of(entries, _trust(scored))
     column = next(column for column in columns if column.name == primary)
-    scored = _best_first(scored, column)
     own = [row for one in scored for row in one.rows if row.kind == "model"]
     rows = [*_noted(own, scored), *_baselines_once(scored)]
     best = scored[0]
@@ -163,34 +161,45 @@ def _board(settings: list[Setting], number: int, out: Path) -> Board:
     seeds = len(best.setting.by_seed)
     said += [f"every unit is the mean over {seeds} seeds"] if seeds > 1 else []
     first = settings[0].entries[0]
-    contexts = best.scores.per_unit["context"].nunique()
-    folds = ", ".join(map(str, settings[0].folds))
-    folds = f"folds {folds} pooled" if len(settings[0].folds) > 1 else f"fold {folds}"
-    units = f"{best.scores.per_unit['perturbation'].nunique()} held-out perturbations"
+    baseline = best_row([row for row in rows if row.kind == "baseline"], column)
     return Board(
         title=first.data_name,
-        said=f"{folds}, {units}" + (f", {contexts} contexts" if contexts > 1 else "") + f"; scale: {best.scores.scale}",
+        said=best.scores.said,
         shared=shared,
         primary=column,
-        verdict=verdict_of(verdict(best.scores, best.setting.model)),
+        verdict=verdict_of(best.scores.verdict()),
         model=best.setting.model,
         chosen="; ".join(said),
         families=family_tables(columns, rows),
+        footnotes=best.scores.footnotes(columns),
         own=own[0],
-        baseline=best_row([row for row in rows if row.kind == "baseline"], column),
-        replicate=next((row for row in rows if row.kind == REPLICATE), None),
-        ladder=figures.ladder(rows, column, f"ladder{number}") if len(rows) <= _MOST_RUNGS else None,
+        tiles=best.scores.tiles(rows, baseline, column),
+        ladder=_ladder(rows, column, number, best.scores.chance(primary)),
         sweeps=_sweeps(scored, rows, column, number),
         runs=[listed for one in scored for listed in _runs(one, primary, out)],
     )
 
 
+def _scored(settings: Sequence[Setting], labels: Sequence[str], primary: str) -> list[_Scored]:
+    """The scores of each setting, of those after the best only what is shown beside it."""
+    first, *others = [setting.evidence for setting in settings]
+    shown = [first, *(other.beside(first) for other in others)]
+    return [
+        _Scored(setting, evidence.standing(primary), label)
+        for setting, evidence, label in zip(settings, shown, labels, strict=True)
+    ]
+
+
+def _ladder(rows: Sequence[Row], column: Column, number: int, chance: float | None) -> str | None:
+    return figures.ladder(rows, column, f"ladder{number}", chance) if len(rows) <= _MOST_RUNGS else None
+
+
 def _common_primary(settings: Iterable[Setting]) -> str:
     """The primary metric of most runs, among those that every setting measured."""
     settings = list(settings)
-    measured = set.intersection(*(set(one.measured.per_unit["metric"]) for one in settings))
+    measured = set.intersection(*(set(one.evidence.metrics) for one in settings))
     named = [entry.summary.primary for one in settings for entry in one.entries if entry.summary.primary in measured]
-    first = next(iter(settings[0].measured.per_unit["metric"]))
+    first = settings[0].evidence.metrics[0]
     return max(dict.fromkeys(named), key=named.count, default=first)
 
 
@@ -210,10 +219,10 @@ def _labels(settings: Sequence[Setting]) -> tuple[list[str], list[str]]:
     return told, [f"{key}={value}" if value else key for key, value in shared.items()]
 
 
-def _best_first(scored: Iterable[_Scored], column: Column) -> list[_Scored]:
-    sign = -1.0 if column.higher_is_better else 1.0
-    means = {id(one): float(one.scores.summary(one.setting.model, column.name)["mean"]) for one in scored}
-    return sorted(scored, key=lambda one: (math.isnan(means[id(one)]), sign * means[id(one)]))
+def _best_first(settings: Iterable[Setting], primary: str) -> list[Setting]:
+    sign = -1.0 if METRICS[primary].higher_is_better else 1.0
+    means = {id(one): one.evidence.value(one.model, primary) for one in settings}
+    return sorted(settings, key=lambda one: (math.isnan(means[id(one)]), sign * means[id(one)]))
 
 
 def _noted(rows: Sequence[Row], scored: Sequence[_Scored]) -> list[Row]:
@@ -226,20 +235,28 @@ def _noted(rows: Sequence[Row], scored: Sequence[_Scored]) -> list[Row]:
 
 
 def _baselines_once(scored: Sequence[_Scored]) -> list[Row]:
-    """Every baseline and the replicate once; one that scores differently under some setting keeps its setting."""
-    variants: dict[str, list[Row]] = {}
-    for one in scored:
+    """Every baseline and the replicate once; one that scores differently under some setting keeps its setting.
+
+    Models that were masked are shown of the best setting alone: those of the others say nothing about it.
+    """
+    variants: dict[str, list[tuple[Row, str]]] = {}
+    for place, one in enumerate(scored):
         for row in one.rows:
-            if row.kind == "model":
+            if row.kind == "model" or (row.kind == "masked" and place > 0):
                 continue
             known = variants.setdefault(row.label, [])
-            alike = next((at for at, other in enumerate(known) if _alike(row, other)), None)
+            alike = next((at for at, (other, _) in enumerate(known) if _alike(row, other)), None)
             if alike is None:
-                known.append(replace(row, note=f"beside {one.label}"))
+                known.append((row, f"beside {one.label}"))
             else:
-                known[alike] = replace(known[alike], values={**row.values, **known[alike].values})
-    rows = [replace(row, note=row.note if len(of_name) > 1 else "") for of_name in variants.values() for row in of_name]
+                first, beside = known[alike]
+                known[alike] = replace(first, values={**row.values, **first.values}), beside
+    rows = [_beside(row, said, len(of_name)) for of_name in variants.values() for row, said in of_name]
     return sorted(rows, key=lambda row: row.kind == REPLICATE)
+
+
+def _beside(row: Row, said: str, of_name: int) -> Row:
+    return row if of_name == 1 else replace(row, note="; ".join(filter(None, [row.note, said])))
 
 
 def _alike(a: Row, b: Row) -> bool:
@@ -293,11 +310,9 @@ def _lines(
 def _runs(one: _Scored, primary: str, out: Path) -> list[Listed]:
     listed = []
     for entry in one.setting.entries:
-        table = entry.measured.per_unit
-        own = table[(table["model"] == entry.summary.model) & (table["metric"] == primary)]["value"]
-        folds = ", ".join(map(str, entry.folds))
+        value = entry.evidence.value(entry.summary.model, primary)
         link = _link(entry.folder, out)
-        listed.append(Listed(entry.folder.name, link, one.label, folds, entry.seed, float(own.mean())))
+        listed.append(Listed(entry.folder.name, link, one.label, entry.evidence.where, entry.seed, value))
     return listed
 
 
@@ -327,8 +342,6 @@ def _is_nan(value: Any) -> bool:
 def _trust(scored: Iterable[_Scored]) -> list[Trust]:
     """Calibration of every metric, from the first setting that has it."""
     found: dict[str, Trust] = {}
-    for one in scored:
-        for row in one.scores.calibration.to_dict("records"):
-            known = {str(key): value for key, value in row.items() if key in Trust.__dataclass_fields__}
-            found.setdefault(str(row["metric"]), Trust(**known))
+    for trust in [trust for one in scored for trust in one.scores.trust]:
+        found.setdefault(trust.metric, trust)
     return list(found.values())

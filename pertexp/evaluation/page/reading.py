@@ -15,10 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from pertexp.errors import DataError
-from pertexp.evaluation.frame import EvaluationFrame
 
 T = TypeVar("T")
-UNIT = ["perturbation", "context", "fold"]
+S = TypeVar("S", bound="Summary")
 SCORES = "metrics.json"
 UNNAMED = "screen"  # what the configuration calls data that have no preset
 
@@ -39,6 +38,7 @@ class Aggregate:
     members: int | None = None
     seen: int | None = None
     n_left_out: int = 0
+    prevalence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,29 +60,23 @@ class Trust:
 
 @dataclass(frozen=True)
 class Summary:
-    """metrics.json."""
+    """metrics.json, as far as every kind of experiment writes it."""
 
     model: str
     primary: str
     scale: str
     aggregate: list[Aggregate]
     verdict: list[str] = field(default_factory=list)
-    by_seen: list[Aggregate] = field(default_factory=list)
-    calibration: list[Trust] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     kind: str = "screen"
 
 
 @dataclass(frozen=True)
 class DataRecord:
-    """data.json."""
+    """data.json, as far as every kind of experiment writes it."""
 
-    cells: int | None = None
-    genes: int | None = None
     split_hash: str | None = None
     fold: int | None = None
-    units_by_role: dict[str, int] = field(default_factory=dict)
-    cells_by_role: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -97,9 +91,9 @@ class Environment:
     packages: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RunFolder:
-    """All that a run left behind; None for a file that is not there.
+    """What a run of any kind left behind; None for a file that is not there.
 
     Attributes
     ----------
@@ -107,34 +101,22 @@ class RunFolder:
         Where it lies.
     summary
         metrics.json, which every scored run has.
-    per_unit
-        metrics.parquet: model, metric, perturbation, context, fold, value.
-    frame
-        predictions.h5ad.
-    split
-        split.parquet: perturbation, context, fold, role.
     data, environment
         data.json and environment.json.
     config, config_text, overrides
         The composed configuration, as a tree and as written, and what was typed.
     curves
         logs/metrics.csv.
-    recovery
-        recovery.json: how much of what a simulator planted was found.
     """
 
     folder: Path
     summary: Summary
-    per_unit: pd.DataFrame | None
-    frame: EvaluationFrame | None
-    split: pd.DataFrame | None
     data: DataRecord | None
     environment: Environment | None
     config: dict[str, Any] | None
     config_text: str
     overrides: list[str] | None
     curves: pd.DataFrame | None
-    recovery: dict[str, float] | None
 
     @property
     def data_name(self) -> str:
@@ -150,8 +132,6 @@ class RunFolder:
     @property
     def folds(self) -> list[int]:
         """Folds that the scored units were held out in."""
-        if self.per_unit is not None:
-            return sorted({int(fold) for fold in self.per_unit["fold"]})
         return [] if self.data is None or self.data.fold is None else [self.data.fold]
 
     @property
@@ -164,38 +144,33 @@ class RunFolder:
         return pd.Timestamp(written, unit="s").strftime("%Y-%m-%d %H:%M UTC")
 
 
-def read_run(folder: Path) -> RunFolder:
-    """Read a run folder.
+def shared_files(folder: Path, summary: type[Summary], data: type[DataRecord]) -> dict[str, Any]:
+    """The fields of `RunFolder`, with metrics.json and data.json as a kind of experiment writes them.
 
     Raises
     ------
     DataError
         Where there is no metrics.json, or any file that is there cannot be read or is not what a run writes.
     """
-    folder = folder.resolve()
     config_text, config = _config(folder / "config" / "config.yaml")
-    return RunFolder(
-        folder=folder,
-        summary=read_summary(folder),
-        per_unit=_optional(folder / "metrics.parquet", _per_unit),
-        frame=_optional(folder / "predictions.h5ad", _frame),
-        split=_optional(folder / "split.parquet", _split),
-        data=_optional(folder / "data.json", lambda path: _typed(DataRecord, _json(path), path)),
-        environment=_optional(folder / "environment.json", lambda path: _typed(Environment, _json(path), path)),
-        config=config,
-        config_text=config_text,
-        overrides=_optional(folder / "config" / "overrides.yaml", _overrides),
-        curves=_optional(folder / "logs" / "metrics.csv", _curves),
-        recovery=_optional(folder / "recovery.json", lambda path: _typed(dict[str, float], _json(path), path)),
-    )
+    return {
+        "folder": folder,
+        "summary": read_summary(folder, summary),
+        "data": optional(folder / "data.json", lambda path: json_as(data, path)),
+        "environment": optional(folder / "environment.json", lambda path: json_as(Environment, path)),
+        "config": config,
+        "config_text": config_text,
+        "overrides": optional(folder / "config" / "overrides.yaml", _overrides),
+        "curves": optional(folder / "logs" / "metrics.csv", _curves),
+    }
 
 
 def read_setting(folder: Path) -> tuple[Summary, dict[str, Any], list[str], str]:
     """Summary, configuration, overrides and name of the data: what a leaderboard needs of a run beside its scores."""
     _, config = _config(folder / "config" / "config.yaml")
-    data = _optional(folder / "data.json", lambda path: _typed(DataRecord, _json(path), path))
-    words = _optional(folder / "config" / "overrides.yaml", _overrides) or []
-    return read_summary(folder), config or {}, words, name_of_data(config, data)
+    data = optional(folder / "data.json", lambda path: json_as(DataRecord, path))
+    words = optional(folder / "config" / "overrides.yaml", _overrides) or []
+    return read_summary(folder, Summary), config or {}, words, name_of_data(config, data)
 
 
 def name_of_data(config: dict[str, Any] | None, data: DataRecord | None) -> str:
@@ -207,15 +182,12 @@ def name_of_data(config: dict[str, Any] | None, data: DataRecord | None) -> str:
     return str(notes.get("file") or notes.get("source") or configured or "unnamed data")
 
 
-def read_summary(folder: Path) -> Summary:
+def read_summary(folder: Path, kind: type[S]) -> S:
     """metrics.json of a run folder."""
     path = folder / SCORES
     if not path.is_file():
         raise DataError(f"{folder} is no folder of a finished run (no {SCORES}): name outputs/runs/<date>/<run>.")
-    summary = _typed(Summary, _guarded(path, _json), path)
-    if summary.kind != "screen":
-        raise DataError(f"{folder} is a run on {summary.kind}, for which there is no page yet: read its {SCORES}.")
-    return summary
+    return guarded(path, lambda path: json_as(kind, path))
 
 
 def at(tree: Any, *keys: str) -> Any:
@@ -225,16 +197,17 @@ def at(tree: Any, *keys: str) -> Any:
     return tree
 
 
-def _optional(path: Path, read: Callable[[Path], T]) -> T | None:
-    return _guarded(path, read) if path.is_file() else None
+def optional(path: Path, read: Callable[[Path], T]) -> T | None:
+    """What is read of a file; None where it is not there."""
+    return guarded(path, read) if path.is_file() else None
 
 
-def _guarded(path: Path, read: Callable[[Path], T]) -> T:
+def guarded(path: Path, read: Callable[[Path], T]) -> T:
     """Read a file; whatever its reader stumbles over is one sentence."""
     try:
         return read(path)
     except DataError as fault:
-        raise DataError(f"{path}: {fault}") from fault
+        raise DataError(str(fault) if str(path) in str(fault) else f"{path}: {fault}") from fault
     except Exception as fault:  # readers of parquet, HDF5 and YAML raise kinds of their own on a file that is cut off
         said = (str(fault).splitlines() or [""])[0][:160]
         raise DataError(
@@ -243,8 +216,9 @@ def _guarded(path: Path, read: Callable[[Path], T]) -> T:
         ) from fault
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def json_as(kind: type[T], path: Path) -> T:
+    """A JSON file as a type of ours."""
+    return _typed(kind, json.loads(path.read_text(encoding="utf-8")), path)
 
 
 def _typed(kind: type[T], values: Any, path: Path) -> T:
@@ -256,34 +230,12 @@ def _typed(kind: type[T], values: Any, path: Path) -> T:
         raise DataError(f"{path} is not what a run writes ({where}: {first['msg']}).") from fault
 
 
-def _columns(table: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
+def with_columns(table: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
+    """The table itself; refused where it lacks a column."""
     missing = [name for name in wanted if name not in table.columns]
     if missing:
         raise DataError(f"the table lacks {', '.join(missing)}; expected what a run writes.")
     return table
-
-
-def _named(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(
-        perturbation=table["perturbation"].astype(str),
-        context=table["context"].astype(str),
-        fold=table["fold"].astype(int),
-    )
-
-
-def _per_unit(path: Path) -> pd.DataFrame:
-    table = _named(_columns(pd.read_parquet(path), ["model", "metric", *UNIT, "value"]))
-    return table.assign(value=table["value"].astype(float))
-
-
-def _split(path: Path) -> pd.DataFrame:
-    return _named(_columns(pd.read_parquet(path), [*UNIT, "role"]))
-
-
-def _frame(path: Path) -> EvaluationFrame:
-    import anndata
-
-    return EvaluationFrame.from_anndata(anndata.read_h5ad(path))
 
 
 def _curves(path: Path) -> pd.DataFrame:
@@ -299,7 +251,7 @@ def _overrides(path: Path) -> list[str]:
 def _config(path: Path) -> tuple[str, dict[str, Any] | None]:
     if not path.is_file():
         return "", None
-    text = _guarded(path, lambda path: path.read_text(encoding="utf-8"))
+    text = guarded(path, lambda path: path.read_text(encoding="utf-8"))
     try:
         tree = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as fault:

@@ -10,9 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pertexp.evaluation.page.content import page_of
-from pertexp.evaluation.page.reading import read_run
-from pertexp.evaluation.page.tables import interval, number
+from pertexp.evaluation.page.kinds import kind_of
+from pertexp.evaluation.page.provenance import provenance_of
+from pertexp.evaluation.page.tables import interval, number, signed, significant
 from pertexp.record import whole
 
 PAGE = "report.html"
@@ -27,8 +27,9 @@ def write_page(folder: Path) -> Path:
     DataError
         Where the folder holds no finished run, or a file of it cannot be read.
     """
-    page = page_of(read_run(folder))
-    return write_html(folder / PAGE, "run.html.j2", {"page": page})
+    kind = kind_of(folder)
+    run = kind.read(folder)
+    return write_html(folder / PAGE, kind.template, {"page": kind.page_of(run), "run": provenance_of(run)})
 
 
 def write_html(path: Path, template: str, values: Mapping[str, Any]) -> Path:
@@ -58,6 +59,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     # Figures are drawn here, and matplotlib escapes the names in them.
-    made.filters |= {"number": number, "drawn": Markup, "breakable": breakable}
+    made.filters |= {"drawn": Markup, "breakable": breakable}
+    made.filters |= {"number": number, "signed": signed, "significant": significant}
     made.globals["interval"] = interval
     return made

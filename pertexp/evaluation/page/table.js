@@ -52,7 +52,7 @@
     filter(scores);
   }
   for (const choice of all(document, "select[data-figures]")) {
-    const figures = all(document.getElementById(choice.dataset.figures), "figure");
+    const figures = [...document.getElementById(choice.dataset.figures).children];
     const show = () => figures.forEach((figure, at) => { figure.hidden = at !== choice.selectedIndex; });
     choice.addEventListener("change", show);
     show();

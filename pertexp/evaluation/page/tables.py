@@ -11,7 +11,9 @@ from pertexp.metrics.metric import Level
 from pertexp.metrics.registry import METRICS
 
 FIRST_FAMILY = "core"
+COMPETITORS = ("model", "baseline")
 MINUS = "−"
+ARROWS = "↑ higher is better, ↓ lower is better; click a name to sort."
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a model, a baseline, the replicate, or a setting, whose words stand beneath its name."""
+    """A row of the table: a model, a baseline, or a setting, whose words stand beneath its name.
+
+    Beside them are rows that no verdict counts: the replicate, a model that was `masked`, a baseline set `aside`.
+    """
 
     label: str
     kind: str
@@ -40,8 +45,13 @@ class Row:
 
     @property
     def short(self) -> str:
-        """What a figure calls it: the words that set a setting apart, else its label."""
-        return " ".join(self.words) or self.label
+        """What a figure calls it: the words that set a setting apart, else its name or its label."""
+        return " ".join(self.words) or self.name or self.label
+
+    @property
+    def competes(self) -> bool:
+        """Whether it can be the best of a column."""
+        return self.kind in COMPETITORS
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,25 @@ class FamilyTable:
     family: str
     columns: list[Column]
     rows: list[Row]
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """One metric by group, as of units that have something in common: rows are models, columns are groups."""
+
+    column: Column
+    groups: list[str]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number at the head of a page: whose, what it is, the number, and what stands beneath."""
+
+    kind: str
+    what: str
+    value: str
+    beneath: str
 
 
 def family_of(metric: str) -> str:
@@ -142,6 +171,29 @@ def best_row(rows: Iterable[Row], column: Column) -> Row | None:
     return next((row for row in defined if ties(sign * row.values[column.name].mean, best)), None)
 
 
+def left_out(aggregate: Sequence[Aggregate], columns: Sequence[Column], model: str, what: str = "unit") -> list[str]:
+    """Name the metrics that some or all units cannot have, and why."""
+    why = {column.name: column.missing or "reason unknown to this version" for column in columns}
+    by_reason: dict[tuple[str, int, int], list[str]] = {}
+    for entry in aggregate:
+        if entry.model == model and entry.n_left_out:
+            by_reason.setdefault((why[entry.metric], entry.n_left_out, entry.n), []).append(entry.metric)
+    return [
+        f"Not applicable {f'for any {what}' if n == 0 else f'for {count} of {count + n} {what}s'} ({reason}): "
+        + ", ".join(names)
+        for (reason, count, n), names in by_reason.items()
+    ]
+
+
+def tile(row: Row | None, what: str, column: Column) -> list[Tile]:
+    """A row's value on a metric at the head of a page; nothing where there is none."""
+    if row is None or column.name not in row.values:
+        return []
+    value = row.values[column.name]
+    beneath = interval(value.low, value.high, column.decimals) or "no interval"
+    return [Tile(row.kind, what, number(value.mean, column.decimals), beneath)]
+
+
 def number(value: float | None, decimals: int = 3, sign: str = "") -> str:
     """A number as text with a proper minus; `n/a` where there is none."""
     if value is None or not math.isfinite(value):
@@ -152,6 +204,16 @@ def number(value: float | None, decimals: int = 3, sign: str = "") -> str:
     return (text.lstrip("-") if zero else text).replace("-", MINUS)
 
 
+def signed(value: float | None) -> str:
+    """A difference, with its sign."""
+    return number(value, 3, "+")
+
+
+def significant(value: float | None) -> str:
+    """Three digits of a number of any size; `n/a` where there is none."""
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:.3g}".replace("-", MINUS)
+
+
 def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
     """`[low, high]`, empty where there is none."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
@@ -160,9 +222,9 @@ def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
 
 
 def _marked(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
-    candidates = [row for row in rows if row.kind != REPLICATE]
+    candidates = [row for row in rows if row.competes]
     best = {column.name: best_row(candidates, column) for column in columns}
-    return [row if row.kind == REPLICATE else replace(row, values=_with_best(row, best)) for row in rows]
+    return [replace(row, values=_with_best(row, best)) if row.competes else row for row in rows]
 
 
 def _with_best(row: Row, best: Mapping[str, Row | None]) -> dict[str, Value]:

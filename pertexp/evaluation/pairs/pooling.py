@@ -13,16 +13,23 @@ from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.pairs.verdict import verdict
 
 
+def joined(lineups: Sequence[Lineup]) -> Lineup:
+    """The lineup of several runs: a baseline that is not counted in one of them is counted in none."""
+    aside = {name: why for lineup in reversed(lineups) for name, why in lineup.not_counted.items()}
+    rivals = tuple(name for name in lineups[0].rivals if name not in aside)
+    return replace(lineups[0], rivals=rivals, not_counted=aside)
+
+
 @dataclass(frozen=True, eq=False)
 class PooledPairs:
-    """Scored pairs, joined: a line is scored over all of its folds at once."""
+    """Scored pairs, joined: each fold is scored by itself, then the folds of a line are averaged, then the lines."""
 
     scores: PairScores
     lineup: Lineup
 
     @classmethod
     def of(cls, folders: Sequence[Path], documents: Sequence[Mapping[str, Any]]) -> "PooledPairs":
-        """Read the tables; a baseline that is not counted in one run is counted in none.
+        """Read the tables.
 
         Parameters
         ----------
@@ -30,11 +37,8 @@ class PooledPairs:
             The metrics.json of every folder.
         """
         table = pooled([stored(folder) for folder in folders])
-        first, lineups = documents[0], [Lineup.stored(document) for document in documents]
-        aside = {name: why for lineup in reversed(lineups) for name, why in lineup.not_counted.items()}
-        lineup = lineups[0]
-        rivals = tuple(name for name in lineup.rivals if name not in aside)
-        lineup = replace(lineup, rivals=rivals, not_counted=aside).among(table["model"].unique())
+        first = documents[0]
+        lineup = joined([Lineup.stored(document) for document in documents]).among(table["model"].unique())
         return cls(PairScores(table, first["primary"], first["n_resamples"], first["seed"]), lineup)
 
     @property
@@ -43,22 +47,13 @@ class PooledPairs:
         return dict(self.lineup.roles)
 
     def means(self) -> pd.DataFrame:
-        """Means over cell lines, without intervals."""
+        """Means over cell lines of the means over folds, without intervals."""
         return self.scores.means()
 
     def verdict(self, primary: str) -> list[str]:
         """What was scored, then sentences, the primary metric first."""
         scores = replace(self.scores, primary=primary)
-        return [self._scored(scores), *self._of_folds(scores), *verdict(scores, self.lineup)]
-
-    @staticmethod
-    def _of_folds(scores: PairScores) -> list[str]:
-        if scores.by_fold.groupby("cell_line")["fold"].nunique().max() < 2:
-            return []
-        return [
-            "folds of a line are ranked together: where base rates differ from fold to fold, what knows nothing may "
-            "leave 0.5 on auroc, since each fold is predicted with the base rate of the others"
-        ]
+        return [self._scored(scores), *verdict(scores, self.lineup)]
 
     def _scored(self, scores: PairScores) -> str:
         own = scores.by_line[

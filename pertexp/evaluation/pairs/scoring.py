@@ -1,4 +1,4 @@
-"""From the table of scored pairs to means over cell lines, their intervals, and paired differences."""
+"""From the table of scored pairs to means over cell lines and folds, their intervals, and paired differences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,8 +35,9 @@ class Said:
 class PairScores:
     """Every metric of every model, worked out from the table of pairs alone.
 
-    The value of a model is the mean over cell lines of the metric over all pairs of the line, folds pooled: a line
-    with more pairs, or more positives, counts no more than another.
+    The value of a model is the mean over cell lines of the mean over folds. Each fold was predicted by a model of its
+    own, and the probabilities of different models are on no common scale, so pairs are ranked within a fold alone. A
+    line with more pairs, or more positives, counts no more than another.
 
     Attributes
     ----------
@@ -86,6 +87,13 @@ class PairScores:
         return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
 
     @cached_property
+    def cells(self) -> dict[tuple[str, int], np.ndarray]:
+        """Pairs `[n]` of every cell line and fold, sorted: what one model ranked."""
+        lines, folds = self.units["cell_line"].to_numpy(dtype=str), self.units["fold"].to_numpy(dtype=np.int64)
+        found = sorted(set(zip(lines.tolist(), folds.tolist(), strict=True)))
+        return {(line, fold): np.flatnonzero((lines == line) & (folds == fold)) for line, fold in found}
+
+    @cached_property
     def resamples(self) -> Resamples:
         """The draws that all intervals share."""
         return Resamples.of(self.units, self.n_resamples, self.seed)
@@ -103,40 +111,48 @@ class PairScores:
     def aggregate(self) -> pd.DataFrame:
         """A row per model and metric: mean over lines, low, high, n, n_lines, n_left_out, prevalence, best, worst."""
         rows = []
-        for model in self.models:
-            for metric in self.metrics:
-                own = self.by_line[(self.by_line["model"] == model) & (self.by_line["metric"] == metric)]
-                low, high = self.resamples.interval(self._mean_over_lines(model, metric))
-                defined = own["value"].notna()
-                row: dict[str, Any] = {"model": model, "metric": metric, "mean": own["value"].mean()}
-                row |= {"low": low, "high": high, "n": int(own.loc[defined, "n"].sum()), "n_lines": int(defined.sum())}
-                row |= {"n_left_out": int(own.loc[~defined, "n"].sum()), "prevalence": own["prevalence"].mean()}
-                rows.append(row | {"best": PAIRS[metric].best, "worst": PAIRS[metric].worst})
+        for (model, metric), own in self.by_line.groupby(["model", "metric"], sort=False):
+            low, high = self.resamples.interval(self._mean_over_lines(str(model), str(metric)))
+            row: dict[str, Any] = {"model": model, "metric": metric, "mean": own["value"].mean()}
+            row |= {"low": low, "high": high, "n": int((own["n"] - own["n_left_out"]).sum())}
+            row |= {"n_lines": int(own["value"].notna().sum()), "n_left_out": int(own["n_left_out"].sum())}
+            row |= {"prevalence": _beside(own), "best": PAIRS[str(metric)].best, "worst": PAIRS[str(metric)].worst}
+            rows.append(row)
         return pd.DataFrame.from_records(rows)
 
     def means(self) -> pd.DataFrame:
-        """`[model × metric]` mean over lines; cheap, since it needs no resample."""
-        values = self._valued({(name,): rows for name, rows in self.lines.items()}, ["cell_line"])
-        means = values.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
+        """`[model × metric]` mean over lines of the mean over folds; cheap, since it needs no resample."""
+        of_lines = self.by_fold.groupby(["model", "metric", "cell_line"], sort=False)["value"].mean()
+        means = of_lines.groupby(["model", "metric"], sort=False).mean().dropna().unstack("metric")
         return means.loc[list(self.models), [name for name in self.metrics if name in means]]
 
     @cached_property
     def by_line(self) -> pd.DataFrame:
-        """A row per model, metric and cell line: value, low, high, n, prevalence."""
-        return self._valued({(name,): rows for name, rows in self.lines.items()}, ["cell_line"], self._intervals)
+        """A row per model, metric and cell line: value (mean over folds), low, high, n, n_left_out, prevalence."""
+        rows = []
+        for key, own in self.by_fold.groupby(["model", "metric", "cell_line"], sort=False):
+            model, metric, line = map(str, key)
+            low, high = self.resamples.interval(self._mean_over_folds(model, metric, line))
+            row: dict[str, Any] = {"model": model, "metric": metric, "cell_line": line, "value": own["value"].mean()}
+            row |= {"low": low, "high": high, "n": int(own["n"].sum())}
+            row |= {"n_left_out": int(own.loc[own["value"].isna(), "n"].sum()), "prevalence": _beside(own)}
+            rows.append(row)
+        return pd.DataFrame.from_records(rows)
 
     @cached_property
     def by_fold(self) -> pd.DataFrame:
         """A row per model, metric, cell line and fold: value, n, prevalence."""
-        keys = ["cell_line", "fold"]
-        groups = {group: np.asarray(rows) for group, rows in self.units.groupby(keys, sort=True).indices.items()}
-        return self._valued(groups, keys)
+        return self._valued(self.cells, ["cell_line", "fold"])
 
     @cached_property
     def pooled(self) -> pd.DataFrame:
-        """A row per model and metric over all pairs of all lines at once: value, low, high, n, prevalence."""
+        """A row per model and metric over all pairs of all lines and folds at once: value, low, high, n, prevalence.
+
+        No value of a model: it ranks what different models said, and what knows nothing may leave 0.5 on auroc, since
+        each fold is predicted with the base rate of the others.
+        """
         everything = {(): np.arange(len(self.units))}
-        return self._valued(everything, [], lambda model, metric, _: self._drawn[model][metric][:, -1])
+        return self._valued(everything, [], lambda model, metric: self.drawn_at_once[model][metric][:, 0])
 
     def summary(self, model: str, metric: str) -> pd.Series:
         """Aggregate row of one model and metric."""
@@ -166,22 +182,35 @@ class PairScores:
         return {"primary": self.primary, "scale": "probability", "n_resamples": self.n_resamples, "seed": self.seed,
                 "intervals": self.resamples.said, **tables}  # fmt: skip
 
-    def _intervals(self, model: str, metric: str, group: tuple[Any, ...]) -> np.ndarray:
-        return self._drawn[model][metric][:, list(self.lines).index(group[0])]
-
     def _mean_over_lines(self, model: str, metric: str) -> np.ndarray:
         """`[R]` mean over the lines where the metric applies; a resample that lacks one of them is NaN."""
         own = self.by_line[(self.by_line["model"] == model) & (self.by_line["metric"] == metric)]
-        defined = np.flatnonzero(own["value"].notna().to_numpy())
-        if not defined.size:
+        lines = own.loc[own["value"].notna(), "cell_line"]
+        if lines.empty:
             return np.full(self.n_resamples, np.nan)
-        return self._drawn[model][metric][:, defined].mean(axis=1)
+        return np.mean([self._mean_over_folds(model, metric, line) for line in lines], axis=0)
+
+    def _mean_over_folds(self, model: str, metric: str, line: str) -> np.ndarray:
+        """`[R]` mean over the folds of a line in which a resample has a value; NaN where it has none in any."""
+        own = [place for place, (name, _) in enumerate(self.cells) if name == line]
+        drawn = self.drawn[model][metric][:, own]
+        known = ~np.isnan(drawn)
+        count = known.sum(axis=1)
+        return np.where(count > 0, np.where(known, drawn, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
     @cached_property
-    def _drawn(self) -> dict[str, Values]:
-        """By model and metric `[R, L + 1]`: the resampled values of every line, and of all pairs at once."""
+    def drawn(self) -> dict[str, Values]:
+        """By model and metric `[R, C]`: the resampled values of every line and fold."""
+        return self._resampled(list(self.cells.values()))
+
+    @cached_property
+    def drawn_at_once(self) -> dict[str, Values]:
+        """By model and metric `[R, 1]`: the resampled values of all pairs at once."""
+        return self.drawn if len(self.cells) == 1 else self._resampled([np.arange(len(self.units))])
+
+    def _resampled(self, groups: list[np.ndarray]) -> dict[str, Values]:
+        """By model and metric `[R, groups]`."""
         label = self.units["label"].to_numpy()
-        groups = [*self.lines.values(), np.arange(len(label))]
         parts: dict[str, list[Values]] = {model: [] for model in self.models}
         for weight in self.resamples.blocks():
             for model, said in self.said.items():
@@ -202,7 +231,7 @@ class PairScores:
                     row: dict[str, Any] = {"model": model, "metric": metric, **dict(zip(keys, group, strict=True))}
                     row["value"] = float(PAIRS[metric].function(view)[0])
                     if drawn is not None:
-                        row["low"], row["high"] = self.resamples.interval(drawn(model, metric, group))
+                        row["low"], row["high"] = self.resamples.interval(drawn(model, metric))
                     rows.append(row | {"n": len(view.label), "prevalence": float(view.label.mean())})
         return pd.DataFrame.from_records(rows)
 
@@ -213,8 +242,13 @@ def _said(part: pd.DataFrame) -> Said:
     return Said(part["probability"].to_numpy(dtype=np.float64), known)
 
 
+def _beside(rows: pd.DataFrame) -> float:
+    """Mean prevalence of the rows that have a value, of all where none has: chance, as the mean of values has it."""
+    defined = rows["value"].notna()
+    return float(rows.loc[defined if defined.any() else slice(None), "prevalence"].mean())
+
+
 def _values(said: Said, label: np.ndarray, groups: list[np.ndarray], weight: np.ndarray) -> Values:
-    """By metric `[r, groups]`; where one line is all there is, the pooled values are its own."""
-    views = [said.of(label, rows, weight) for rows in (groups[:1] if len(groups) == 2 else groups)]
-    found = {name: np.stack([metric.function(view) for view in views], axis=1) for name, metric in PAIRS.items()}
-    return found if len(groups) > 2 else {name: np.repeat(values, 2, axis=1) for name, values in found.items()}
+    """By metric `[r, groups]`."""
+    views = [said.of(label, rows, weight) for rows in groups]
+    return {name: np.stack([metric.function(view) for view in views], axis=1) for name, metric in PAIRS.items()}

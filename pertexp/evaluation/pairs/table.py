@@ -48,7 +48,7 @@ def _footnotes(scores: PairScores, lineup: Lineup) -> list[str]:
     prevalence = float(scores.aggregate["prevalence"].iloc[0])
     lines = [
         f"auprc of what knows nothing: the share of positives, {prevalence:.3f}; auroc: 0.5.",
-        f"Means over cell lines; 95 % bootstrap intervals {scores.resamples.said}.",
+        f"Means over cell lines{_of_folds(scores)}; 95 % bootstrap intervals {scores.resamples.said}.",
         "calibration_error: chance alone adds to it, so its intervals lie too high.",
         "* best of the model and the baselines that count; ↑ higher is better, ↓ lower is better.",
     ]
@@ -57,6 +57,10 @@ def _footnotes(scores: PairScores, lineup: Lineup) -> list[str]:
     if lineup.among(scores.models).not_counted:
         lines.append("‡ shown, and not counted in the verdict, which says why.")
     return lines + _left_out(scores)
+
+
+def _of_folds(scores: PairScores) -> str:
+    return " of the means over folds" if scores.units["fold"].nunique() > 1 else ""
 
 
 def _left_out(scores: PairScores) -> list[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from pertexp.errors import DataError
 from pertexp.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.page.reading import UNIT, RunFolder
+from pertexp.evaluation.page.screen_reading import UNIT, ScreenFolder
 from pertexp.metrics.correlation import pearson
 
 Key = tuple[str, str, int]  # perturbation, context, fold
@@ -66,7 +66,7 @@ class Effect:
     r: float
 
 
-def units_of(run: RunFolder, metric: str, baseline: str | None) -> list[Unit]:
+def units_of(run: ScreenFolder, metric: str, baseline: str | None) -> list[Unit]:
     """Units on one metric, in the order of the file; empty where metrics.parquet is not there."""
     if run.per_unit is None:
         return []
@@ -87,7 +87,7 @@ def ranked(units: list[Unit], higher_is_better: bool) -> list[int]:
     return sorted(defined, key=lambda position: (sign * units[position].own, units[position].label))
 
 
-def effects_of(run: RunFolder, units: list[Unit], higher_is_better: bool) -> list[Effect]:
+def effects_of(run: ScreenFolder, units: list[Unit], higher_is_better: bool) -> list[Effect]:
     """Effects of the three best, the three worst and the two largest units; empty where there is no frame."""
     if run.frame is None or run.per_unit is None:
         return []
@@ -121,7 +121,7 @@ def _effect(frame: EvaluationFrame, model: str, row: int, unit: Unit, why: str) 
     return Effect(unit, why, frame.genes, observed, predicted, frame.own_target[row], r)
 
 
-def _own_index(run: RunFolder) -> list[Key]:
+def _own_index(run: ScreenFolder) -> list[Key]:
     table = run.per_unit if run.per_unit is not None else pd.DataFrame(columns=["model", "metric", *UNIT])
     own = table[(table["model"] == run.summary.model) & (table["metric"] == run.summary.primary)]
     return [tuple(row) for row in own.drop_duplicates(UNIT)[UNIT].itertuples(index=False)]

@@ -1,38 +1,31 @@
-"""What the page of one run says, in the order in which it says it."""
+"""What the page of a run on a screen says, in the order in which it says it."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from pertexp.evaluation.page import figures
-from pertexp.evaluation.page.reading import Aggregate, DataRecord, RunFolder, Trust
+from pertexp.evaluation.page.reading import Aggregate, Trust
+from pertexp.evaluation.page.screen_reading import ScreenFolder, ScreenRecord
+from pertexp.evaluation.page.screen_tables import screen_footnotes, screen_tiles
+from pertexp.evaluation.page.screen_units import LISTED, Unit, effects_of, ranked, units_of
 from pertexp.evaluation.page.tables import (
     Column,
     FamilyTable,
+    GroupTable,
     Row,
+    Tile,
     best_row,
     columns_of,
     family_tables,
+    left_out,
     rows_of,
 )
-from pertexp.evaluation.page.units import LISTED, Unit, effects_of, ranked, units_of
 from pertexp.evaluation.page.verdicts import Verdict, verdict_of
 
 _ROLES = ("train", "val", "test", "control", "excluded")
 _FEW = 20
 _MOST_NAMES = 2000  # of a role of the split
-
-
-@dataclass(frozen=True)
-class Subgroups:
-    """One metric by how many members of a combination were seen: rows are models, columns are groups."""
-
-    column: Column
-    groups: list[str]
-    rows: list[Row]
 
 
 @dataclass(frozen=True)
@@ -55,22 +48,20 @@ class Split:
 
 
 @dataclass(frozen=True)
-class RunPage:
+class ScreenPage:
     """All that the template needs: plain values, tables and drawn figures."""
 
-    title: str
-    meta: list[tuple[str, str]]
     model: str
     scale: str
     verdict: Verdict
     notes: list[str]
     primary: Column | None
-    own: Row | None
     baseline: Row | None
-    replicate: Row | None
+    tiles: list[Tile]
     ladder: str | None
     families: list[FamilyTable]
-    subgroups: list[Subgroups]
+    footnotes: list[str]
+    subgroups: list[GroupTable]
     units: list[Unit]
     best: list[Unit]
     worst: list[Unit]
@@ -80,17 +71,10 @@ class RunPage:
     calibration: list[tuple[Trust, Column]]
     split: Split | None
     recovery: dict[str, float]
-    data: DataRecord | None
-    provenance: list[tuple[str, str]]
-    config: str
-    overrides: list[str] | None
-    environment: list[tuple[str, str]]
-    packages: dict[str, str]
-    folder: str
-    repeatable: bool
+    data: ScreenRecord | None
 
 
-def page_of(run: RunFolder) -> RunPage:
+def screen_page_of(run: ScreenFolder) -> ScreenPage:
     """Work out what a run has to say."""
     summary = run.summary
     columns = columns_of(summary.aggregate, summary.calibration)
@@ -102,9 +86,7 @@ def page_of(run: RunFolder) -> RunPage:
     order = ranked(units, upward)
     listed = min(LISTED, (len(order) + 1) // 2)
     known = {column.name: column for column in columns}
-    return RunPage(
-        title=f"{summary.model} on {run.data_name}",
-        meta=_meta(run),
+    return ScreenPage(
         model=summary.model,
         scale=summary.scale,
         verdict=verdict_of(summary.verdict),
@@ -114,11 +96,11 @@ def page_of(run: RunFolder) -> RunPage:
             *left_out(summary.aggregate, columns, summary.model),
         ],
         primary=primary,
-        own=next((row for row in rows if row.kind == "model"), None),
         baseline=baseline,
-        replicate=next((row for row in rows if row.kind == "replicate"), None),
+        tiles=[] if primary is None else screen_tiles(rows, baseline, primary),
         ladder=None if primary is None else figures.ladder(rows, primary),
         families=family_tables(columns, rows),
+        footnotes=screen_footnotes(columns),
         subgroups=_subgroups(summary.by_seen, columns, summary.model),
         units=units,
         best=[units[position] for position in order[:listed]],
@@ -130,29 +112,7 @@ def page_of(run: RunFolder) -> RunPage:
         split=_split(run),
         recovery=run.recovery or {},
         data=run.data,
-        provenance=_pairs(run.data.notes if run.data else {}),
-        config=run.config_text,
-        overrides=run.overrides,
-        environment=_environment(run),
-        packages=run.environment.packages if run.environment else {},
-        folder=spoken(run.folder),
-        repeatable={"model", "data"} <= set(run.config or {}),
     )
-
-
-def _meta(run: RunFolder) -> list[tuple[str, str]]:
-    folds = ", ".join(map(str, run.folds))
-    said = [("fold" if len(run.folds) < 2 else "folds", folds), ("seed", run.seed), ("date", run.date)]
-    if run.data is not None and run.data.split_hash:
-        said.append(("split", run.data.split_hash[:8]))
-    return [(name, value) for name, value in said if value]
-
-
-def spoken(folder: Path) -> str:
-    """A folder as one would type it: from `outputs` on, where it lies in one."""
-    parts = folder.parts
-    start = len(parts) - 1 - parts[::-1].index("outputs") if "outputs" in parts else None
-    return "/".join(parts[start:]) if start is not None else folder.name
 
 
 def _caution(aggregate: Sequence[Aggregate], model: str) -> list[str]:
@@ -165,21 +125,7 @@ def _caution(aggregate: Sequence[Aggregate], model: str) -> list[str]:
     ]
 
 
-def left_out(aggregate: Sequence[Aggregate], columns: Sequence[Column], model: str) -> list[str]:
-    """Name the metrics that some or all units cannot have, and why."""
-    why = {column.name: column.missing or "reason unknown to this version" for column in columns}
-    by_reason: dict[tuple[str, int, int], list[str]] = {}
-    for entry in aggregate:
-        if entry.model == model and entry.n_left_out:
-            by_reason.setdefault((why[entry.metric], entry.n_left_out, entry.n), []).append(entry.metric)
-    return [
-        f"Not applicable {'for any unit' if n == 0 else f'for {count} of {count + n} units'} ({reason}): "
-        + ", ".join(names)
-        for (reason, count, n), names in by_reason.items()
-    ]
-
-
-def _subgroups(by_seen: Sequence[Aggregate], columns: Sequence[Column], model: str) -> list[Subgroups]:
+def _subgroups(by_seen: Sequence[Aggregate], columns: Sequence[Column], model: str) -> list[GroupTable]:
     """The headline metrics by subgroup; none where there are no combinations."""
     found = []
     for column in columns:
@@ -195,7 +141,7 @@ def _subgroups(by_seen: Sequence[Aggregate], columns: Sequence[Column], model: s
             replace(row, values={name: row.values[name] for name, _ in names if name in row.values})
             for row in rows_of(by_group, model)
         ]
-        found.append(Subgroups(column, [f"{name} (n = {size})" for name, size in names], rows))
+        found.append(GroupTable(column, [f"{name} (n = {size})" for name, size in names], rows))
     return found
 
 
@@ -206,7 +152,7 @@ def _group(key: tuple[int, int]) -> str:
     return f"{'pair' if members == 2 else f'combination of {members}'}, {seen} of {members} seen"
 
 
-def _effects(run: RunFolder, units: list[Unit], upward: bool) -> list[Option]:
+def _effects(run: ScreenFolder, units: list[Unit], upward: bool) -> list[Option]:
     found = effects_of(run, units, upward)
     model, scale = run.summary.model, run.summary.scale
     return [
@@ -222,10 +168,10 @@ def _score_over_effect(units: list[Unit], primary: Column | None, model: str, ba
     return figures.score_over_effect(shown, primary, model, baseline.label if baseline else None)
 
 
-def _split(run: RunFolder) -> Split | None:
+def _split(run: ScreenFolder) -> Split | None:
     if run.data is None and run.split is None:
         return None
-    data = run.data or DataRecord()
+    data = run.data or ScreenRecord()
     names: dict[str, list[str]] = {}
     if run.split is not None:
         folds = [data.fold] if data.fold is not None else run.folds
@@ -245,26 +191,3 @@ def _split(run: RunFolder) -> Split | None:
 
 def _by_role(found: set[str]) -> list[str]:
     return [role for role in _ROLES if role in found] + sorted(found - set(_ROLES))
-
-
-def _environment(run: RunFolder) -> list[tuple[str, str]]:
-    known = run.environment
-    if known is None:
-        return []
-    revision = known.git_revision or "not in a git checkout"
-    said = [("git revision", revision), ("Python", known.python), ("platform", known.platform)]
-    return [("command", known.command), *said] if known.command else said
-
-
-def _pairs(notes: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(key.replace("_", " "), _plain(value)) for key, value in notes.items()]
-
-
-def _plain(value: Any) -> str:
-    if value is None or value in ([], {}, ""):
-        return "none"
-    if isinstance(value, list):
-        return ", ".join(_plain(part) for part in value)
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
