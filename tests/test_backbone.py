@@ -159,7 +159,9 @@ def test_padding_with_unknown_bases_changes_no_intermediate_feature() -> None:
     torch.manual_seed(0)
     backbone = Cnn(filters=6, layers=0)(None).double().eval()
     enhancer, promoter = tokens(2, 60), tokens(2, 60, seed=1)
-    long = torch.cat([torch.full((2, 30), 4, dtype=torch.uint8), enhancer, torch.full((2, 30), 4, dtype=torch.uint8)], 1)
+    long = torch.cat(
+        [torch.full((2, 30), 4, dtype=torch.uint8), enhancer, torch.full((2, 30), 4, dtype=torch.uint8)], 1
+    )
     scanned, padded = backbone.enhancer(enhancer).amax(-1), backbone.enhancer(long).amax(-1)
     assert (padded >= scanned - 1e-12).all()  # every match is still there; edges may add a partial one
     assert torch.isfinite(backbone(long, promoter).middle).all()

@@ -44,7 +44,9 @@ def test_the_linear_form_is_its_formula() -> None:
 
 
 @pytest.mark.parametrize("mode", ["fixed", "learned", "per_line"])
-@pytest.mark.parametrize(("value", "low", "high"), [(1.0, None, None), (1.0, 0.5, 2.0), (0.7, 0.5, 2.0), (3.0, None, None)])
+@pytest.mark.parametrize(
+    ("value", "low", "high"), [(1.0, None, None), (1.0, 0.5, 2.0), (0.7, 0.5, 2.0), (3.0, None, None)]
+)
 def test_temperature_starts_at_its_value_in_every_mode(mode, value, low, high) -> None:
     own = energy(temperature=Temperature(mode, value, low, high))
     temperature = own(*inputs()).temperature
