@@ -168,7 +168,7 @@ def test_padding_with_unknown_bases_changes_no_intermediate_feature() -> None:
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(RequestError, match="model.backbone.width=10 is not divisible"):
+    with pytest.raises(RequestError, match=r"model.backbone.width=10 is not divisible"):
         Cnn(width=10, heads=4)
 
 

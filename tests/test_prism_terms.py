@@ -157,6 +157,6 @@ def test_terms_that_could_only_be_constant_are_refused(name: str) -> None:
 
 
 def test_an_environment_without_support_sets_is_refused() -> None:
-    with pytest.raises(RequestError, match="data.support_size=0"):
+    with pytest.raises(RequestError, match=r"data.support_size=0"):
         PrismOptions().require_support(0)
     PrismOptions().require_support(8)
