@@ -200,7 +200,7 @@ class PRISM(lightning.LightningModule):
         """What z_I and e still tell of line and label on held-out pairs, λ, and R_E and T of every line."""
         roles = [role for role in ("val", "test") if len(data.design.index(role))]
         held = read(self._told(batch for role in roles for batch in data.loader(role)))
-        found = {"lambda": Watched(float(self.network.energy.lam), None, "λ of the trained network")}
+        found = {"lambda": Watched(float(self.network.energy.lam.detach()), None, "λ of the trained network")}
         return found | watched(data.design, held, self.class_of_line.cpu().numpy())
 
     def _told(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, View, Tensor | None]]:

@@ -64,7 +64,7 @@ class TermOptions:
     contrastive: Contrast = field(default_factory=lambda: Contrast(0.05, 0.01, 0.1))
     sparsity: Sparse = field(default_factory=lambda: Sparse(0.01, 0.01, 0.02))
     prototype: Prototype = field(default_factory=lambda: Prototype(0.05, 0.01, 0.1))
-    mutual_information: Term = field(default_factory=Term)
+    mutual_information: Term = field(default_factory=lambda: Term(0.0, 0.01, 0.2))
 
     def __iter__(self) -> Iterator[tuple[str, Term]]:
         return ((one.name, getattr(self, one.name)) for one in fields(self))

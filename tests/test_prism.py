@@ -1,0 +1,320 @@
+"""PRISM: what it refuses, its stages, its checkpoint, and what it finds where something was planted."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from command import command
+from omegaconf import OmegaConf
+from sklearn.metrics import average_precision_score, roc_auc_score
+from test_pairs_configs import SMALL, composed, made
+
+from pertexp.composition import build
+from pertexp.data.pairs.datamodule import PairData
+from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.losses.interaction import BinaryCrossEntropy, Immax
+from pertexp.metrics.pairs import ScoredPairs, auroc
+from pertexp.models.backbones.cnn import Cnn
+from pertexp.models.prism import PRISM
+from pertexp.models.prism.epoch import EpochScores
+from pertexp.training.curriculum import Curriculum, KeepBestAfter, StopAfter
+
+ADAMW = partial(torch.optim.AdamW, lr=1e-3)
+LITTLE = Cnn(filters=4, layers=1, width=8, heads=2, products=4)
+
+
+@pytest.fixture(scope="module")
+def data() -> PairData:
+    return made(*SMALL, "data.lines_per_step=2", "data.batch_size=16")
+
+
+def model(data: PairData, loss=None, **options) -> PRISM:
+    torch.manual_seed(0)
+    return PRISM.from_data(data, loss or BinaryCrossEntropy(), ADAMW, LITTLE, **options)
+
+
+def first(data: PairData) -> dict[str, torch.Tensor]:
+    return next(iter(data.train_dataloader()))
+
+
+# what it refuses
+
+
+def test_a_screen_is_refused() -> None:
+    screen = build(composed("data=simulated_screen").data, "data")
+    with pytest.raises(MismatchError, match="model=prism reads enhancer-promoter pairs"):
+        PRISM.from_data(screen, BinaryCrossEntropy(), ADAMW, LITTLE)
+
+
+def test_a_loss_of_counts_is_refused(data) -> None:
+    with pytest.raises(MismatchError, match="type loss=immax, loss=bce or loss=focal"):
+        PRISM.from_data(data, object(), ADAMW, LITTLE)  # type: ignore[arg-type]
+
+
+def test_classes_are_not_balanced_twice() -> None:
+    sampled = made(*SMALL, "data.lines_per_step=2", "data.positives=[0.45,0.55]")
+    with pytest.raises(RequestError, match=r"data.positives=\[0.45, 0.55\].*corrects twice"):
+        PRISM.from_data(sampled, Immax(), ADAMW, LITTLE)
+    PRISM.from_data(sampled, BinaryCrossEntropy(), ADAMW, LITTLE)
+
+
+def test_terms_that_could_only_be_constant_are_refused_from_the_data() -> None:
+    alone = made(*SMALL, "data.lines_per_step=1")
+    with pytest.raises(RequestError, match="in batches of one line"):
+        model(alone, queue=0)
+    assert set(model(alone, queue=32).terms) >= {"invariance", "contrastive"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"invariant_width": 0}, "model.invariant_width=0"),
+        ({"energy": {"resistance": "cell"}}, "model.energy.resistance=cell"),
+        ({"terms": {"correlation": {"weight": -1.0}}}, "model.terms.correlation.weight=-1.0"),
+        ({"terms": {"orthogonality": {"weight": 1.0}}}, "model.terms.orthogonality is not an option"),
+    ],
+)
+def test_options_that_are_none_are_refused(data, options, said) -> None:
+    with pytest.raises(RequestError, match=said):
+        model(data, **options)
+
+
+# stages
+
+
+def test_asleep_the_environment_is_frozen_and_says_nothing(data) -> None:
+    own, batch = model(data), first(data)
+    own.begin_epoch(None)
+    view = own(batch)
+    assert view.line is None
+    torch.testing.assert_close(view.reading.logit, view.potential, rtol=1e-6, atol=1e-6)
+    own._log = lambda *_, **__: None  # type: ignore[method-assign]
+    own.training_step(batch, 0).backward()
+    sleeping = own.network.environment_parameters()
+    assert all(parameter.grad is None for parameter in sleeping)
+    own.begin_epoch(0)
+    own.training_step(batch, 0).backward()
+    assert all(parameter.grad is not None for parameter in sleeping)
+
+
+def test_the_stage_lies_in_the_checkpoint(data) -> None:
+    own = model(data)
+    own.begin_epoch(None)
+    assert own.state_dict()["awake"].item() == -1
+    own.begin_epoch(3)
+    assert own.state_dict()["awake"].item() == 3
+
+
+class FakeTrainer:
+    def __init__(self, epoch: int) -> None:
+        self.current_epoch = epoch
+
+
+def test_the_curriculum_wakes_the_environment_after_its_epochs(data) -> None:
+    own, stages = model(data), []
+    for epoch in range(5):
+        Curriculum(2).on_train_epoch_start(FakeTrainer(epoch), own)  # type: ignore[arg-type]
+        stages.append(int(own.awake))
+    assert stages == [-1, -1, 0, 1, 2]
+    assert [own.options.terms.correlation.at(max(stage, 0)) for stage in stages[2:]] == pytest.approx([0.1, 0.11, 0.12])
+
+
+def test_a_model_without_stages_is_refused_by_the_curriculum() -> None:
+    with pytest.raises(MismatchError, match="callbacks.curriculum trains in stages"):
+        Curriculum().on_fit_start(FakeTrainer(0), torch.nn.Module())  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="frozen_epochs=-1"):
+        Curriculum(-1)
+
+
+@pytest.mark.parametrize("kind", [StopAfter, KeepBestAfter])
+def test_nothing_counts_before_the_first_epoch_that_does(kind, monkeypatch, tmp_path) -> None:
+    seen = []
+    for hook in ("on_validation_end", "on_train_epoch_end"):
+        monkeypatch.setattr(kind.__mro__[1], hook, lambda self, trainer, module: seen.append(trainer.current_epoch))
+    options = {"dirpath": str(tmp_path), "filename": "best"} if kind is KeepBestAfter else {}
+    callback = kind(monitor="val/auprc", mode="max", first_epoch=2, **options)
+    for epoch in range(4):
+        callback.on_validation_end(FakeTrainer(epoch), None)
+        callback.on_train_epoch_end(FakeTrainer(epoch), None)
+    assert seen == [2, 2, 3, 3]
+
+
+# what it computes
+
+
+def test_predictions_come_in_the_order_of_the_batches_whatever_their_size(data) -> None:
+    own = model(data).eval()
+    whole = own.predict(data.loader("test"))
+    other = made(*SMALL, "data.lines_per_step=2", "data.batch_size=7")
+    assert len(whole) == len(data.design.scored("test"))
+    assert ((whole > 0) & (whole < 1)).all()
+    np.testing.assert_allclose(own.predict(other.loader("test")), whole, rtol=1e-5)
+    assert own.predict([]).shape == (0,)
+
+
+def test_predicting_leaves_training_as_it_was(data) -> None:
+    own = model(data).train()
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    own.predict(data.loader("test"))
+    assert own.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in own.state_dict().items())
+
+
+def test_no_label_of_a_support_set_is_looked_at(data) -> None:
+    own, batch = model(data).eval(), first(data)
+    assert not [name for name in batch if name.startswith("support") and "label" in name]
+    changed = {**batch, "label": 1 - batch["label"]}
+    torch.testing.assert_close(own(batch).reading.logit, own(changed).reading.logit, rtol=0, atol=0)
+
+
+def test_the_line_is_known_by_its_support_set_alone(data) -> None:
+    own, batch = model(data).eval(), first(data)
+    renamed = {**batch, "line": batch["line"] * 0 + 2, "support_line": batch["support_line"] * 0 + 2}
+    torch.testing.assert_close(own(batch).reading.logit, own(renamed).reading.logit, rtol=0, atol=0)
+    other = {**batch, "support_enhancer": batch["support_enhancer"].flip(0).roll(3, -1)}
+    assert not torch.equal(own(batch).reading.logit, own(other).reading.logit)
+
+
+def test_a_checkpoint_alone_predicts_the_same(data, tmp_path) -> None:
+    options = {"energy": {"temperature": {"mode": "per_line"}}, "environment_width": 5}
+    own = model(data, Immax(), **options)
+    own.begin_epoch(1)
+    own.training_step = own.training_step  # type: ignore[method-assign]
+    torch.save(own.state_dict(), tmp_path / "weights.pt")
+    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    again = PRISM.from_checkpoint(weights, LITTLE, **options)
+    np.testing.assert_array_equal(again.predict(data.loader("test")), own.predict(data.loader("test")))
+
+
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(DataError, match="no weights of PRISM"):
+        PRISM.from_checkpoint({"network.weight": torch.zeros(2)}, LITTLE)
+
+
+@pytest.mark.parametrize("form", ["interaction", "linear"])
+@pytest.mark.parametrize("resistance", ["line", "sample", "none"])
+@pytest.mark.parametrize("mode", ["fixed", "learned", "per_line"])
+def test_every_energy_trains(data, form, resistance, mode) -> None:
+    energy = {"form": form, "resistance": resistance, "temperature": {"mode": mode}, "lam": {"mode": "learned"}}
+    own = model(data, energy=energy)
+    own._log = lambda *_, **__: None  # type: ignore[method-assign]
+    own.begin_epoch(0)
+    loss = own.training_step(first(data), 0)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in own.parameters())
+
+
+def test_scores_of_an_epoch_are_means_over_lines() -> None:
+    rng = np.random.default_rng(0)
+    scores, parts = EpochScores(), []
+    for line in (0, 3):
+        logit, label = rng.normal(size=40), rng.integers(0, 2, 40)
+        parts.append((average_precision_score(label, logit), roc_auc_score(label, logit)))
+        for rows in np.split(np.arange(40), [7, 20]):
+            scores.add(*(torch.from_numpy(x[rows]).float() for x in (logit, label)), torch.full((len(rows),), line))
+    taken = scores.take()
+    assert taken["auprc"] == pytest.approx(np.mean([part[0] for part in parts]), rel=1e-6)
+    assert taken["auroc"] == pytest.approx(np.mean([part[1] for part in parts]), rel=1e-6)
+    assert scores.take() == {}
+
+
+def test_what_is_watched_names_its_chance(data) -> None:
+    found = model(data).watched(data)
+    assert {"correlation", "adversary", "line_probe", "label_probe", "lambda"} <= set(found)
+    assert found["adversary"].chance == pytest.approx(1 / len(data.design.train_lines))
+    assert found["label_probe"].chance == 0.5
+    assert found["lambda"].value == pytest.approx(0.1)
+    assert {f"resistance/{line}" for line in data.design.lines} <= set(found)
+    assert "fewer than the 5000" in found["correlation"].note
+
+
+# the command
+
+
+GUARDS = (
+    "model.energy.lam.value=0.01", "optimizer.weight_decay=1e-3", "model.terms.correlation.weight=0.5",
+    "model.terms.mutual_information.weight=0.1", "model.terms.sparsity.weight=0.001", "model.terms.sparsity.norm=l2",
+    "model.energy.temperature.low=0.5 model.energy.temperature.high=2.0", "model.energy.temperature.l2=0.1",
+    "model.backbone.dropout=0.3", "model.energy.form=linear", "model.energy.keep_order=true", "loss=focal",
+    "loss.rho=difficulty", "data.positives=[0.45,0.55] loss=bce",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", GUARDS)
+def test_every_guard_of_the_document_is_one_line(words: str) -> None:
+    config = composed("model=prism", *SMALL, "data.lines_per_step=2", *words.split())
+    own, loss = build(config.data, "data"), build(config.loss, "loss")
+    made_of = build(config.model, "model")(data=own, loss=loss, optimizer=ADAMW)
+    assert isinstance(made_of, PRISM)
+
+
+def test_start_weights_ramps_and_caps_of_the_file_are_those_of_the_code() -> None:
+    plain = OmegaConf.to_container(composed("model=prism").model)
+    options = {key: value for key, value in plain.items() if not key.startswith("_") and key != "backbone"}
+    from pertexp.models.prism.options import PrismOptions
+    from pertexp.typed import typed
+
+    assert typed(PrismOptions, options, "model") == PrismOptions()
+    assert build(composed("model=prism").model.backbone, "model.backbone") == Cnn()
+
+
+def test_an_ablation_takes_away_what_it_names() -> None:
+    without = composed("model=prism", "model/ablation=no_environment").model
+    assert without.energy.resistance == "none"
+    assert composed("model=prism", "model/ablation=lambda_zero").model.energy.lam.value == 0
+    assert composed("model=prism", "model/ablation=no_prototype").model.terms.prototype.weight == 0
+
+
+SHORT = (
+    "model=prism", "data=simulated_pairs", "data/split=line", "data.simulator.enhancer_length=[110,130]",
+    "data.simulator.promoter_length=[110,130]", "data.enhancer_length=130", "data.promoter_length=130",
+    "model.backbone.layers=0", "~callbacks.progress", "+trainer.enable_progress_bar=false", "print_config=false",
+    "evaluation.n_draws=1", "evaluation.n_resamples=500",
+)  # fmt: skip
+
+
+def own_rows(folder, name: str = "prism") -> pd.DataFrame:
+    table = pd.read_parquet(folder / "predictions.parquet")
+    return table[table["model"] == name].sort_values(["cell_line", "enhancer", "promoter"])
+
+
+def gained(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
+    """95 % interval of the difference in AUROC, over chromosomes."""
+    assert one["label"].tolist() == other["label"].tolist()
+    names, place = np.unique(one["chromosome"], return_inverse=True)
+    rng = np.random.default_rng(0)
+    draws = np.stack([np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)) for _ in range(500)])
+    label, weight = one["label"].to_numpy(), draws[:, place].astype(float)
+    a, b = (auroc(ScoredPairs(table["probability"].to_numpy(), label, None, weight)) for table in (one, other))
+    return np.quantile(a - b, [0.025, 0.975])
+
+
+@pytest.mark.slow
+def test_on_an_unseen_line_the_environment_is_worth_what_was_planted(tmp_path, monkeypatch) -> None:
+    """PRISM beats k-mer boosting, itself with an element or the support taken away, and itself trained without one."""
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    done = command(*SHORT, "trainer.max_epochs=14")
+    assert done.code == 0, done.err
+    own = own_rows(done.folder)
+    for name in ("kmer_boosting", "prism (enhancer only)", "prism (promoter only)", "prism (permuted support)"):
+        assert gained(own, own_rows(done.folder, name))[0] > 0, name
+    document = json.loads((done.folder / "metrics.json").read_text())
+    watched = document["watched"]
+    assert watched["line_probe"]["value"] - watched["line_probe"]["chance"] < 0.08
+    assert watched["label_probe"]["value"] - watched["label_probe"]["chance"] > 0.08
+    without = command(*SHORT, "trainer.max_epochs=14", "model/ablation=no_environment")
+    assert without.code == 0, without.err
+    assert gained(own, own_rows(without.folder))[0] > 0
+
+
+@pytest.mark.slow
+def test_where_nothing_was_planted_nothing_is_found(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    done = command(*SHORT, "trainer.max_epochs=4", "data.simulator.null_version=true")
+    assert done.code == 0, done.err
+    own = own_rows(done.folder)
+    assert abs(roc_auc_score(own["label"], own["probability"]) - 0.5) < 0.06
