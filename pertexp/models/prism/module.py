@@ -97,7 +97,11 @@ class PRISM(lightning.LightningModule):
         if "class_of_line" not in weights:
             raise DataError("these are no weights of PRISM: name a checkpoint of model=prism.")
         module = cls(backbone(None), chosen, PairLoss(), torch.optim.Adam, weights["class_of_line"].clone())
-        module.load_state_dict({name: value for name, value in weights.items() if not name.startswith("loss.")}, False)
+        kept = {name: value for name, value in weights.items() if not name.startswith("loss.")}
+        differing = kept.keys() ^ {name for name in module.state_dict() if not name.startswith("loss.")}
+        if differing:
+            raise DataError(f"these weights are not those of PRISM with these options ({min(differing)} differs).")
+        module.load_state_dict(kept, strict=False)
         return module.eval()
 
     def begin_epoch(self, awake: int | None) -> None:
