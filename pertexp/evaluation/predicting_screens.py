@@ -1,8 +1,9 @@
 """Predictions as AnnData: mean profiles, cells drawn from a model, or real control cells moved as it predicts."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,12 +14,16 @@ from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, Screen
-from pertexp.errors import DataError, MismatchError, nearest
+from pertexp.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.evaluation.moved import moved_counts, moved_logs
 from pertexp.models.trained import Trained
+from pertexp.models.vocabulary import canonical
 from pertexp.typed import typed
 
 log = logging.getLogger(__name__)
+
+FILE = tuple(field.name for field in fields(H5adFile) if field.name != "expected")
+OPTIONS = frozenset({"perturbations", "contexts", "cells", "genes", *(f"data.{name}" for name in FILE)})
 
 
 @runtime_checkable
@@ -27,6 +32,45 @@ class DrawsNamedCells(Protocol):
 
     def sample(self, units: Units, size_factor: np.ndarray, seed: int) -> np.ndarray:
         """Counts `[U, G]`, one cell a unit, at size factors `[U]`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScreenAnswer:
+    """An AnnData that other tools read as it is."""
+
+    adata: Any
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """Its shape and scale."""
+        return (f"{self.adata.n_obs} rows × {self.adata.n_vars} genes, {self.adata.uns['scale']}",)
+
+    def write(self, path: Path, ending: str) -> None:  # noqa: ARG002
+        """As .h5ad."""
+        self.adata.write_h5ad(path)
+
+
+def answer(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
+    """Profiles, drawn cells, or the control cells of a file, moved.
+
+    Parameters
+    ----------
+    asked
+        `perturbations` and `contexts` by name, `cells`, `genes`, `seed`, and in `data` options of `H5adFile`.
+    """
+    names = None if asked["perturbations"] is None else canonical(asked["perturbations"])
+    contexts = None if asked["contexts"] is None else list(dict.fromkeys(map(str, asked["contexts"])))
+    if contexts == []:
+        raise RequestError("contexts=[] names none: type 'contexts=[A,B]', or leave it out for all.")
+    cells, seed = asked["cells"], asked["seed"]
+    options = {name: asked["data"][name] for name in FILE if asked["data"].get(name) is not None}
+    if "path" in options:
+        adata = moved_cells(trained, options, names, contexts, cells, asked["genes"] == "shared", seed)
+    elif cells:
+        adata = drawn_cells(trained, names, contexts, cells, seed)
+    else:
+        adata = profiles(trained, names, contexts)
+    return ScreenAnswer(adata)
 
 
 def profiles(trained: Trained, names: Sequence[str] | None, contexts: Sequence[str] | None) -> Any:
@@ -172,8 +216,7 @@ def _asked(trained: Trained, names: Sequence[str] | None, contexts: Sequence[str
 
 def _file(trained: Trained, options: dict[str, Any]) -> H5adFile:
     """The file to read; what is not said is as in the data that the model was trained on."""
-    own = {field.name for field in fields(H5adFile)} - {"expected"}
-    as_trained = {key: value for key, value in trained.data.items() if key in own}
+    as_trained = {key: value for key, value in trained.data.items() if key in FILE}
     return typed(H5adFile, {"perturbation_key": "perturbation", "control": CONTROL} | as_trained | options, "data")
 
 

@@ -107,6 +107,10 @@ class Pairs:
             }
         )
 
+    def spaced(self, gap: int) -> "Pairs":
+        """The same pairs, their tokens spaced for windows of up to 2 · gap bases."""
+        return replace(self, elements=replace(self.elements, store=self.elements.store.spaced(gap)))
+
     def take(self, keep: np.ndarray) -> "Pairs":
         """Some pairs (mask or indices), with the elements and lines that they name."""
         elements, places = np.unique(np.concatenate([self.enhancer[keep], self.promoter[keep]]), return_inverse=True)

@@ -7,6 +7,7 @@ from pertexp.data.pairs.tokens import UNKNOWN, reverse_complement
 
 BASES = 4
 
+
 def enriched_words(elements: Elements, wanted: np.ndarray, length: int, n_words: int) -> np.ndarray:
     """The words `[W, length]` (W ≤ n_words) most over-represented in the elements `wanted` `[m]`, on either strand.
 

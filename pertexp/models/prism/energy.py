@@ -1,6 +1,6 @@
 """The energy of a pair in a cell line, and the temperature at which it is read.
 
-    logit P(y = 1) = (U_I − R_E + λ U_I R_E) / T
+logit P(y = 1) = (U_I − R_E + λ U_I R_E) / T
 """
 
 import math
