@@ -25,6 +25,11 @@ from pertexp.typed import typed
 class PRISM(lightning.LightningModule):
     """σ((U_I − R_E + λ U_I R_E) / T), its task loss, and the terms that part what a pair is from where it is seen.
 
+    Over several processes (trainer=ddp) gradients are those of all, but what is remembered, queues, prototypes and
+    running statistics, follows the steps of the first process, which hands it to the others before every step. A term
+    compares the lines of its own process's step, and those remembered: with N processes N · G lines make a step of the
+    optimizer, and no term sees them at once.
+
     Parameters
     ----------
     backbone
@@ -176,7 +181,8 @@ class PRISM(lightning.LightningModule):
 
     def _log_scores(self, role: str) -> None:
         for name, value in self._scores[role].take().items():
-            self.log(f"{role}/{name}", value, on_step=False, on_epoch=True, prog_bar=name == "auprc")
+            bar = name == "auprc"  # sync_dist: the value is that of all processes already, as Lightning cannot know
+            self.log(f"{role}/{name}", value, on_step=False, on_epoch=True, prog_bar=bar, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer of the group `optimizer`, over all parameters: those that sleep join when they wake."""
