@@ -126,7 +126,7 @@ def test_a_run_repeats_to_the_last_bit(ran, outputs):
 
 def test_the_checkpoint_says_what_it_was_trained_on(ran):
     checkpoint = torch.load(ran.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert set(checkpoint["schema"]) == {"lines", "train_lines", "split_hash", "fold", "versions"}
+    assert set(checkpoint["schema"]) == {"lines", "train_lines", "pairs_hash", "split_hash", "fold", "versions"}
     assert checkpoint["schema"]["train_lines"] == ["line02", "line03"]
     assert checkpoint["restore"]["lines"] == ["line01", "line02", "line03"]
     assert checkpoint["restore"]["data"]["enhancer_length"] == 400

@@ -294,10 +294,12 @@ def test_a_run_on_pairs_scores_as_it_did(run):
 def test_other_data_or_another_evaluation_are_one_sentence(run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     config = saved_config(str(copy))
-    config.data.simulator.seed = 1
-    OmegaConf.save(config, copy / "config" / "config.yaml")
-    done = evaluate(f"ckpt={copy}")
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "have changed since the model was trained (split_hash differs): restore the file" in done.err
+    for name, value in (("seed", 1), ("noise", 0.5)):  # other pairs; the same ones with other labels
+        changed_data = config.copy()
+        changed_data.data.simulator[name] = value
+        OmegaConf.save(changed_data, copy / "config" / "config.yaml")
+        done = evaluate(f"ckpt={copy}")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "have changed since the model was trained (pairs_hash differs): restore the file" in done.err
     other = evaluate(f"ckpt={run}", "evaluation=core")
     assert (other.code, "this evaluation scores screens" in other.err) == (2, True)

@@ -107,6 +107,7 @@ class PairDesign:
         return {
             "lines": list(self.lines),
             "train_lines": [self.lines[number] for number in self.train_lines],
+            "pairs_hash": self.pairs.hash,
             "split_hash": self.split.hash,
             "fold": self.split.fold,
         }
