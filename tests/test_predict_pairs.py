@@ -183,7 +183,7 @@ def test_calls_are_left_out_where_no_threshold_was_chosen_for_these_weights(run,
         (lambda f: f, ("data.perturbation_key=x",), "data.perturbation_key is nothing to ask of a model of pairs"),
         (lambda f: f, ("out=x.h5ad",), "let the name end with .tsv or .csv or .parquet"),
         (lambda f: f, ("draws=0",), "draws=0"),
-        (lambda f: f, ("support=none.tsv",), "no file none.tsv"),
+        (lambda f: f, ("support=none.tsv",), "no file none.tsv: type support="),
         (lambda f: f, ("data.columns.cell_line=tissue",), "has no column 'tissue' (data.columns.cell_line)"),
         (lambda f: f, ("data.columns.lable=y",), "there is no option 'data.columns.lable'"),
         (lambda f: f.drop(columns="promoter_sequence"), (), "has no column 'promoter_sequence'"),
@@ -275,6 +275,15 @@ def test_a_checkpoint_that_was_changed_is_one_sentence(run, tmp_path, change, sa
     done = predict(f"ckpt={changed(run, tmp_path, change)}", f"data.path={table}")
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
     assert said in done.err
+
+
+def test_columns_are_called_as_in_the_table_of_the_run(run, tmp_path):
+    names = ("enhancer_sequence", "promoter_sequence", "label", "chrom")
+    columns = {"cell_line": "tissue", "enhancer": None, "promoter": None, **{name: name for name in names}}
+    of_table = changed(run, tmp_path, lambda stored: stored["restore"]["data"].update(columns=columns | {"label": "y"}))
+    found = answer(of_table, new_pairs().rename(columns={"cell_line": "tissue"}), tmp_path)
+    expected = answer(of_table, new_pairs(), tmp_path, "data.columns.cell_line=cell_line")
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_a_run_on_pairs_scores_as_it_did(run):

@@ -43,11 +43,9 @@ def reference(tmp_path_factory):
         ("batch_start", 29, "Kill"),
         ("epoch_start", 3, "Fall"),
         ("batch_start", 23, "Fall"),
-        ("batch_start", 27, "Fall"),
-        ("validation_start", 3, "Fall"),
         ("epoch_start", 4, "Fall"),
     ],
-    ids=["asleep", "awake", "before it wakes", "as it wakes", "just awake", "before validation", "between epochs"],
+    ids=["asleep", "awake", "before it wakes", "as it wakes", "between epochs"],
 )  # fmt: skip
 def test_a_killed_run_ends_with_equal_bits(hook, call, kind, reference, outputs):
     folder, diary = reference

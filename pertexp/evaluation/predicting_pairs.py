@@ -16,7 +16,7 @@ from pertexp.data.pairs.loader import PairLoader, Windows
 from pertexp.data.pairs.pairs import KEY, Pairs
 from pertexp.data.pairs.reading import SequencePairTable
 from pertexp.data.pairs.sampler import FixedSteps
-from pertexp.errors import DataError, RequestError
+from pertexp.errors import DataError
 from pertexp.evaluation.pairs.predictions import predicted
 from pertexp.models.restoring import checkpoint_of
 from pertexp.models.trained import TrainedPairs
@@ -82,14 +82,11 @@ def answer(trained: TrainedPairs, asked: Mapping[str, Any]) -> PairAnswer:
         the lines; `draws` of the support sets, and their `seed`.
     """
     options = asked["data"]
-    if options["path"] is None:
-        raise RequestError("data.path has no value: type data.path=new.tsv, a table of the pairs to predict.")
     shown = typed(Shown, {each.name: trained.data.get(each.name) for each in fields(Shown)}, "data")
-    gap = shown.windows.gap
-    pairs = _table(trained, options).read_unlabelled().spaced(gap)
-    others = asked["support"]
-    described_by = pairs if others is None else _table(trained, {**options, "path": others}).read_unlabelled()
-    described_by = described_by if others is None else described_by.spaced(gap)
+    pairs = _read(trained, options, options["path"], "data.path").spaced(shown.windows.gap)
+    described_by = pairs
+    if asked["support"] is not None:
+        described_by = _read(trained, options, asked["support"], "support").spaced(shown.windows.gap)
     rows = candidates(pairs, described_by, shown.support_size)
     draws = asked["draws"] if shown.support_size else 1
     values = [
@@ -141,15 +138,18 @@ def predict_with(
     return predicted(trained.model, loader, trained.name)[1]
 
 
-def _table(trained: TrainedPairs, options: Mapping[str, Any]) -> SequencePairTable:
-    """The table to read: columns that are not named are called as in the table that the model was trained on."""
+def _read(trained: TrainedPairs, options: Mapping[str, Any], path: str | None, option: str) -> Pairs:
+    """The pairs of a table: columns that are not named are called as in the table that the model was trained on."""
+    if path is None or not Path(path).is_file():
+        found = f"{option} has no value" if path is None else f"no file {path}"
+        raise DataError(f"{found}: type {option}=new.tsv, a table of pairs with their sequences.")
     then = trained.data.get("columns") or {}
     wanted = NAMES if options["coordinates"] is None else (*NAMES, *PLACES)
     # Only a table of sequences calls its columns by our names; other data mean other things by them.
     known = {name: then[name] for name in wanted if then.get(name)} if "enhancer" in then else {}
     given = {name: value for name, value in options["columns"].items() if value is not None}
-    values = {"path": options["path"], "coordinates": options["coordinates"], "columns": known | given}
-    return typed(SequencePairTable, values, "data")
+    values = {"path": path, "coordinates": options["coordinates"], "columns": known | given}
+    return typed(SequencePairTable, values, "data").read_unlabelled()
 
 
 def _answer(trained: TrainedPairs, pairs: Pairs, values: np.ndarray, coordinates: str | None) -> PairAnswer:
