@@ -12,8 +12,8 @@ from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, 
 from pertexp.errors import RequestError
 
 if TYPE_CHECKING:
-    from pertexp.data.screens.design import Design
-    from pertexp.evaluation.screens import Report, ScreenEvaluation
+    from pertexp.evaluation.contract import Report
+    from pertexp.record import RecordedDesign
 
 
 NAMED = "pertexp.data.screens.splits.NamedTest"
@@ -23,7 +23,7 @@ class Judged(NamedTuple):
     """A report, the design it was made on, and what the table is called."""
 
     report: "Report"
-    design: "Design"
+    design: "RecordedDesign"
     title: str
 
 
@@ -38,47 +38,60 @@ def run(config: DictConfig, folder: Path) -> "Report":
     """Score a checkpoint or a file of predictions; write what a run writes."""
     from rich.console import Console
 
-    from pertexp.composition import build
-    from pertexp.evaluation.page import write_page
-    from pertexp.evaluation.screens import require_screens
+    from pertexp.evaluation.page import page_said
     from pertexp.record import write_record
 
     _check_values(config)
-    evaluation = require_screens(build(config.evaluation, "evaluation"))
-    by_checkpoint = config.ckpt is not None
-    judged = _checkpoint(config, evaluation, folder) if by_checkpoint else _predictions(config, evaluation, folder)
+    judged = _predictions(config, folder) if config.ckpt is None else _checkpoint(config, folder)
     write_record(folder, judged.design)
     judged.report.write(folder)
     console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
     judged.report.show(console, judged.title)
-    console.print(f"page: {write_page(folder)}", highlight=False, soft_wrap=True)
+    console.print(page_said(folder), highlight=False, soft_wrap=True)
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)
     return judged.report
 
 
-def _checkpoint(config: DictConfig, evaluation: "ScreenEvaluation", folder: Path) -> Judged:
+def _checkpoint(config: DictConfig, folder: Path) -> Judged:
     """The test units of the run that wrote the checkpoint, on its own data, split and fold."""
     from pertexp.composition import build
-    from pertexp.models.trained import require_same_data, restore
+    from pertexp.models.restoring import restore
+    from pertexp.models.trained import require_same_data
     from pertexp.record import save_config, saved_config
 
     trained = restore(config.ckpt, Path(config_folder()))
     saved = saved_config(str(trained.run))
+    chosen = _evaluation_of_run(config, saved)
+    evaluation = build(chosen, "evaluation")
     data = build(saved.data, "data")
-    require_same_data(trained, data.design)
     evaluation.require(data)
+    require_same_data(trained, data.design)
     report = evaluation(data, trained.model, trained.name)
-    save_config(OmegaConf.create({**saved, "evaluation": config.evaluation, "ckpt_path": config.ckpt}), folder)
+    save_config(OmegaConf.create({**saved, "evaluation": chosen, "ckpt_path": config.ckpt}), folder)
     return Judged(report, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")
 
 
-def _predictions(config: DictConfig, evaluation: "ScreenEvaluation", folder: Path) -> Judged:
+def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
+    """That of the run, with the values that were typed below it; another where a choice was typed."""
+    words = [word for word in HydraConfig.get().overrides.task if word.lstrip("+~").startswith("evaluation")]
+    changed = [word.partition("=")[0] for word in words if word.startswith("evaluation.")]
+    if len(changed) < len(words):
+        return config.evaluation
+    own = saved.copy()
+    for name in changed:
+        OmegaConf.update(own, name, OmegaConf.select(config, name))
+    return own.evaluation
+
+
+def _predictions(config: DictConfig, folder: Path) -> Judged:
     """What a file predicts, against the truth of the data; the split that was used is put on record."""
     from pertexp.composition import build
     from pertexp.data.screens.splits import NamedTest
     from pertexp.evaluation.foreign_scoring import judge_foreign
+    from pertexp.evaluation.screens import require_screens
     from pertexp.record import save_config
 
+    evaluation = require_screens(build(config.evaluation, "evaluation"))
     data = build(config.data, "data")
     report, design = judge_foreign(
         data,

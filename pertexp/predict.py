@@ -1,7 +1,7 @@
-"""`python -m pertexp.predict`: a trained model's predictions as AnnData, from its checkpoint alone."""
+"""`python -m pertexp.predict`: a trained model's predictions as a file, from its checkpoint alone."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -9,9 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
 from pertexp.errors import RequestError
-
-if TYPE_CHECKING:
-    from pertexp.models.trained import Trained
 
 
 def job(config: DictConfig) -> None:
@@ -22,38 +19,22 @@ def job(config: DictConfig) -> None:
 
 def run(config: DictConfig) -> Path:
     """Write what was asked for, whole or not at all; returns its path."""
-    from pertexp.models.trained import restore
+    from pertexp.evaluation.predicting import kind_of
+    from pertexp.models.restoring import restore
     from pertexp.record import whole
 
     _check_values(config)
-    path = Path(config.out)
-    if path.suffix != ".h5ad":
-        raise RequestError(f"out={path}: predictions are AnnData, so let the name end with .h5ad.")
     trained = restore(config.ckpt, Path(config_folder()))
-    adata = predictions(trained, config)
+    kind = kind_of(trained)
+    kind.refuse_foreign(HydraConfig.get().overrides.task)
+    path = kind.place(config.out, Path(config.paths.run_dir))
+    answer = kind.answer(trained, _plain(config))
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
-        adata.write_h5ad(partial)
-    print(f"{adata.n_obs} rows × {adata.n_vars} genes, {adata.uns['scale']}")  # noqa: T201
-    print(f"written to {path}")  # noqa: T201
+        answer.write(partial, path.suffix)
+    for line in (*answer.said, f"written to {path}"):
+        print(line)  # noqa: T201
     return path
-
-
-def predictions(trained: "Trained", config: DictConfig) -> Any:
-    """Profiles, drawn cells, or the control cells of a file, moved: an AnnData."""
-    from pertexp.evaluation.predicting import drawn_cells, moved_cells, profiles
-    from pertexp.models.vocabulary import canonical
-
-    names = None if config.perturbations is None else canonical(list(config.perturbations))
-    contexts = None if config.contexts is None else list(dict.fromkeys(map(str, config.contexts)))
-    if contexts == []:
-        raise RequestError("contexts=[] names none: type 'contexts=[A,B]', or leave it out for all.")
-    if config.data.path is not None:
-        options = {key: value for key, value in _plain(config.data).items() if value is not None}
-        return moved_cells(trained, options, names, contexts, config.cells, config.genes == "shared", config.seed)
-    if config.cells:
-        return drawn_cells(trained, names, contexts, config.cells, config.seed)
-    return profiles(trained, names, contexts)
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -75,7 +56,9 @@ def _check_values(config: DictConfig) -> None:
         "contexts": list[str] | None,
         "cells": Annotated[int, Field(ge=1)] | None,
         "genes": Literal["refuse", "shared"],
-        "out": str,
+        "support": str | None,
+        "draws": Annotated[int, Field(ge=1)],
+        "out": str | None,
         "seed": Annotated[int, Field(ge=0)],
     }
     for name, hint in hints.items():

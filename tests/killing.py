@@ -49,6 +49,13 @@ class Fall(Kill):
         raise InterruptedError(f"{self.hook} {self.call}")
 
 
+def rows_of(batch: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells one batch from another: its pairs with their support, or its perturbations with their depths."""
+    if "pair" in batch:
+        return (*batch["pair"].tolist(), *batch["support_pair"].flatten().tolist(), int(batch["enhancer"].sum()))
+    return tuple(zip(batch["perturbation"].tolist(), batch["counts"].sum(dim=1).tolist(), strict=True))
+
+
 class Diary(Callback):
     """Writes down every hook, and which rows each batch held."""
 
@@ -58,8 +65,7 @@ class Diary(Callback):
         self.pages.append(("epoch_start", trainer.current_epoch))
 
     def on_train_batch_start(self, trainer: Trainer, _: Any, batch: dict[str, Any], index: int) -> None:
-        rows = tuple(zip(batch["perturbation"].tolist(), batch["counts"].sum(dim=1).tolist(), strict=True))
-        self.pages.append(("batch", trainer.current_epoch, index, trainer.global_step, rows))
+        self.pages.append(("batch", trainer.current_epoch, index, trainer.global_step, rows_of(batch)))
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         self.pages.append(("validation_end", trainer.current_epoch, float(trainer.callback_metrics["val/loss"])))

@@ -1,11 +1,12 @@
 """From files to pairs: what is read is what the files say, and every fault is one sentence."""
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from pair_data import bases, truncate, write_fasta, write_tsv
+from pair_data import bases, little_pairs, truncate, write_fasta, write_tsv
 
 from pertexp.data.pairs.coordinates import LENGTHS, CoordinatePairTable
 from pertexp.data.pairs.reading import EpFolder, SequencePairTable, read_table
@@ -276,3 +277,15 @@ def test_a_truncated_real_file_is_one_sentence(ep, tmp_path):
     truncate(tmp_path / "pairs.tsv.gz", ep / "pairs.tsv.gz")
     with pytest.raises(DataError, match="it may be truncated"):
         EpFolder(path=str(tmp_path)).read()
+
+
+def test_the_hash_of_pairs_follows_labels_and_bases_and_no_order():
+    pairs = little_pairs()
+    assert pairs.take(np.random.default_rng(0).permutation(len(pairs))).hash == pairs.hash == pairs.spaced(50).hash
+    label = pairs.label.copy()
+    label[3] = 1 - label[3]
+    tokens = pairs.elements.store.tokens.copy()
+    tokens[7] = (tokens[7] + 1) % 4
+    store = replace(pairs.elements.store, tokens=tokens)
+    others = [replace(pairs, label=label), replace(pairs, elements=replace(pairs.elements, store=store))]
+    assert len({pairs.hash, *(other.hash for other in others)}) == 3

@@ -14,11 +14,11 @@ from conftest import ROOT
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from test_pairs_configs import SMALL, made
 
-from pertexp.errors import DataError, MismatchError
+from pertexp.errors import DataError
 from pertexp.evaluation.pairs.predictions import COLUMNS, stored
 from pertexp.evaluation.pooling import pool
 from pertexp.models.pair_baselines import Distance, GcCpg, standing
-from pertexp.models.trained import restore
+from pertexp.models.restoring import restore
 
 STAND_IN = [f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]", "model=gc_stand_in"]
 QUICK = [
@@ -125,7 +125,7 @@ def test_a_run_repeats_to_the_last_bit(ran, outputs):
 
 def test_the_checkpoint_says_what_it_was_trained_on(ran):
     checkpoint = torch.load(ran.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert set(checkpoint["schema"]) == {"lines", "train_lines", "split_hash", "fold", "versions"}
+    assert set(checkpoint["schema"]) == {"lines", "train_lines", "pairs_hash", "split_hash", "fold", "versions"}
     assert checkpoint["schema"]["train_lines"] == ["line02", "line03"]
     assert checkpoint["restore"]["lines"] == ["line01", "line02", "line03"]
     assert checkpoint["restore"]["data"]["enhancer_length"] == 400
@@ -139,12 +139,12 @@ def test_the_checkpoint_says_what_it_was_trained_on(ran):
 def test_doors_of_screens_refuse_its_evaluation_in_one_sentence(door, words):
     done = of(import_module(f"pertexp.{door}").main, f"pertexp.{door}", *words)
     assert done.code == 2
-    assert "predictions and checkpoints of screens alone are scored here" in done.err
+    assert "predictions of screens alone are scored here" in done.err
     assert len(done.err.strip().splitlines()) == 1
 
 
-def test_doors_of_screens_refuse_its_checkpoint_in_one_sentence(ran):
-    with pytest.raises(MismatchError, match="holds a model of pairs: expected one that was trained on a screen"):
+def test_a_model_of_another_installation_is_not_built(ran):
+    with pytest.raises(DataError, match=r"gc_model\.GcModel\.from_data, which no model= of this installation"):
         restore(str(ran.folder), ROOT / "conf")
 
 

@@ -165,8 +165,8 @@ def require_screens(evaluation: object) -> ScreenEvaluation:
     """The evaluation itself; MismatchError where it is one of another kind of experiment."""
     if not isinstance(evaluation, ScreenEvaluation):
         raise MismatchError(
-            "predictions and checkpoints of screens alone are scored here, and the evaluation that was named is not "
-            "one of screens: type evaluation=core, vcc2026 or cell_eval; pertexp.run scores models of pairs."
+            "predictions of screens alone are scored here, and the evaluation that was named is not one of screens: "
+            "type evaluation=core, vcc2026 or cell_eval; a run on pairs is scored with ckpt=<run folder>."
         )
     return evaluation
 

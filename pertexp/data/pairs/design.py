@@ -1,7 +1,7 @@
 """Pairs with their roles, and what a model may look at of a cell line that it never saw."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -107,6 +107,7 @@ class PairDesign:
         return {
             "lines": list(self.lines),
             "train_lines": [self.lines[number] for number in self.train_lines],
+            "pairs_hash": self.pairs.hash,
             "split_hash": self.split.hash,
             "fold": self.split.fold,
         }
@@ -149,8 +150,7 @@ def build_design(pairs: Pairs, splitter: Splitter, *, gap: int, support_size: in
             f"All training pairs of fold {split.fold} ({split.name}) have the label {trained[0]}: "
             "expected both, type another data.split.fold."
         )
-    elements = replace(pairs.elements, store=pairs.elements.store.spaced(gap))
-    pairs = replace(pairs, elements=elements)
+    pairs = pairs.spaced(gap)
     return PairDesign(pairs, split, support_size, support_seed, tuple(_notes(pairs, split)))
 
 

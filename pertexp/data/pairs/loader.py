@@ -71,7 +71,7 @@ class PairLoader:
     `support_line`      `[G]`             int64
     ==================  ================  =========  ==========================================================
 
-    The support keys are left out with S = 0. No distance: see `Pairs`.
+    The support keys are left out with S = 0. `support_pair` counts in `described_by`. No distance: see `Pairs`.
 
     Parameters
     ----------
@@ -83,13 +83,18 @@ class PairLoader:
         What to cut.
     seed
         Of crops and strands: with the epoch, the process and the step it fixes a batch.
+    described_by
+        What the support sets of `steps` are pairs of; None: `pairs`.
     """
 
-    def __init__(self, pairs: Pairs, steps: Steps, windows: Windows, seed: int = 0) -> None:
+    def __init__(
+        self, pairs: Pairs, steps: Steps, windows: Windows, seed: int = 0, *, described_by: Pairs | None = None
+    ) -> None:
         self.pairs = pairs
         self.steps = steps
         self.windows = windows
         self.seed = seed
+        self.described_by = pairs if described_by is None else described_by
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -112,7 +117,7 @@ class PairLoader:
         }
         support = np.stack([pure.support for pure in step])
         if support.size:
-            enhancer, promoter = self.windows.cut(self.pairs, support.ravel(), rng)
+            enhancer, promoter = self.windows.cut(self.described_by, support.ravel(), rng)
             batch |= {
                 "support_enhancer": enhancer.unflatten(0, support.shape),
                 "support_promoter": promoter.unflatten(0, support.shape),

@@ -1,6 +1,8 @@
 """The schema of pairs: elements with sequence, and labelled pairs of them in cell lines."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,19 @@ class Pairs:
                 "chromosome": self.chromosome,
             }
         )
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256, in hex, of labels and sequences: no order of pairs or elements moves it."""
+        order = self.units.sort_values(KEY, kind="stable").index.to_numpy()
+        digest = hashlib.sha256(self.label[order].tobytes())
+        for number in np.argsort(self.elements.names, kind="stable"):
+            digest.update(self.elements.store.element(int(number)).tobytes() + b"\n")
+        return digest.hexdigest()
+
+    def spaced(self, gap: int) -> "Pairs":
+        """The same pairs, their tokens spaced for windows of up to 2 · gap bases."""
+        return replace(self, elements=replace(self.elements, store=self.elements.store.spaced(gap)))
 
     def take(self, keep: np.ndarray) -> "Pairs":
         """Some pairs (mask or indices), with the elements and lines that they name."""

@@ -112,8 +112,18 @@ class SequencePairTable:
 
     def read(self) -> Pairs:
         """Read and verify; every fault is one sentence that names the row."""
+        return self._verified(self._table(self.columns), Path(self.path)).of_lines(self.lines)
+
+    def read_unlabelled(self) -> Pairs:
+        """The same without looking at labels, which need not be there: every label is 0, and means nothing."""
+        columns = {ours: theirs for ours, theirs in self.columns.items() if ours != "label"}
+        return self._verified(self._table(columns).assign(label="0"), Path(self.path)).of_lines(self.lines)
+
+    def _table(self, columns: Mapping[str, str | None]) -> pd.DataFrame:
         path = Path(self.path)
-        frame = renamed(read_table(path, "type data.path=/path/to/pairs.tsv"), self.columns, path)
+        return renamed(read_table(path, "type data.path=/path/to/pairs.tsv"), columns, path)
+
+    def _verified(self, frame: pd.DataFrame, path: Path) -> Pairs:
         need_columns(frame, ["enhancer_sequence", "promoter_sequence", "cell_line", "label"], path)
         sides = [self._side(frame, side, path) for side in ("enhancer", "promoter")]
         frame = frame.assign(enhancer=sides[0]["name"], promoter=sides[1]["name"])
@@ -121,7 +131,7 @@ class SequencePairTable:
             frame = frame.assign(distance=gap_between(*sides))
         provenance = {"file": path.name, "sha256": sha256(path), "coordinates": self.coordinates}
         elements = elements_of(pd.concat(sides, ignore_index=True), path)
-        return pair_up(frame, elements, str(path), provenance).of_lines(self.lines)
+        return pair_up(frame, elements, str(path), provenance)
 
     def _side(self, frame: pd.DataFrame, side: str, path: Path) -> pd.DataFrame:
         """Name, place and sequence of one element a row."""

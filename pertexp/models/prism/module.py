@@ -26,6 +26,11 @@ from pertexp.typed import typed
 class PRISM(lightning.LightningModule):
     """σ((U_I − R_E + λ U_I R_E) / T), its task loss, and the terms that part what a pair is from where it is seen.
 
+    Over several processes (trainer=ddp) gradients are those of all, but what is remembered, queues, prototypes and
+    running statistics, follows the steps of the first process, which hands it to the others before every step. A term
+    compares the lines of its own process's step, and those remembered: with N processes N · G lines make a step of the
+    optimizer, and no term sees them at once.
+
     Parameters
     ----------
     backbone
@@ -99,7 +104,11 @@ class PRISM(lightning.LightningModule):
         if "class_of_line" not in weights:
             raise DataError("these are no weights of PRISM: name a checkpoint of model=prism.")
         module = cls(backbone(None), chosen, PairLoss(), torch.optim.Adam, weights["class_of_line"].clone())
-        module.load_state_dict({name: value for name, value in weights.items() if not name.startswith("loss.")}, False)
+        kept = {name: value for name, value in weights.items() if not name.startswith("loss.")}
+        differing = kept.keys() ^ {name for name in module.state_dict() if not name.startswith("loss.")}
+        if differing:
+            raise DataError(f"these weights are not those of PRISM with these options ({min(differing)} differs).")
+        module.load_state_dict(kept, strict=False)
         return module.eval()
 
     def begin_epoch(self, awake: int | None) -> None:
@@ -173,7 +182,8 @@ class PRISM(lightning.LightningModule):
 
     def _log_scores(self, role: str) -> None:
         for name, value in self._scores[role].take().items():
-            self.log(f"{role}/{name}", value, on_step=False, on_epoch=True, prog_bar=name == "auprc")
+            bar = name == "auprc"  # sync_dist: the value is that of all processes already, as Lightning cannot know
+            self.log(f"{role}/{name}", value, on_step=False, on_epoch=True, prog_bar=bar, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer of the group `optimizer`, over all parameters: those that sleep join when they wake."""

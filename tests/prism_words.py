@@ -1,0 +1,26 @@
+"""PRISM on simulated pairs, as small as a run can be."""
+
+PRISM = (
+    "model=prism",
+    "data=simulated_pairs",
+    "data.simulator.n_lines=3",
+    "data.simulator.n_pairs=240",
+    "data.simulator.enhancer_length=[60,90]",
+    "data.simulator.promoter_length=[60,90]",
+    "data.enhancer_length=80",
+    "data.promoter_length=80",
+    "data.support_size=10",
+    "data.lines_per_step=2",
+    "model.backbone.filters=4",
+    "model.backbone.width=8",
+    "model.backbone.heads=2",
+    "model.backbone.products=4",
+    "model.invariant_width=6",
+    "model.environment_width=5",
+    "~evaluation.baselines.kmer_boosting",
+    "~callbacks.progress",
+    "+trainer.enable_progress_bar=false",
+    "evaluation.n_resamples=30",
+    "evaluation.n_draws=2",
+    "print_config=false",
+)

@@ -1,0 +1,35 @@
+"""PRISM over two processes: a sleeping environment stops nothing, and there is one model in the end."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from command import command, fresh_command
+from prism_words import PRISM
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_asleep_and_awake(outputs):
+    words = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=4", "data.batch_size=32")
+    same = "+callbacks.same._target_=processes.SameState"
+    done = fresh_command(*PRISM, *words, same, PYTHONPATH=f"{Path(__file__).parents[1]}:{Path(__file__).parent}")
+    assert done.code == 0, done.err
+    said = [line for line in done.out.splitlines() if line.startswith("epoch ")]
+    assert said == [f"epoch {number}: 1 of weights, 1 of buffers" for number in range(4)]
+    assert done.out.count("prism on simulated_pairs, fold 0") == 1
+    assert "sync_dist" not in done.err
+    last = torch.load(done.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert int(last["state_dict"]["network.apart.steps"]) == last["global_step"] / 2  # two of four epochs awake
+
+
+@pytest.mark.parametrize("words", [("callbacks=default",), ("debug=fast",)])
+def test_other_callbacks_and_a_fast_run(words):
+    done = command(*PRISM, "trainer.max_epochs=1", *words)
+    assert done.code == 0, done.err
+    assert "prism on simulated_pairs, fold 0" in done.out

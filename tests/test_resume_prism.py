@@ -1,0 +1,73 @@
+"""PRISM killed while its environment sleeps, as it wakes and after: resumed, it ends with equal bits."""
+
+import pandas as pd
+import pytest
+import torch
+from command import command
+from killing import Diary
+from prism_words import PRISM
+from test_resume import assert_same_end, interrupted, run
+
+# Eleven steps an epoch: two epochs asleep, two awake.
+WORDS = (
+    *PRISM,
+    "data.batch_size=16",
+    "trainer.max_epochs=4",
+    "callbacks.best.first_epoch=2",
+    "callbacks.last.every_n_train_steps=3",
+    "+callbacks.diary._target_=killing.Diary",
+)
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The run that nothing interrupts: its folder and its diary."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERTEXP_OUTPUTS", str(tmp_path_factory.mktemp("reference")))
+        done, diary = run(*WORDS)
+    assert done.code == 0, done.err
+    assert len([page for page in diary if page[0] == "batch"]) == 44
+    return done.folder, diary
+
+
+@pytest.mark.parametrize(
+    ("hook", "call", "kind"),
+    [
+        ("batch_start", 15, "Fall"),
+        ("batch_start", 29, "Kill"),
+        ("epoch_start", 3, "Fall"),
+        ("batch_start", 23, "Fall"),
+        ("epoch_start", 4, "Fall"),
+    ],
+    ids=["asleep", "awake", "before it wakes", "as it wakes", "between epochs"],
+)  # fmt: skip
+def test_a_killed_run_ends_with_equal_bits(hook, call, kind, reference, outputs):
+    folder, diary = reference
+    killed = interrupted(outputs, hook, call, *WORDS, kind=kind)
+    done, resumed = run(*WORDS, f"ckpt_path={killed}/checkpoints/last.ckpt")
+    assert (done.code, done.err) == (0, "")
+    assert resumed == diary[-len(resumed) :]
+    assert_same_end(done.folder, folder)
+
+
+def test_the_stages_are_in_the_checkpoints(reference):
+    folder, diary = reference
+    assert [page[1] for page in diary if page[0] == "epoch_start"] == [0, 1, 2, 3]
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert (int(last["awake"]), int(last["network.apart.steps"])) == (1, 22)
+
+
+def test_a_run_repeats_to_the_last_bit(reference):
+    folder, _ = reference
+    Diary.pages.clear()
+    again = command(f"repeat={folder}")
+    assert again.code == 0, again.err
+    assert_same_end(again.folder, folder)
+    ours, theirs = (pd.read_parquet(one / "predictions.parquet") for one in (again.folder, folder))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
