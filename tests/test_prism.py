@@ -20,7 +20,9 @@ from pertexp.metrics.pairs import ScoredPairs, auroc
 from pertexp.models.backbones.cnn import Cnn
 from pertexp.models.prism import PRISM
 from pertexp.models.prism.epoch import EpochScores
+from pertexp.models.prism.options import PrismOptions
 from pertexp.training.curriculum import Curriculum, KeepBestAfter, StopAfter
+from pertexp.typed import typed
 
 ADAMW = partial(torch.optim.AdamW, lr=1e-3)
 LITTLE = Cnn(filters=4, layers=1, width=8, heads=2, products=4)
@@ -123,7 +125,7 @@ def test_the_curriculum_wakes_the_environment_after_its_epochs(data) -> None:
 
 
 def test_a_model_without_stages_is_refused_by_the_curriculum() -> None:
-    with pytest.raises(MismatchError, match="callbacks.curriculum trains in stages"):
+    with pytest.raises(MismatchError, match=r"callbacks.curriculum trains in stages"):
         Curriculum().on_fit_start(FakeTrainer(0), torch.nn.Module())  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="frozen_epochs=-1"):
         Curriculum(-1)
@@ -133,7 +135,7 @@ def test_a_model_without_stages_is_refused_by_the_curriculum() -> None:
 def test_nothing_counts_before_the_first_epoch_that_does(kind, monkeypatch, tmp_path) -> None:
     seen = []
     for hook in ("on_validation_end", "on_train_epoch_end"):
-        monkeypatch.setattr(kind.__mro__[1], hook, lambda self, trainer, module: seen.append(trainer.current_epoch))
+        monkeypatch.setattr(kind.__mro__[1], hook, lambda _, trainer, __: seen.append(trainer.current_epoch))
     options = {"dirpath": str(tmp_path), "filename": "best"} if kind is KeepBestAfter else {}
     callback = kind(monitor="val/auprc", mode="max", first_epoch=2, **options)
     for epoch in range(4):
@@ -182,7 +184,6 @@ def test_a_checkpoint_alone_predicts_the_same(data, tmp_path) -> None:
     options = {"energy": {"temperature": {"mode": "per_line"}}, "environment_width": 5}
     own = model(data, Immax(), **options)
     own.begin_epoch(1)
-    own.training_step = own.training_step  # type: ignore[method-assign]
     torch.save(own.state_dict(), tmp_path / "weights.pt")
     weights = torch.load(tmp_path / "weights.pt", weights_only=True)
     again = PRISM.from_checkpoint(weights, LITTLE, **options)
@@ -255,9 +256,6 @@ def test_every_guard_of_the_document_is_one_line(words: str) -> None:
 def test_start_weights_ramps_and_caps_of_the_file_are_those_of_the_code() -> None:
     plain = OmegaConf.to_container(composed("model=prism").model)
     options = {key: value for key, value in plain.items() if not key.startswith("_") and key != "backbone"}
-    from pertexp.models.prism.options import PrismOptions
-    from pertexp.typed import typed
-
     assert typed(PrismOptions, options, "model") == PrismOptions()
     assert build(composed("model=prism").model.backbone, "model.backbone") == Cnn()
 

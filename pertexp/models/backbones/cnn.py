@@ -79,10 +79,13 @@ class Scanner(nn.Module):
     complementary bases is reading the other strand, so one filter serves both.
     """
 
+    letters: Tensor
+
     def __init__(self, filters: int, length: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(filters, UNKNOWN, length) / length**0.5)
         self.bias = nn.Parameter(torch.full((filters,), RANDOM))
+        self.register_buffer("letters", torch.eye(UNKNOWN + 1, UNKNOWN), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens `[n, L]` to matches `[n, filters, L']`; shorter sequences than a filter are filled up with N."""
@@ -108,15 +111,15 @@ class Scanner(nn.Module):
         """Scores of the filters at one place each `[n, filters, T]`, on the other strand where `turned`."""
         windows = tokens.unfold(1, self.weight.shape[-1], 1)
         rows = torch.arange(len(tokens), device=tokens.device)[:, None, None]
-        seen = windows[rows, place].long()
-        other = torch.where(seen == UNKNOWN, UNKNOWN, UNKNOWN - 1 - seen).flip(-1)
+        seen = windows[rows, place]
+        other = torch.where(seen == UNKNOWN, seen, UNKNOWN - 1 - seen).flip(-1)
         seen = torch.where(turned[..., None], other, seen)
-        bases = functional.one_hot(seen, UNKNOWN + 1)[..., :UNKNOWN].to(self.weight.dtype)
-        return torch.einsum("nftkb,fbk->nft", bases, self.weight)
+        bases = functional.embedding(seen.int(), self.letters).flatten(-2)
+        return torch.einsum("nftw,fw->nft", bases, self.weight.transpose(1, 2).flatten(1))
 
     def _scores(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Sums `[n, filters, L']` on either strand, without the bias."""
-        bases = functional.one_hot(tokens.long(), UNKNOWN + 1)[..., :UNKNOWN].to(self.weight.dtype).transpose(1, 2)
+        bases = functional.embedding(tokens.int(), self.letters).transpose(1, 2)
         both = torch.cat([self.weight, self.weight.flip(1, 2)])  # A C G T backwards is T G C A
         forward, backward = functional.conv1d(bases, both).chunk(2, dim=1)
         return forward, backward
