@@ -22,6 +22,7 @@ from pertexp.evaluation.screens import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
 from pertexp.losses.gears import GearsLoss
 from pertexp.losses.interaction import PairLoss
+from pertexp.models.backbones.backbone import SequenceBackbone
 
 CONF = ROOT / "conf"
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
@@ -38,6 +39,11 @@ NEEDS = {
     "model/embedding/scfoundation": ["model.embedding.path=models.ckpt", "model.embedding.genes=genes.tsv"],
 }
 SMALL = [word for word in TINY if word.startswith("data.simulator")]
+SMALL_PAIRS = [
+    "data=simulated_pairs", "data.simulator.n_lines=3", "data.simulator.n_pairs=60", "data.simulator.n_enhancers=46",
+    "data.simulator.n_promoters=46", "data.support_size=4", "data.lines_per_step=2",
+]  # fmt: skip
+OF_PAIRS = {"model/prism", "model/ablation", "model/backbone"}
 
 
 @pytest.fixture
@@ -74,6 +80,10 @@ def build_model(config: DictConfig) -> None:
 
 def build_embedding(config: DictConfig) -> None:
     assert callable(build(config.model.embedding, "model.embedding"))
+
+
+def build_backbone(config: DictConfig) -> None:
+    assert isinstance(build(config.model.backbone, "model.backbone")(None), SequenceBackbone)
 
 
 def build_loss(config: DictConfig) -> None:
@@ -127,6 +137,8 @@ def build_all_but_model(config: DictConfig) -> None:
 GROUPS: dict[str, Any] = {
     ".": build_model,
     "model": build_model,
+    "model/ablation": build_model,
+    "model/backbone": build_backbone,
     "model/embedding": build_embedding,
     "data": build_data,
     "data/split": build_split,
@@ -151,7 +163,8 @@ def test_every_file_composes_and_builds(file, composed):
     assert group in GROUPS, f"no test knows how to build the group {group}"
     choice = [] if group == "." else [f"{group}={Path(file).name}"]
     choice = ["model=gears", *choice] if group == "model/embedding" else choice
-    small = SMALL if group in (".", "model") else []
+    choice = ["model=prism", *choice] if group in OF_PAIRS else choice
+    small = SMALL_PAIRS if {group, file} & OF_PAIRS else SMALL if group in (".", "model") else []
     GROUPS[group](composed(*choice, *NEEDS.get(file, []), *small))
 
 
@@ -160,6 +173,25 @@ def test_no_file_repeats_another():
     for group in {path.parent for path in CONF.rglob("*.yaml")}:
         contents = [OmegaConf.to_yaml(OmegaConf.load(path)) for path in group.glob("*.yaml")]
         assert len(set(contents)) == len(contents), group
+
+
+def test_prism_brings_its_data_loss_evaluation_and_stages(composed):
+    config = composed("model=prism")
+    assert (config.data.name, config.loss._target_.rpartition(".")[2]) == ("ep_pairs", "Immax")
+    assert config.evaluation._target_.endswith("PairEvaluation")
+    assert config.callbacks.curriculum.frozen_epochs == 2
+    typed = composed("model=prism", "data=simulated_pairs", "loss=bce", "callbacks=default", "data.lines_per_step=2")
+    assert (typed.data.name, typed.loss._target_.rpartition(".")[2]) == ("simulated_pairs", "BinaryCrossEntropy")
+    assert "curriculum" not in typed.callbacks
+    assert typed.data.lines_per_step == 2
+
+
+def test_the_ablation_is_a_multirun_over_every_choice_there_is(composed):
+    swept = composed("experiment=prism_ablation").hydra
+    assert swept.mode.name == "MULTIRUN"
+    names = swept.sweeper.params["model/ablation"].split(",")
+    assert set(names) == {path.stem for path in (CONF / "model" / "ablation").glob("*.yaml")}
+    assert names[0] == "nothing"
 
 
 def test_several_loggers_at_once(composed):
