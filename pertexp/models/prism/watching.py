@@ -97,11 +97,22 @@ def watched(design: PairDesign, held: Read, classes: np.ndarray) -> dict[str, Wa
     groups = _groups(design, held.pair)
     found |= _probed("line", held.of(known), pairs.line[held.pair[known]], groups[known])
     found |= _probed("label", held, pairs.label[held.pair], groups)
-    for number in np.unique(pairs.line[held.pair]).tolist():
-        own = pairs.line[held.pair] == number
-        found[f"resistance/{pairs.lines[number]}"] = Watched(float(held.resistance[own].mean()), None, "mean R_E")
-        found[f"temperature/{pairs.lines[number]}"] = Watched(float(held.temperature[own].mean()), None, "mean T")
-    return found
+    return found | _by_line("resistance", held.resistance, design, held) | _temperature(design, held)
+
+
+def _by_line(what: str, values: np.ndarray, design: PairDesign, held: Read) -> dict[str, Watched]:
+    line = design.pairs.line[held.pair]
+    return {
+        f"{what}/{design.lines[number]}": Watched(float(values[line == number].mean()), None, "mean of held-out pairs")
+        for number in np.unique(line).tolist()
+    }
+
+
+def _temperature(design: PairDesign, held: Read) -> dict[str, Watched]:
+    """One for all lines where it is one."""
+    if np.ptp(held.temperature) > 0:
+        return _by_line("temperature", held.temperature, design, held)
+    return {"temperature": Watched(float(held.temperature[0]), None, "T of the trained network, in every line")}
 
 
 def shares(view: View) -> dict[str, Tensor]:
