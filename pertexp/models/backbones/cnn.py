@@ -119,9 +119,10 @@ class Scanner(nn.Module):
 
     def _scores(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Sums `[n, filters, L']` on either strand, without the bias."""
-        bases = functional.embedding(tokens.int(), self.letters).transpose(1, 2)
+        letters, length = self.weight.shape[1:]
+        windows = functional.embedding(tokens.int(), self.letters).flatten(1).unfold(1, letters * length, letters)
         both = torch.cat([self.weight, self.weight.flip(1, 2)])  # A C G T backwards is T G C A
-        forward, backward = functional.conv1d(bases, both).chunk(2, dim=1)
+        forward, backward = (both.transpose(1, 2).flatten(1) @ windows.transpose(1, 2)).chunk(2, dim=1)
         return forward, backward
 
     def _match(self, scores: Tensor) -> Tensor:
@@ -179,6 +180,7 @@ class _Attention(nn.Module):
         layer = nn.TransformerEncoderLayer(
             options.width, options.heads, 2 * options.width, options.dropout, "gelu", batch_first=True, norm_first=True
         )
+        layer.self_attn.dropout = 0.0  # drawing one for every pair of tokens would take longer than the attention
         self.layers = nn.TransformerEncoder(layer, options.layers, nn.LayerNorm(options.width), False)
 
     def forward(self, enhancer: Tensor, promoter: Tensor) -> Tensor:

@@ -145,6 +145,8 @@ class PRISM(lightning.LightningModule):
             total = total + weight * value
             self._log(f"train/{name}", value)
             self._log(f"weight/{name}", weight)
+            if isinstance(term, Invariance):
+                self._log("adversary/accuracy", term.accuracy)
         return total
 
     def _seen(self, view: View, batch: Batch) -> Seen:

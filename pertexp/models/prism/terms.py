@@ -64,7 +64,14 @@ class Invariance(nn.Module):
 
     Every feature is standardised for D alone: z_I cannot escape by growing, nor hide a line in features of small
     variance, where a probe would find it. Pairs of earlier steps teach D too.
+
+    Attributes
+    ----------
+    accuracy
+        Share of the pairs of the latest step whose line D told, to be watched; 1/K at chance.
     """
+
+    accuracy: Tensor
 
     def __init__(self, options: Term, sizes: Sizes) -> None:  # noqa: ARG002
         super().__init__()
@@ -74,7 +81,9 @@ class Invariance(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         """In nats; ln K at chance."""
-        loss = functional.cross_entropy(self.tell(gradient_reversal(seen.invariant, 1.0)), seen.line)
+        told = self.tell(gradient_reversal(seen.invariant, 1.0))
+        self.accuracy = (told.detach().argmax(dim=1) == seen.line).float().mean()
+        loss = functional.cross_entropy(told, seen.line)
         if self.queue is None:
             return loss
         rows, line = self.queue.entries()
