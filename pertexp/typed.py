@@ -8,6 +8,7 @@ from pydantic_core import SchemaError
 from pertexp.errors import RequestError
 
 T = TypeVar("T")
+NO_OTHERS = ConfigDict(extra="forbid")  # of options, as their `__pydantic_config__`: a misspelled one is refused
 OBJECTS = {"is_instance_of", "callable_type", "dataclass_type", "dataclass_exact_type"}
 PLAIN_TYPES = {"int", "float", "str", "bool", "list", "dict", "tuple", "none", "timedelta"}
 

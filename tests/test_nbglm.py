@@ -21,10 +21,11 @@ from pertexp.evaluation.scoring import Scores
 from pertexp.evaluation.screens import evaluation_frame
 from pertexp.losses import counts as losses
 from pertexp.models.baselines import BilinearRidge
+from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm import NBGLM
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
 from pertexp.models.nbglm.module import NBGLMOptions, build_network
-from pertexp.models.nbglm.network import Facts, LearnedScalar, NBGLMNetwork
+from pertexp.models.nbglm.network import Facts, NBGLMNetwork
 from pertexp.models.samples import write_samples
 from pertexp.nn.negative_binomial import nb_log_prob
 from pertexp.typed import typed

@@ -6,7 +6,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from pertexp.errors import RequestError
-from pertexp.models.prism.energy import Energy, EnergyOptions, Interaction, Temperature
+from pertexp.models.learned_scalar import LearnedScalar
+from pertexp.models.prism.energy import Energy, EnergyOptions, Temperature
 
 HELD, WIDTH = 6, 4
 
@@ -24,7 +25,7 @@ def inputs(n: int = 50, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torc
 
 @pytest.mark.parametrize("resistance", ["line", "sample"])
 def test_the_logit_is_the_formula(resistance: str) -> None:
-    own = energy(resistance=resistance, lam=Interaction("fixed", -0.25), temperature=Temperature("fixed", 1.7))
+    own = energy(resistance=resistance, lam=LearnedScalar("fixed", -0.25), temperature=Temperature("fixed", 1.7))
     potential, held, line = inputs()
     reading = own(potential, held, line)
     u, r = potential.numpy(), reading.resistance.detach().numpy()
@@ -75,20 +76,22 @@ def test_per_line_temperatures_differ_between_lines_and_exist_for_any() -> None:
 
 def test_what_is_fixed_is_no_parameter_and_what_is_learned_is_one() -> None:
     learned = {name for name, _ in energy().named_parameters()}
-    fixed = {name for name, _ in energy(lam=Interaction("fixed"), temperature=Temperature("fixed")).named_parameters()}
+    fixed = {
+        name for name, _ in energy(lam=LearnedScalar("fixed"), temperature=Temperature("fixed")).named_parameters()
+    }
     assert learned - fixed == {"lam", "t"}
-    assert energy(lam=Interaction(value=0.01)).lam.item() == pytest.approx(0.01)
+    assert energy(lam=LearnedScalar("learned", 0.01)).lam.item() == pytest.approx(0.01)
 
 
 def test_asleep_there_is_no_resistance_and_no_interaction() -> None:
-    own = energy(lam=Interaction(value=5.0))
+    own = energy(lam=LearnedScalar("learned", 5.0))
     potential, held, _ = inputs()
     torch.testing.assert_close(own(potential, held, None).logit, potential, rtol=1e-12, atol=1e-12)
 
 
 def within_a_line(resistance: str, seed: int, lam: float, keep_order: bool = False) -> tuple[float, float]:
     """AUROC of U and of the logit among pairs of one line."""
-    own = energy(seed, resistance=resistance, lam=Interaction("fixed", lam), keep_order=keep_order)
+    own = energy(seed, resistance=resistance, lam=LearnedScalar("fixed", lam), keep_order=keep_order)
     potential, held, line = inputs(200, seed)
     line = line[:1].expand_as(line)
     label = np.random.default_rng(seed).integers(0, 2, 200)
@@ -118,7 +121,7 @@ def test_a_strong_antagonist_turns_the_ranking_around_unless_order_is_kept(seed:
 
 
 def test_keeping_order_changes_nothing_where_lambda_is_not_negative() -> None:
-    one, other = (energy(lam=Interaction("fixed", 0.4), keep_order=keep) for keep in (False, True))
+    one, other = (energy(lam=LearnedScalar("fixed", 0.4), keep_order=keep) for keep in (False, True))
     torch.testing.assert_close(one(*inputs()).logit, other(*inputs()).logit, rtol=1e-12, atol=0)
 
 

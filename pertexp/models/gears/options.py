@@ -3,12 +3,9 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict
-
 from pertexp.errors import RequestError
 from pertexp.models.gears.network import Scope
-
-NO_OTHERS = ConfigDict(extra="forbid")
+from pertexp.typed import NO_OTHERS
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,15 @@ from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
 from pertexp.errors import MismatchError, RequestError
 from pertexp.losses.counts import CountLoss, nb
+from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
-from pertexp.models.nbglm.network import NO_OTHERS, Bound, Facts, LearnedScalar, NBGLMNetwork
+from pertexp.models.nbglm.network import Bound, Facts, NBGLMNetwork
 from pertexp.models.nbglm.recovery import planted_recovery
 from pertexp.models.samples import sampled_cells
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
-from pertexp.typed import typed
+from pertexp.typed import NO_OTHERS, typed
 
 
 @dataclass(frozen=True)

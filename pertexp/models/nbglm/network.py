@@ -1,25 +1,14 @@
 """The mean of the NB-GLM: a bounded bilinear effect on the log mean of control cells."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import ConfigDict
 from torch import Tensor, nn
 
+from pertexp.models.learned_scalar import LearnedScalar
+
 Bound = Literal["tanh", "none"]
-
-NO_OTHERS = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True)
-class LearnedScalar:
-    """A scalar that is fixed at its value, or learned from there."""
-
-    __pydantic_config__: ClassVar = NO_OTHERS
-
-    mode: Literal["fixed", "learned"] = "fixed"
-    value: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pertexp.errors import RequestError
+from pertexp.models.learned_scalar import LearnedScalar
+from pertexp.typed import NO_OTHERS
 
-NO_OTHERS = ConfigDict(extra="forbid")
 Resistance = Literal["line", "sample", "none"]
 START = 0.0  # of what softplus turns into R_E: 0.69
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """λ: `fixed` at `value`, or `learned` from it."""
-
-    __pydantic_config__: ClassVar = NO_OTHERS
-
-    mode: Literal["fixed", "learned"] = "learned"
-    value: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -84,7 +74,7 @@ class EnergyOptions:
     form: Literal["interaction", "linear"] = "interaction"
     resistance: Resistance = "sample"
     keep_order: bool = False
-    lam: Interaction = field(default_factory=Interaction)
+    lam: LearnedScalar = field(default_factory=lambda: LearnedScalar("learned", 0.1))
     temperature: Temperature = field(default_factory=Temperature)
 
 

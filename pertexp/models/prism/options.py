@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from pertexp.errors import RequestError
 from pertexp.models.prism.energy import EnergyOptions
+from pertexp.typed import NO_OTHERS
 
-NO_OTHERS = ConfigDict(extra="forbid")
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
