@@ -70,12 +70,22 @@ def test_terms_that_could_only_be_constant_are_refused_from_the_data() -> None:
     assert set(model(alone, queue=32).terms) >= {"invariance", "contrastive"}
 
 
+def test_batches_that_cannot_be_had_are_refused_with_the_model() -> None:
+    with pytest.raises(RequestError, match=r"data.lines_per_step=100 was asked for, and there are \d+ training lines"):
+        model(made(*SMALL, "data.lines_per_step=100"))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"invariant_width": 0}, "model.invariant_width=0"),
         ({"energy": {"resistance": "cell"}}, "model.energy.resistance=cell"),
         ({"terms": {"correlation": {"weight": -1.0}}}, "model.terms.correlation.weight=-1.0"),
+        ({"terms": {"correlation": {"weight": float("inf")}}}, "model.terms.correlation.weight=inf"),
+        ({"energy": {"lam": {"value": float("nan")}}}, "model.energy.lam.value=nan: input should be a finite number"),
+        ({"energy": {"temperature": {"low": 2.0, "high": 0.5}}}, "temperature.low=2 and high=0.5: expected"),
+        ({"energy": {"temperature": {"low": -1.0, "high": 2.0}}}, "temperature.low=-1 and high=2: expected"),
+        ({"energy": {"temperature": {"l2": float("nan")}}}, "model.energy.temperature.l2=nan: expected 0 or more"),
         ({"terms": {"orthogonality": {"weight": 1.0}}}, "model.terms.orthogonality is not an option"),
     ],
 )

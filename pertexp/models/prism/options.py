@@ -10,7 +10,7 @@ from pertexp.errors import RequestError
 from pertexp.models.prism.energy import EnergyOptions
 
 NO_OTHERS = ConfigDict(extra="forbid")
-NotNegative = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -36,7 +36,7 @@ class Term:
 class Contrast(Term):
     """InfoNCE on e, at temperature τ."""
 
-    temperature: Annotated[float, Field(gt=0)] = 0.1
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
 
 
 @dataclass(frozen=True)
