@@ -121,8 +121,12 @@ def test_the_stage_lies_in_the_checkpoint(data) -> None:
 
 
 class FakeTrainer:
-    def __init__(self, epoch: int) -> None:
+    fast_dev_run = False
+
+    def __init__(self, epoch: int, max_epochs: int | None = None) -> None:
         self.current_epoch = epoch
+        self.max_epochs = max_epochs
+        self.callbacks: list[object] = []
 
 
 def test_the_curriculum_wakes_the_environment_after_its_epochs(data) -> None:
@@ -152,6 +156,29 @@ def test_nothing_counts_before_the_first_epoch_that_does(kind, monkeypatch, tmp_
         callback.on_validation_end(FakeTrainer(epoch), None)
         callback.on_train_epoch_end(FakeTrainer(epoch), None)
     assert seen == [2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(("max_epochs", "n_said"), [(2, 2), (3, 1), (4, 1), (5, 0), (-1, 0), (None, 0)])
+def test_training_that_ends_before_a_stage_says_what_is_scored(data, max_epochs, n_said, tmp_path, caplog) -> None:
+    best = KeepBestAfter(str(tmp_path), "best", "val/auprc", first_epoch=4, mode="max")
+    for callback in (Curriculum(2), best):
+        callback.on_fit_start(FakeTrainer(0, max_epochs), model(data))  # type: ignore[arg-type]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == n_said
+    assert all(f"trainer.max_epochs={max_epochs}" in line for line in said)
+    assert not said or "no epoch is chosen by val/auprc, and the last one is scored" in said[-1]
+
+
+def test_epochs_that_count_while_the_environment_sleeps_are_named(data, tmp_path, caplog) -> None:
+    trainer = FakeTrainer(0, 30)
+    best = KeepBestAfter(str(tmp_path), "best", "val/auprc", first_epoch=4, mode="max")
+    trainer.callbacks = [best, StopAfter("val/auprc", first_epoch=8, mode="max")]
+    for frozen, names in ((2, []), (4, []), (5, ["best"]), (10, ["best", "early_stopping"])):
+        caplog.clear()
+        Curriculum(frozen).on_fit_start(trainer, model(data))  # type: ignore[arg-type]
+        said = [record.getMessage() for record in caplog.records]
+        assert [line.split(".")[1] for line in said] == names
+        assert all(line.endswith(f"first_epoch={frozen} or more.") for line in said)
 
 
 # what it computes
