@@ -246,6 +246,19 @@ def test_every_energy_trains(data, form, resistance, mode) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in own.parameters())
 
 
+def test_mixed_precision_trains_every_term_and_remembers_in_full(data) -> None:
+    own = model(data, Immax(), terms={"mutual_information": {"weight": 0.1}})
+    own._log = lambda *_, **__: None  # type: ignore[method-assign]
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = own.training_step(first(data), 0)
+        loss.backward()
+        assert torch.isfinite(loss)
+    remembered = [buffer for buffer in own.buffers() if buffer.is_floating_point()]
+    assert all(buffer.dtype == torch.float32 for buffer in remembered)
+    assert not torch.equal(own.network.apart.mean, torch.zeros_like(own.network.apart.mean))
+
+
 def test_scores_of_an_epoch_are_means_over_lines() -> None:
     rng = np.random.default_rng(0)
     scores, parts = EpochScores(), []
