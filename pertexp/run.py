@@ -112,21 +112,23 @@ def prepare(config: DictConfig) -> Prepared:
     from pertexp.models.trained import restorable
     from pertexp.record import schema
     from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, require_resumable
+    from pertexp.training.curriculum import warn_without_stages
 
     _quieten()
     _check_values(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, loss = build(config.data, "data"), build(config.loss, "loss")
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
-    callbacks = list(build_group(config.callbacks, "callbacks").values())
+    callbacks = build_group(config.callbacks, "callbacks")
     loggers = list(build_group(config.logger, "logger").values())
     stamp = SchemaStamp(lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)))
     own = [EpochClock(), RandomState(), stamp]
-    trainer = build(config.trainer, "trainer", callbacks=[*callbacks, *own], logger=loggers)
+    trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
     _require_validation(data, callbacks)
     evaluation.require(data)
     model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer)
     _require_optimizer(model)
+    warn_without_stages(model, list(callbacks.values()))
     if config.ckpt_path is not None:
         require_resumable(config.ckpt_path, model, schema(data.design))
     for logger in loggers:
@@ -154,9 +156,23 @@ def fit(model: "LightningModule", data: Any, trainer: "Trainer", ckpt_path: str 
         raise
     except MisconfigurationException as fault:
         raise RequestError(f"trainer cannot train as it is set: {str(fault).strip().splitlines()[0]}") from fault
+    except RuntimeError as fault:
+        if not str(fault).startswith("Early stopping conditioned on metric"):
+            raise
+        raise _unwatched(fault, trainer) from fault
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, KeepBest) and callback.best_model_path:
             load_weights(model, callback.best_model_path)
+
+
+def _unwatched(fault: RuntimeError, trainer: Any) -> RequestError:
+    """What early stopping watches was never said, as the scores of validation pairs that have one label are not."""
+    wanted = str(fault).split("`")[1]
+    known = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+    return RequestError(
+        f"callbacks.early_stopping watches {wanted}, which the model did not say; known: {', '.join(known)}. Type "
+        "callbacks.early_stopping.monitor=..., or ~callbacks.early_stopping."
+    )
 
 
 def _check_values(config: DictConfig) -> None:
@@ -179,16 +195,37 @@ def _check_values(config: DictConfig) -> None:
     if config.ckpt_path is not None:
         read_checkpoint(config.ckpt_path)
     for group, node in config.items():
-        check_node(node, str(group))
+        try:
+            check_node(node, str(group))
+        except RequestError as fault:
+            raise _of_another_kind(fault, str(group)) or fault from None
 
 
-def _require_validation(data: Any, callbacks: list[Any]) -> None:
-    waiting = [type(callback).__name__ for callback in callbacks if getattr(callback, "monitor", None)]
-    if waiting and not data.has_validation:
-        raise RequestError(
-            f"{' and '.join(waiting)} watch val/loss, but the split holds no validation unit: "
-            "type a larger data.split.val_fraction, or callbacks=resume to keep the last epoch."
-        )
+def _of_another_kind(fault: RequestError, group: str) -> RequestError | None:
+    """What to say of an option that nobody typed: a choice of one kind wrote it into one of another kind."""
+    choices = HydraConfig.get().runtime.choices
+    option = str(fault).split(" ", 1)[0]
+    typed = [word.lstrip("+~").split("=", 1)[0] for word in HydraConfig.get().overrides.task]
+    if " is not an option of " not in str(fault) or option in typed or "model" not in choices:
+        return None
+    beside = [name for name in ("data", "model", "model/ablation") if choices.get(name)]
+    named = " and ".join(f"{name}={choices[name]}" for name in beside)
+    return RequestError(
+        f"{named} do not fit one another: {group} would be given {option}, which it does not have; "
+        "choose those of one kind (screens, or pairs)."
+    )
+
+
+def _require_validation(data: Any, callbacks: dict[str, Any]) -> None:
+    watching = {name: monitor for name, one in callbacks.items() if (monitor := getattr(one, "monitor", None))}
+    if not watching or data.has_validation:
+        return
+    other = "a larger data.split.val_fraction" if hasattr(data.split, "val_fraction") else "another data.split.fold"
+    raise RequestError(
+        f"callbacks.{' and callbacks.'.join(watching)} watch {' and '.join(dict.fromkeys(watching.values()))}, but the "
+        f"split holds no validation unit: type {other}, or {' '.join(f'~callbacks.{name}' for name in watching)} to "
+        "keep the last epoch."
+    )
 
 
 def _require_optimizer(model: "LightningModule") -> None:

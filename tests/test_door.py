@@ -42,7 +42,7 @@ WRONG = {
     "model._target_=pertexp.models.nope": ["model._target_", "pertexp.models.nope"],
     "trainer.accelerator=quantum": ["trainer", "quantum"],
     "data.split.fold=7": ["7", "data.split.fold=0"],
-    "data.split.val_fraction=0": ["val/loss", "data.split.val_fraction", "callbacks=resume"],
+    "data.split.val_fraction=0": ["val/loss", "data.split.val_fraction", "~callbacks.best ~callbacks.early_stopping"],
     "data.normalize=true": ["nbglm", "counts", "log1p", "data.normalize=false"],
     "model.rank=4 model.regularization.l1=0.1": ["model.rank=4", "model.regularization.group"],
     "loss=nb_deviance model.dispersion=learned": ["nb_deviance", "loss=nb"],
@@ -87,6 +87,13 @@ def test_a_wrong_request_is_one_sentence(request_, outputs):
         assert expected in said
     left = [path for path in outputs.rglob("*") if path.is_file()]
     assert left == [] or request_.startswith("+trainer.limit")  # found out only when Lightning counts batches
+
+
+def test_what_early_stopping_watches_and_no_one_says_is_named():
+    """Found out only once an epoch has said what it says."""
+    said = refused(*TINY, "callbacks.early_stopping.monitor=val/foo", "~callbacks.best")
+    for expected in ("watches val/foo", "known: val/loss", "~callbacks.early_stopping"):
+        assert expected in said
 
 
 def test_a_value_that_must_be_given_is_named():

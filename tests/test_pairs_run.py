@@ -67,6 +67,15 @@ def test_a_run_on_pairs_leaves_what_is_needed(ran, document):
     assert data["lines"] == ["line01", "line02", "line03"]
 
 
+def test_it_says_how_many_test_pairs_are_not_scored(ran, document):
+    tested = json.loads((ran.folder / "data.json").read_text())["pairs_by_role"]["test"]
+    scored = len(stored(ran.folder)) // len(ROWS)
+    assert 0 < scored < tested
+    said = f"{tested - scored} of {tested} test pairs describe their cell line"
+    assert any(said in note for note in document["notes"])
+    assert said in " ".join(ran.out.split())
+
+
 def test_the_table_of_pairs(ran, document):
     table = pd.read_parquet(ran.folder / "predictions.parquet")
     assert list(table.columns) == COLUMNS
@@ -188,6 +197,7 @@ def test_without_support_or_validation_or_places_there_is_less_and_it_is_said():
     assert "gc_stand_in (permuted support)" not in document["roles"]
     assert {row["mean"] for row in document["aggregate"] if row["metric"] == "f1"} == {None}
     assert "elements of the test pairs are trained on" in bare.out
+    assert "describe their cell line" not in bare.out
 
 
 def test_distance_is_not_counted_where_it_would_cheat(data_dir, monkeypatch):

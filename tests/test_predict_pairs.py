@@ -265,6 +265,8 @@ def under_another_name(stored):
         (backbone(colour="red"), "unexpected keyword argument 'colour'"),
         (lambda s: s["restore"]["model"].update(invariant_width=7), "does not fit the model that it names"),
         (lambda s: s["restore"]["model"].pop("backbone"), "missing a required argument: 'backbone'"),
+        (lambda s: s["restore"]["model"].update(backbone="cnn"), "does not fit the model that it names"),
+        (lambda s: s["restore"].update(model=3), "does not fit the model that it names"),
         (lambda s: s["state_dict"].pop("network.potential.bias"), "network.potential.bias"),
         (lambda s: s["restore"].pop("lines"), "holds weights but not what they mean"),
         (lambda s: s["restore"]["data"].pop("batch_size"), "batch_size"),

@@ -70,12 +70,22 @@ def test_terms_that_could_only_be_constant_are_refused_from_the_data() -> None:
     assert set(model(alone, queue=32).terms) >= {"invariance", "contrastive"}
 
 
+def test_batches_that_cannot_be_had_are_refused_with_the_model() -> None:
+    with pytest.raises(RequestError, match=r"data.lines_per_step=100 was asked for, and there are \d+ training lines"):
+        model(made(*SMALL, "data.lines_per_step=100"))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"invariant_width": 0}, "model.invariant_width=0"),
         ({"energy": {"resistance": "cell"}}, "model.energy.resistance=cell"),
         ({"terms": {"correlation": {"weight": -1.0}}}, "model.terms.correlation.weight=-1.0"),
+        ({"terms": {"correlation": {"weight": float("inf")}}}, "model.terms.correlation.weight=inf"),
+        ({"energy": {"lam": {"value": float("nan")}}}, "model.energy.lam.value=nan: input should be a finite number"),
+        ({"energy": {"temperature": {"low": 2.0, "high": 0.5}}}, "temperature.low=2 and high=0.5: expected"),
+        ({"energy": {"temperature": {"low": -1.0, "high": 2.0}}}, "temperature.low=-1 and high=2: expected"),
+        ({"energy": {"temperature": {"l2": float("nan")}}}, "model.energy.temperature.l2=nan: expected 0 or more"),
         ({"terms": {"orthogonality": {"weight": 1.0}}}, "model.terms.orthogonality is not an option"),
     ],
 )
@@ -111,8 +121,12 @@ def test_the_stage_lies_in_the_checkpoint(data) -> None:
 
 
 class FakeTrainer:
-    def __init__(self, epoch: int) -> None:
+    fast_dev_run = False
+
+    def __init__(self, epoch: int, max_epochs: int | None = None) -> None:
         self.current_epoch = epoch
+        self.max_epochs = max_epochs
+        self.callbacks: list[object] = []
 
 
 def test_the_curriculum_wakes_the_environment_after_its_epochs(data) -> None:
@@ -142,6 +156,29 @@ def test_nothing_counts_before_the_first_epoch_that_does(kind, monkeypatch, tmp_
         callback.on_validation_end(FakeTrainer(epoch), None)
         callback.on_train_epoch_end(FakeTrainer(epoch), None)
     assert seen == [2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(("max_epochs", "n_said"), [(2, 2), (3, 1), (4, 1), (5, 0), (-1, 0), (None, 0)])
+def test_training_that_ends_before_a_stage_says_what_is_scored(data, max_epochs, n_said, tmp_path, caplog) -> None:
+    best = KeepBestAfter(str(tmp_path), "best", "val/auprc", first_epoch=4, mode="max")
+    for callback in (Curriculum(2), best):
+        callback.on_fit_start(FakeTrainer(0, max_epochs), model(data))  # type: ignore[arg-type]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == n_said
+    assert all(f"trainer.max_epochs={max_epochs}" in line for line in said)
+    assert not said or "no epoch is chosen by val/auprc, and the last one is scored" in said[-1]
+
+
+def test_epochs_that_count_while_the_environment_sleeps_are_named(data, tmp_path, caplog) -> None:
+    trainer = FakeTrainer(0, 30)
+    best = KeepBestAfter(str(tmp_path), "best", "val/auprc", first_epoch=4, mode="max")
+    trainer.callbacks = [best, StopAfter("val/auprc", first_epoch=8, mode="max")]
+    for frozen, names in ((2, []), (4, []), (5, ["best"]), (10, ["best", "early_stopping"])):
+        caplog.clear()
+        Curriculum(frozen).on_fit_start(trainer, model(data))  # type: ignore[arg-type]
+        said = [record.getMessage() for record in caplog.records]
+        assert [line.split(".")[1] for line in said] == names
+        assert all(line.endswith(f"first_epoch={frozen} or more.") for line in said)
 
 
 # what it computes
@@ -207,6 +244,19 @@ def test_every_energy_trains(data, form, resistance, mode) -> None:
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad is None or p.grad.isfinite().all() for p in own.parameters())
+
+
+def test_mixed_precision_trains_every_term_and_remembers_in_full(data) -> None:
+    own = model(data, Immax(), terms={"mutual_information": {"weight": 0.1}})
+    own._log = lambda *_, **__: None  # type: ignore[method-assign]
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = own.training_step(first(data), 0)
+        loss.backward()
+        assert torch.isfinite(loss)
+    remembered = [buffer for buffer in own.buffers() if buffer.is_floating_point()]
+    assert all(buffer.dtype == torch.float32 for buffer in remembered)
+    assert not torch.equal(own.network.apart.mean, torch.zeros_like(own.network.apart.mean))
 
 
 def test_scores_of_an_epoch_are_means_over_lines() -> None:

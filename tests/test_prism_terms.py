@@ -148,9 +148,9 @@ def test_terms_that_could_only_be_constant_are_refused(name: str) -> None:
     others = {one: Term() for one in ("invariance", "contrastive") if one != name}
     kinds = {"contrastive": Contrast()} if "contrastive" in others else others
     options = PrismOptions(terms=TermOptions(**kinds), queue=0)
-    with pytest.raises(RequestError, match=rf"model.terms.{name}.weight.*one training line"):
+    with pytest.raises(RequestError, match=rf"with one training line .*type model.terms.{name}.weight=0"):
         options.require_lines(1, 1)
-    with pytest.raises(RequestError, match=rf"model.terms.{name}.weight.*batches of one line"):
+    with pytest.raises(RequestError, match=rf"in batches of one line .*model.terms.{name}.weight=0"):
         options.require_lines(5, 1)
     options.require_lines(5, 2)
     PrismOptions(terms=TermOptions(**kinds), queue=8).require_lines(5, 1)
@@ -160,3 +160,19 @@ def test_an_environment_without_support_sets_is_refused() -> None:
     with pytest.raises(RequestError, match=r"data.support_size=0"):
         PrismOptions().require_support(0)
     PrismOptions().require_support(8)
+
+
+@pytest.mark.parametrize("queue", [0, 1, 8])
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_a_last_batch_of_one_pair_is_learned_from_like_any_other(name, queue) -> None:
+    """A line of 65 pairs in batches of 64 leaves one; a queue of one pair holds one."""
+    torch.manual_seed(0)
+    term = TERMS[name](OPTIONS[name], Sizes(LINES, 12, 6, queue))
+    for step in range(3):
+        z, e = torch.rand(1, 12, requires_grad=True), torch.rand(1, 6, requires_grad=True)
+        line = torch.tensor([step])
+        value = term(Seen(z, e, line, (e.detach(), line)))
+        assert torch.isfinite(value)
+        if value.requires_grad:
+            value.backward()
+            assert all(torch.isfinite(one.grad).all() for one in (z, e) if one.grad is not None)

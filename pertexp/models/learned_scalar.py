@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pydantic import FiniteFloat
+
 from pertexp.typed import NO_OTHERS
 
 
@@ -13,4 +15,4 @@ class LearnedScalar:
     __pydantic_config__: ClassVar = NO_OTHERS
 
     mode: Literal["fixed", "learned"] = "fixed"
-    value: float = 1.0
+    value: FiniteFloat = 1.0

@@ -47,7 +47,7 @@ def restore(place: str, conf: Path) -> Restored:
         raise DataError(f"{path} holds weights but not what they mean: name a checkpoint that pertexp.run wrote.")
     try:
         return read(stored, path, conf)
-    except (KeyError, RuntimeError) as fault:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as fault:  # whatever a changed file brings
         raise _misfit(path, fault) from fault
 
 

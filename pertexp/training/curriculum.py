@@ -1,12 +1,15 @@
 """Training in stages: what sleeps in the first epochs, and stopping that waits for the terms to bite."""
 
-from typing import Protocol, runtime_checkable
+import logging
+from typing import Any, Protocol, runtime_checkable
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from pertexp.errors import MismatchError, RequestError
 from pertexp.training.checkpoints import KeepBest
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -31,13 +34,35 @@ class Curriculum(Callback):
             raise RequestError(f"callbacks.curriculum.frozen_epochs={frozen_epochs}: expected 0 or more.")
         self.frozen_epochs = frozen_epochs
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Refuse a model without stages."""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a model without stages; say where the part never wakes."""
         if not isinstance(pl_module, Staged):
             raise MismatchError(
                 f"callbacks.curriculum trains in stages, which {type(pl_module).__name__} does not have: leave it "
                 "out with ~callbacks.curriculum, or type callbacks=default."
             )
+        for said in self._in_vain(trainer):
+            log.warning(said)
+
+    def _in_vain(self, trainer: Trainer) -> list[str]:
+        """What is chosen, or scored, asleep."""
+        mine = f"callbacks.curriculum.frozen_epochs={self.frozen_epochs}"
+        if _ends_before(trainer, self.frozen_epochs):
+            return [
+                f"{mine}, and trainer.max_epochs={trainer.max_epochs}: the environment sleeps to the end, so the score "
+                "is that of a model without it; train longer, or type callbacks.curriculum.frozen_epochs=0."
+            ]
+        held: list[Any] = list(trainer.callbacks)  # type: ignore[attr-defined]
+        early = {
+            "best" if isinstance(one, KeepBestAfter) else "early_stopping": one.first_epoch
+            for one in held
+            if isinstance(one, KeepBestAfter | StopAfter) and one.first_epoch < self.frozen_epochs
+        }
+        return [
+            f"callbacks.{name}.first_epoch={first}, and {mine}: an epoch in which the environment sleeps "
+            f"counts; type callbacks.{name}.first_epoch={self.frozen_epochs} or more."
+            for name, first in early.items()
+        ]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that resumes within an epoch does not see its start."""
@@ -51,6 +76,16 @@ class Curriculum(Callback):
         assert isinstance(module, Staged)  # noqa: S101
         awake = trainer.current_epoch - self.frozen_epochs
         module.begin_epoch(awake if awake >= 0 else None)
+
+
+def warn_without_stages(model: object, callbacks: list[Any]) -> None:
+    """Say where a model has stages and no callback leads it through them."""
+    if isinstance(model, Staged) and not any(isinstance(one, Curriculum) for one in callbacks):
+        log.warning(
+            "%s has stages, and no callback leads it through them: nothing sleeps and no weight of a term ramps; type "
+            "callbacks=curriculum, or callbacks.curriculum.frozen_epochs=0 beside it to have the ramps alone.",
+            type(model).__name__,
+        )
 
 
 class StopAfter(EarlyStopping):
@@ -96,6 +131,17 @@ class KeepBestAfter(KeepBest):
         )
         self.first_epoch = first_epoch
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Say where training ends before an epoch may be kept."""
+        if _ends_before(trainer, self.first_epoch):
+            log.warning(
+                "callbacks.best.first_epoch=%d, and trainer.max_epochs=%d: no epoch is chosen by %s, and the last one "
+                "is scored; train longer, or type a smaller callbacks.best.first_epoch.",
+                self.first_epoch,
+                trainer.max_epochs,
+                self.monitor,
+            )
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep, or not yet."""
         if trainer.current_epoch >= self.first_epoch:
@@ -105,3 +151,9 @@ class KeepBestAfter(KeepBest):
         """Keep, or not yet."""
         if trainer.current_epoch >= self.first_epoch:
             super().on_train_epoch_end(trainer, pl_module)
+
+
+def _ends_before(trainer: Any, epoch: int) -> bool:
+    """Whether training ends before this epoch, from 0; a trial run of few batches (debug=fast) is not asked."""
+    limit = trainer.max_epochs
+    return not trainer.fast_dev_run and limit is not None and 0 <= limit <= epoch

@@ -17,6 +17,7 @@ from pertexp.data.pairs.sampler import CellBatchSampler, FixedSteps
 from pertexp.data.pairs.simulator import SimulatedPairs
 
 Count = Annotated[int, Field(ge=1)]
+MANY = 4  # lines in a step: enough to compare a pair with those of other lines
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,7 +42,7 @@ class PairData(LightningDataModule):
     batch_size, support_size
         Pairs of a pure batch, and of its support set; without support sets 0.
     lines_per_step
-        Pure batches, of as many lines, in one training step.
+        Pure batches, of as many lines, in one training step; None: of all training lines, up to four.
     positives
         Range of the share of positives in a training batch, as in [0.45, 0.55]; None leaves the classes as they are.
         The sampler or the loss balances them, not both.
@@ -58,7 +59,7 @@ class PairData(LightningDataModule):
     reverse_complement: bool = True
     batch_size: Count = 64
     support_size: Annotated[int, Field(ge=0)] = 32
-    lines_per_step: Count = 1
+    lines_per_step: Count | None = 1
     positives: tuple[float, float] | None = None
     loader_seed: int = 0
     support_seed: int = 0
@@ -85,6 +86,11 @@ class PairData(LightningDataModule):
         return self._design
 
     @property
+    def lines_in_step(self) -> int:
+        """Pure batches of a training step: `lines_per_step`, or where that is None what the training lines allow."""
+        return self.lines_per_step or min(MANY, len(self.design.train_lines))
+
+    @property
     def has_validation(self) -> bool:
         """Whether any pair has the role val."""
         return bool((self.design.role == "val").any())
@@ -102,7 +108,7 @@ class PairData(LightningDataModule):
             pairs.label,
             batch_size=self.batch_size,
             support_size=self.support_size,
-            lines_per_step=self.lines_per_step,
+            lines_per_step=self.lines_in_step,
             positives=self.positives,
             names=pairs.lines,
             seed=self.loader_seed,

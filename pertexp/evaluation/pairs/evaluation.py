@@ -92,7 +92,7 @@ class PairEvaluation:
             draws=over_draws(model, data, scored["test"], name, self.n_draws),
             watched=watched,
             marks=marks_of(model.targets if isinstance(model, HasTargets) else (), known),
-            notes=(*data.design.notes, *_distances_lacking(data)),
+            notes=(*data.design.notes, *_describing(data), *_distances_lacking(data)),
         )
 
     def _tables(
@@ -132,6 +132,13 @@ def _named(name: str, found: Predicted) -> tuple[np.ndarray, str, np.ndarray]:
 def _of_baseline(data: PairData, fitted: PairBaseline, role: str) -> Predicted:
     rows = data.design.scored(role)
     return rows, np.asarray(fitted.predict(data.design, rows), dtype=np.float64)
+
+
+def _describing(data: PairData) -> list[str]:
+    design = data.design
+    left, found = len(design.index("test")) - len(design.scored("test")), len(design.index("test"))
+    said = f"{left} of {found} test pairs describe their cell line, their labels unseen, and are not scored"
+    return [said] if left else []
 
 
 def _distances_lacking(data: PairData) -> list[str]:

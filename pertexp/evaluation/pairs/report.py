@@ -111,7 +111,8 @@ class PairReport:
         if self.draws is not None:
             found = self.draws.document()
             spread = ", ".join(_spread(name, found[name]) for name in ("auprc", "auroc"))
-            lines.append(f"Over {found['n_draws']} draw(s) of the support sets: {spread}.")
+            draws = f"{found['n_draws']} draw(s) of the support sets, each of which leaves other pairs to score"
+            lines.append(f"Over {draws}: {spread}.")
         return lines + [f"Note: {note}." for note in self.notes]
 
     def _watched_lines(self) -> list[str]:

@@ -38,11 +38,16 @@ class Temperature:
         if (self.low is None) != (self.high is None):
             raise RequestError("model.energy.temperature has one bound: give both, low and high, or none.")
         low, high = (0.0, math.inf) if self.low is None or self.high is None else (self.low, self.high)
-        if not (0 <= low < self.value < high):
+        if not 0 <= low < high:
+            raise RequestError(
+                f"model.energy.temperature.low={low:g} and high={high:g}: expected 0 or more, and more, as in "
+                "low=0.5 high=2.0."
+            )
+        if not low < self.value < high:
             raise RequestError(
                 f"model.energy.temperature.value={self.value}: expected a number between {low:g} and {high:g}."
             )
-        if self.l2 < 0:
+        if not 0 <= self.l2 < math.inf:
             raise RequestError(f"model.energy.temperature.l2={self.l2}: expected 0 or more.")
 
     def of(self, t: Tensor) -> Tensor:

@@ -85,7 +85,8 @@ class PRISM(lightning.LightningModule):
         _require_fit(data, loss)
         design = data.design
         chosen.require_support(data.support_size)
-        chosen.require_lines(len(design.train_lines), data.lines_per_step)
+        chosen.require_lines(len(design.train_lines), data.lines_in_step)
+        data.train_dataloader()  # refuses what would otherwise be refused only once the run's folder is written
         loss.fit(design.pairs.label[design.index("train")])
         class_of_line = torch.full((len(design.lines),), -1)
         class_of_line[torch.from_numpy(design.train_lines)] = torch.arange(len(design.train_lines))

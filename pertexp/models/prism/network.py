@@ -56,7 +56,7 @@ class Apart(nn.Module):
     def forward(self, line: Tensor) -> Tensor:
         """`[G, d_E]` to the same."""
         if self.training:
-            self._follow(line.detach())
+            self._follow(line.detach().to(self.mean))  # which mixed precision leaves in full
         return (line - self.mean) * (self.variance + 1e-6).rsqrt()
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from pertexp.errors import RequestError
 from pertexp.models.prism.energy import EnergyOptions
 from pertexp.typed import NO_OTHERS
 
-NotNegative = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -36,7 +36,7 @@ class Term:
 class Contrast(Term):
     """InfoNCE on e, at temperature τ."""
 
-    temperature: Annotated[float, Field(gt=0)] = 0.1
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -100,20 +100,17 @@ class PrismOptions:
 
     def require_lines(self, n_lines: int, lines_per_step: int) -> None:
         """RequestError where a weighted term could only be constant: with one line there is nothing to tell apart."""
-        for name in ("invariance", "contrastive"):
-            if name not in self.terms.weighted:
-                continue
-            if n_lines < 2:
-                raise RequestError(
-                    f"model.terms.{name}.weight={getattr(self.terms, name).weight} has no effect with one training "
-                    f"line: {_WHY[name]}; type model.terms.{name}.weight=0, or train on more lines."
-                )
-            if lines_per_step < 2 and not self.queue:
-                raise RequestError(
-                    f"model.terms.{name}.weight={getattr(self.terms, name).weight} has no effect in batches of one "
-                    f"line: {_WHY[name]}; type data.lines_per_step=2, model.queue=256, or "
-                    f"model.terms.{name}.weight=0."
-                )
+        alone = n_lines < 2
+        if not alone and (lines_per_step > 1 or self.queue):
+            return
+        constant = [name for name in _WHY if name in self.terms.weighted]
+        if not constant:
+            return
+        where = "with one training line" if alone else "in batches of one line"
+        instead = "train on more lines" if alone else "type data.lines_per_step=2 or model.queue=256"
+        reasons = "; ".join(f"{name}: {_WHY[name]}" for name in constant)
+        words = " ".join(f"model.terms.{name}.weight=0" for name in constant)
+        raise RequestError(f"A weighted term has no effect {where} ({reasons}): {instead}, or type {words}.")
 
 
 _WHY = {

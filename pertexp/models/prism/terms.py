@@ -91,8 +91,13 @@ class Invariance(nn.Module):
         return (loss + functional.cross_entropy(self.tell(rows), line)) / 2 if len(line) else loss
 
     def tell(self, invariant: Tensor) -> Tensor:
-        """Logits `[n, K]` of the lines."""
-        return self.classifier(self.norm(invariant))
+        """Logits `[n, K]` of the lines; one pair alone has no variance, and is held against that of the others."""
+        alone = self.training and len(invariant) == 1
+        seen = self._rested(invariant) if alone else self.norm(invariant)
+        return self.classifier(seen)
+
+    def _rested(self, invariant: Tensor) -> Tensor:
+        return functional.batch_norm(invariant, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
 
 
 class Contrastive(nn.Module):
