@@ -53,6 +53,10 @@ def interrupted(outputs: Path, hook: str, call: int, *words: str, kind: str = "F
 
 def assert_same_end(folder: Path, reference: Path) -> None:
     assert (folder / "metrics.json").read_bytes() == (reference / "metrics.json").read_bytes()
+    assert_same_weights(folder, reference)
+
+
+def assert_same_weights(folder: Path, reference: Path) -> None:
     for name in ("best.ckpt", "last.ckpt"):
         ours, theirs = (torch.load(f / "checkpoints" / name, weights_only=True) for f in (folder, reference))
         assert (ours["epoch"], ours["global_step"]) == (theirs["epoch"], theirs["global_step"])

@@ -157,7 +157,7 @@ def _answer(trained: TrainedPairs, pairs: Pairs, values: np.ndarray, coordinates
     table = pairs.units[KEY]
     if coordinates is not None:
         table = pd.concat([table, _places(pairs, 1 if coordinates == "one_based" else 0)], axis=1)
-    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(len(pairs), np.nan)
+    spread = (values - values[0]).std(axis=0, ddof=1) if len(values) > 1 else np.full(len(pairs), np.nan)
     table = table.assign(probability=values.mean(axis=0), probability_sd=spread)
     said = [f"{len(pairs)} pairs of {len(pairs.lines)} cell line(s), mean over {len(values)} draw(s) of support sets"]
     threshold = _threshold(trained)
