@@ -21,7 +21,7 @@ from pertexp.models.backbones.cnn import Cnn
 from pertexp.models.prism import PRISM
 from pertexp.models.prism.epoch import EpochScores
 from pertexp.models.prism.options import PrismOptions
-from pertexp.training.curriculum import Curriculum, KeepBestAfter, StopAfter
+from pertexp.training.curriculum import Curriculum, KeepBestAfter, StopAfter, warn_without_stages
 from pertexp.typed import typed
 
 ADAMW = partial(torch.optim.AdamW, lr=1e-3)
@@ -94,6 +94,27 @@ def test_options_that_are_none_are_refused(data, options, said) -> None:
         model(data, **options)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("model=prism", "data=simulated_screen"), "data=simulated_screen and model=prism do not fit one another"),
+        (("model=gears", "data=simulated_pairs"), "data=simulated_pairs and model=gears do not fit one another"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_named_and_no_option_that_nobody_typed_is_blamed(words, said) -> None:
+    refused = command(*words, "print_config=false")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert said in refused.err
+
+
+def test_a_step_holds_as_many_lines_as_there_are_up_to_four() -> None:
+    few = made(*SMALL, "data.lines_per_step=null")
+    assert few.lines_in_step == len(few.design.train_lines) == 2
+    many = made(*SMALL, "data.simulator.n_lines=7", "data.lines_per_step=null")
+    assert (many.lines_in_step, len(many.design.train_lines)) == (4, 6)
+    assert made(*SMALL, "data.lines_per_step=1").lines_in_step == 1
+
+
 # stages
 
 
@@ -136,6 +157,14 @@ def test_the_curriculum_wakes_the_environment_after_its_epochs(data) -> None:
         stages.append(int(own.awake))
     assert stages == [-1, -1, 0, 1, 2]
     assert [own.options.terms.correlation.at(max(stage, 0)) for stage in stages[2:]] == pytest.approx([0.1, 0.11, 0.12])
+
+
+def test_stages_that_no_callback_leads_are_said(data, caplog) -> None:
+    warn_without_stages(model(data), [Curriculum()])
+    warn_without_stages(torch.nn.Module(), [])
+    assert not caplog.records
+    warn_without_stages(model(data), [])
+    assert "PRISM has stages, and no callback leads it through them" in caplog.text
 
 
 def test_a_model_without_stages_is_refused_by_the_curriculum() -> None:
