@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp import __version__
+from pertexp import __version__, threads
 from pertexp.errors import DataError, RequestError
 
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "anndata", "scanpy")
 CONFIG = Path("config") / "config.yaml"
+ENVIRONMENT = "environment.json"
 
 
 class RecordedSplit(Protocol):
@@ -58,6 +59,18 @@ def saved_config(folder: str) -> DictConfig:
     return config
 
 
+def saved_threads(folder: str) -> object:
+    """The `threads` that environment.json of an earlier run names; None where there is none."""
+    path = Path(folder) / ENVIRONMENT
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise DataError(f"{path} is not valid JSON: the file was changed or cut off.") from fault
+    return said.get("threads") if isinstance(said, dict) else None
+
+
 def save_config(config: DictConfig, folder: Path) -> None:
     """Put a configuration where `saved_config` finds it."""
     with whole(folder / CONFIG) as partial:
@@ -65,12 +78,13 @@ def save_config(config: DictConfig, folder: Path) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Command, git revision, and versions of everything that computes."""
+    """Command, git revision, threads, and versions of everything that computes."""
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "threads": threads.count(),
         "packages": {"pertexp": __version__, **{name: _version(name) for name in PACKAGES}},
     }
 
@@ -85,7 +99,7 @@ def write_record(folder: Path, design: RecordedDesign) -> None:
     """Write split.parquet, data.json and environment.json."""
     design.split.write(folder / "split.parquet")
     write_json(folder / "data.json", design.record())
-    write_json(folder / "environment.json", environment())
+    write_json(folder / ENVIRONMENT, environment())
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -108,6 +108,7 @@ def prepare(config: DictConfig) -> Prepared:
     """Build data, model, trainer and evaluation, and refuse what does not fit before anything is trained."""
     import lightning
 
+    from pertexp import threads
     from pertexp.composition import build, build_group
     from pertexp.models.trained import restorable
     from pertexp.record import schema
@@ -116,6 +117,7 @@ def prepare(config: DictConfig) -> Prepared:
 
     _quieten()
     _check_values(config)
+    threads.settle()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, loss = build(config.data, "data"), build(config.loss, "loss")
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
@@ -179,6 +181,7 @@ def _check_values(config: DictConfig) -> None:
     """Hold every value against its type before the first thing is built."""
     from pydantic import Field
 
+    from pertexp import threads
     from pertexp.composition import check_node
     from pertexp.training.checkpoints import read_checkpoint
     from pertexp.typed import check_type
@@ -193,7 +196,7 @@ def _check_values(config: DictConfig) -> None:
         value = config[name]
         check_type(hint, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, name)
     if config.ckpt_path is not None:
-        read_checkpoint(config.ckpt_path)
+        threads.same_as(read_checkpoint(config.ckpt_path).get("threads"), config.ckpt_path)
     for group, node in config.items():
         try:
             check_node(node, str(group))
@@ -238,7 +241,8 @@ def _require_optimizer(model: "LightningModule") -> None:
 
 def _repeated(config: DictConfig, folder: Path) -> DictConfig:
     """The configuration of the run to repeat, put on record; overrides beside it would make a different run."""
-    from pertexp.record import save_config, saved_config
+    from pertexp import threads
+    from pertexp.record import ENVIRONMENT, save_config, saved_config, saved_threads
 
     others = [word for word in HydraConfig.get().overrides.task if not word.startswith("repeat=")]
     if others:
@@ -246,6 +250,7 @@ def _repeated(config: DictConfig, folder: Path) -> DictConfig:
             f"repeat={config.repeat} repeats a run as it was, but {others[0]} was given too: remove one of them."
         )
     repeated = saved_config(config.repeat)
+    threads.same_as(saved_threads(config.repeat), str(Path(config.repeat) / ENVIRONMENT))
     if is_first_process():
         save_config(repeated, folder)
     return repeated

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from conftest import ROOT
 
+from pertexp import threads
+
 TINY = (
     "data.simulator.n_genes=30",
     "data.simulator.n_perturbations=15",
@@ -66,11 +68,11 @@ def of(door: Callable[[], None], name: str, *words: str) -> Ran:
 
 
 def fresh_command(*words: str, **environment: str) -> Ran:
-    """`python -m pertexp.run *words`, in a process of its own."""
+    """`python -m pertexp.run *words`, in a process of its own, with as many threads as this one."""
     done = subprocess.run(
         [sys.executable, "-m", "pertexp.run", *words],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads.count()), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,7 @@
-"""PRISM killed while its environment sleeps, as it wakes and after: resumed, it ends with equal bits."""
+"""PRISM killed while its environment sleeps, as it wakes and after: resumed, it ends with equal bits.
+
+Also where it is resumed, or repeated, with another number of threads: its sums would be rounded in another way.
+"""
 
 import json
 from pathlib import Path
@@ -10,6 +13,8 @@ from command import command
 from killing import Diary
 from prism_words import PRISM
 from test_resume import assert_same_weights, interrupted, run
+
+from pertexp import threads
 
 # Eleven steps an epoch: two epochs asleep, two awake.
 WORDS = (
@@ -35,7 +40,13 @@ def assert_same_end(folder: Path, reference: Path) -> None:
 @pytest.fixture(autouse=True)
 def outputs(tmp_path, monkeypatch):
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    return tmp_path
+    with threads.kept():
+        yield tmp_path
+
+
+def set_other_threads() -> None:
+    if threads.cores() > 1:
+        torch.set_num_threads(threads.count() % threads.cores() + 1)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +74,7 @@ def reference(tmp_path_factory):
 def test_a_killed_run_ends_with_equal_bits(hook, call, kind, reference, outputs):
     folder, diary = reference
     killed = interrupted(outputs, hook, call, *WORDS, kind=kind)
+    set_other_threads()
     done, resumed = run(*WORDS, f"ckpt_path={killed}/checkpoints/last.ckpt")
     assert (done.code, done.err) == (0, "")
     assert resumed == diary[-len(resumed) :]
@@ -79,6 +91,7 @@ def test_the_stages_are_in_the_checkpoints(reference):
 def test_a_run_repeats_to_the_last_bit(reference):
     folder, _ = reference
     Diary.pages.clear()
+    set_other_threads()
     again = command(f"repeat={folder}")
     assert again.code == 0, again.err
     assert_same_end(again.folder, folder)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from pertexp import threads
 from pertexp.metrics.cells import Cells
 
 SIGNIFICANT = 0.05
@@ -37,7 +38,7 @@ def wilcoxon(cells: Cells, values: sp.csr_matrix, n_threads: int = 2) -> np.ndar
     label = np.where(cells.group < 0, cells.n_units, cells.group)
     adata = AnnData(_sorted(values), obs=pd.DataFrame({"unit": label}, index=np.arange(label.size).astype(str)))
     logger.disable("illico")
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+    with threads.kept(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar
         result = asymptotic_wilcoxon(
             adata, is_log1p=False, group_keys="unit", reference=cells.n_units, n_threads=n_threads
         )

@@ -13,6 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from pertexp import threads
 from pertexp.errors import DataError, MismatchError
 
 
@@ -114,13 +115,17 @@ class EpochClock(Callback):
 
 
 class RandomState(Callback):
-    """Saves the state of every random generator, so that a resumed run draws what the killed one would have drawn."""
+    """Saves the state of every random generator, so that a resumed run draws what the killed one would have drawn.
+
+    And the number of threads, without which it would add up in another order.
+    """
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Put the states in as tensors and plain numbers: nothing that needs unpickling."""
         version, numbers, gauss = random.getstate()
         legacy: Any = np.random.get_state()  # noqa: NPY002
         name, keys, *rest = legacy
+        checkpoint["threads"] = threads.count()
         checkpoint["random_state"] = {
             "python": [version, list(numbers), gauss],
             "numpy": [name, keys.tolist(), *rest],

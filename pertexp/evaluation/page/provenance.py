@@ -59,6 +59,8 @@ def _environment(run: RunFolder) -> list[tuple[str, str]]:
         return []
     revision = known.git_revision or "not in a git checkout"
     said = [("git revision", revision), ("Python", known.python), ("platform", known.platform)]
+    if known.threads:
+        said.append(("threads", str(known.threads)))
     return [("command", known.command), *said] if known.command else said
 
 

@@ -88,6 +88,7 @@ class Environment:
     git_revision: str | None = None
     python: str = ""
     platform: str = ""
+    threads: int | None = None
     packages: dict[str, str] = field(default_factory=dict)
 
 
