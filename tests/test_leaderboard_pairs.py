@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 from sklearn.metrics import average_precision_score
 from test_pairs_run import on_pairs
 
+from pertexp.errors import DataError
+from pertexp.evaluation.against import against_reference
+from pertexp.evaluation.jobs import Job, finished_jobs
 from pertexp.evaluation.page.gathering import find_runs, gather
 from pertexp.evaluation.page.leaderboard import Board, Leaderboard, leaderboard_of, write_leaderboard
 
@@ -87,6 +90,27 @@ def test_lines_folds_and_seeds_are_averaged(sweep):
     assert own_rows(board)[0].values["auprc"].mean >= own_rows(board)[1].values["auprc"].mean
     assert board.said.startswith("line01, line02, folds ")
     assert len(board.runs) == 16
+
+
+def test_settings_are_held_against_the_reference_pair_by_pair(done, sweep):
+    first, second = (by_hand(done, rate, 0) for rate in (0.1, 0.001))
+    (said,) = against_reference(finished_jobs(done), "optimizer.lr=0.1", "auprc")
+    words, mean = re.match(
+        r"optimizer\.lr=0\.1 (.*) optimizer\.lr=0\.001 on auprc: difference (\S+) \[.*\] over", said
+    ).groups()
+    assert words in ("beats", "does not beat", "is worse than")
+    assert float(mean) == pytest.approx(first - second, rel=0.06)  # two digits are said
+    (equal,) = against_reference(twins(done), "optimizer.lr=0.1", "auprc")
+    assert "does not beat" in equal
+    assert "difference +0.000 [0.000, 0.000]" in equal
+    with pytest.raises(DataError, match="was scored on other pairs than"):
+        against_reference(finished_jobs(done)[1:], "optimizer.lr=0.1", "auprc")
+
+
+def twins(folder: Path) -> list[Job]:
+    """The jobs of one rate, and the same as if they were of the other."""
+    jobs = [job for job in finished_jobs(folder) if job.overrides["optimizer.lr"] == "0.1"]
+    return [*jobs, *(Job(job.folder, job.overrides | {"optimizer.lr": "0.001"}) for job in jobs)]
 
 
 def test_what_knows_nothing_stands_at_one_half(sweep):

@@ -1,6 +1,7 @@
 """A sweep ends with one table, whatever became of its jobs."""
 
 import json
+import re
 from pathlib import Path
 
 import anndata
@@ -11,7 +12,8 @@ from command import TINY, Ran, command
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from pertexp.errors import DataError
+from pertexp.errors import DataError, RequestError
+from pertexp.evaluation.against import against_reference
 from pertexp.evaluation.pooling import pooled_over_folds
 from pertexp.evaluation.sweep import Job, finished_jobs, summarise
 
@@ -27,6 +29,10 @@ def outputs(tmp_path, monkeypatch):
 
 def sweep(*words: str) -> Ran:
     return command("-m", *ONE_EPOCH, *words)
+
+
+def flat(text: str) -> str:
+    return re.sub(r"\n(?!model|best|written)", " ", text)
 
 
 def table_of(done: Ran) -> pd.DataFrame:
@@ -46,6 +52,7 @@ def grid(tmp_path_factory):
         done = command(
             "-m", *ONE_EPOCH, "data.batch_size=64", "optimizer.lr=0.05",
             "model.rank=8,32", "data.split.fold=0,1,2,3,4", "seed=0,1",
+            'hydra.callbacks.sweep_table.reference="model.rank=32"',
         )  # fmt: skip
     assert done.code == 0, done.err
     return done
@@ -99,6 +106,37 @@ def test_the_table_is_on_the_console(grid):
     assert "20 jobs, folds together, mean ± s.d. over seeds, best pearson_delta first" in grid.out
     best = table_of(grid).iloc[0]
     assert f"{best['pearson_delta']:.4f} ± {best['pearson_delta_sd']:.3f}" in grid.out
+
+
+def test_settings_are_held_against_the_reference_unit_by_unit(grid, pooled):
+    def per_unit(rank: str) -> pd.Series:
+        found = pooled[rank, "0"]
+        values = correlation(found.X, found.layers["truth"], found.layers["control"])
+        return pd.Series(values, index=found.obs["perturbation"].astype(str))
+
+    difference = (per_unit("32") - per_unit("8")).to_numpy()  # by the names of the perturbations
+    (said,) = re.findall(r"model\.rank=32 [^:]*model\.rank=8 on pearson_delta[^:]*: difference.*", flat(grid.out))
+    mean, low, high = map(float, re.search(r"difference (\S+) \[(\S+), (\S+)\] over 15 perturbations", said).groups())
+    assert mean == pytest.approx(difference.mean(), rel=0.06)  # two digits are printed
+    spread = difference.std() / np.sqrt(15)
+    assert low < difference.mean() < high
+    assert (high - low) / (2 * 1.96 * spread) == pytest.approx(1, abs=0.25)
+    words = "beats" if low > 0 else "is worse than" if high < 0 else "does not beat"
+    assert said.startswith(f"model.rank=32 {words} model.rank=8 ")
+
+
+def test_a_reference_that_no_job_has_costs_the_table_nothing(grid):
+    jobs = finished_jobs(grid.folder.parent)
+    assert against_reference(jobs, "loss=nb", "pearson_delta") == []  # not swept
+    with pytest.raises(RequestError, match=r"no job has model\.rank=9, which .* held against; known: 32, 8"):
+        against_reference(jobs, "model.rank=9", "pearson_delta")
+
+
+def test_settings_on_other_units_are_not_compared(grid):
+    jobs = finished_jobs(grid.folder.parent)
+    fewer = [job for job in jobs if job.overrides["model.rank"] == "32" or job.overrides["data.split.fold"] != "0"]
+    with pytest.raises(DataError, match=r"model\.rank=8 was scored on other units than model\.rank=32"):
+        against_reference(fewer, "model.rank=32", "pearson_delta")
 
 
 LOSSES = ("nb", "nb_deviance", "poisson_deviance", "mse", "mse_log1p", "mse_anscombe")

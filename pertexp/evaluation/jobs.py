@@ -1,6 +1,7 @@
 """The job folders of a sweep: which are done, which failed, and what was swept in each."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,20 @@ def finished_jobs(folder: Path) -> list[Job]:
     """
     jobs = [Job(path, _overrides(path)) for path in _latest(folder, "metrics.json")]
     return sorted(jobs, key=lambda job: sorted(job.overrides.items()))
+
+
+def swept_keys(jobs: Sequence[Job]) -> list[str]:
+    """Keys whose values differ between jobs, folds and seeds aside."""
+    keys = sorted({key for job in jobs for key in job.overrides} - set(REPEATS))
+    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+
+
+def grouped(jobs: Iterable[Job], keys: Sequence[str]) -> dict[tuple[str, ...], list[Job]]:
+    """Jobs by their values of these keys, in the order of the jobs."""
+    groups: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(tuple(job.overrides.get(key, "") for key in keys), []).append(job)
+    return groups
 
 
 def failed_jobs(folder: Path) -> dict[Path, dict[str, Any]]:

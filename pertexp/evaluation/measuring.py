@@ -95,6 +95,30 @@ def _refuse_repeats(table: pd.DataFrame) -> None:
         )
 
 
+def side_by_side(parts: Mapping[str, tuple[Measured, str]], metric: str) -> Measured:
+    """One model of each of several settings on one metric and the same units, under the names of the settings.
+
+    Parameters
+    ----------
+    parts
+        By setting: what was measured there, and the model's name in it.
+    """
+    first, _ = next(iter(parts.values()))
+    tables = [_own(measured, model, metric).assign(model=name) for name, (measured, model) in parts.items()]
+    units = pd.MultiIndex.from_frame(tables[0][UNIT])
+    for name, table in zip(parts, tables, strict=True):
+        if set(pd.MultiIndex.from_frame(table[UNIT])) != set(units):
+            raise DataError(f"{name} was scored on other units than {next(iter(parts))}: they cannot be compared.")
+    tables = [table.set_index(UNIT).loc[units].reset_index()[["model", "metric", *UNIT, "value"]] for table in tables]
+    trust = first.reliability[first.reliability["metric"] == metric]
+    return Measured(pd.concat(tables, ignore_index=True), trust, first.scale)
+
+
+def _own(measured: Measured, model: str, metric: str) -> pd.DataFrame:
+    table = measured.per_unit
+    return table[(table["model"] == model) & (table["metric"] == metric)]
+
+
 def stored(folder: Path) -> Measured:
     """What a run left in its folder."""
     try:

@@ -1,7 +1,7 @@
 """Runs on several folds as one: each kind of experiment pools what its own runs left in their folders."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,9 @@ class Pooled(Protocol):
 
     def verdict(self, primary: str) -> list[str]:
         """Whether the model beats the best baseline on all that was tested."""
+
+    def beside(self, name: str, others: Mapping[str, Any], primary: str) -> list[str]:
+        """Whether the model beats those of other settings, pooled alike and by their names: a sentence for each."""
 
 
 def pool(folders: Sequence[Path]) -> Pooled:
@@ -86,6 +89,15 @@ class PooledScreens:
         from pertexp.evaluation.scoring import Scores, verdict
 
         return verdict(Scores.of(self._measured, primary), self._model)
+
+    def beside(self, name: str, others: Mapping[str, "PooledScreens"], primary: str) -> list[str]:
+        """Sentences over the units, paired."""
+        from pertexp.evaluation.measuring import side_by_side
+        from pertexp.evaluation.scoring import Scores, rivalry
+
+        own = {name: self, **others}
+        measured = side_by_side({name: (one._measured, one._model) for name, one in own.items()}, primary)
+        return rivalry(Scores.of(measured, primary), name, list(others), primary)
 
 
 def _pairs(folders: Sequence[Path]) -> Pooled:

@@ -159,6 +159,11 @@ def verdict(scores: Scores, model: str, metrics: Sequence[str] | None = None) ->
     return [_sentence(scores, model, baselines, metric) for metric in chosen]
 
 
+def rivalry(scores: Scores, model: str, others: Sequence[str], metric: str) -> list[str]:
+    """Say of each of the others whether the model beats it on a metric."""
+    return [_sentence(scores, model, [other], metric) for other in others]
+
+
 def _calibration(measured: Measured, aggregate: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFrame:
     mean = aggregate.set_index(["model", "metric"])["mean"]
     records = []

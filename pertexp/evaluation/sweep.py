@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from pertexp.door import WRONG_REQUEST, is_request, sentence
 from pertexp.errors import RequestError
-from pertexp.evaluation.jobs import FAILURE, FOLDS, REPEATS, SEED, Job, failed_jobs, finished_jobs
+from pertexp.evaluation.against import against_reference
+from pertexp.evaluation.jobs import FAILURE, FOLDS, SEED, Job, failed_jobs, finished_jobs, grouped, swept_keys
 from pertexp.evaluation.pooling import pool, stored_summary
 from pertexp.record import write_json
 
@@ -93,20 +94,29 @@ def _as_a_single_run(folder: Path) -> Iterator[None]:
 
 
 class SweepTable(Callback):
-    """Hydra callback: prints and writes the table when all jobs are done, then says which of them failed."""
+    """Hydra callback: prints and writes the table when all jobs are done, then says which of them failed.
+
+    Parameters
+    ----------
+    reference
+        `key=value` of the setting that all others are held against, as in an ablation; None: none is.
+    """
+
+    def __init__(self, reference: str | None = None) -> None:
+        self.reference = reference
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Pool, score, write sweep.csv, print; leave with an exit code other than zero where a job failed."""
         folder = Path(OmegaConf.select(config, "hydra.sweep.dir"))
         jobs = finished_jobs(folder)
         if jobs:
-            _show(jobs, folder)
+            _show(jobs, folder, self.reference)
         failures = failed_jobs(folder)
         if failures:
             raise SystemExit(_say_failures(failures, len(jobs) + len(failures)))
 
 
-def _show(jobs: list[Job], folder: Path) -> None:
+def _show(jobs: list[Job], folder: Path, reference: str | None) -> None:
     from rich.console import Console
 
     from pertexp.evaluation.page import leaderboard_said
@@ -121,10 +131,17 @@ def _show(jobs: list[Job], folder: Path) -> None:
     title = f"{len(jobs)} jobs, folds together, mean ± s.d. over seeds, best {primary} first"
     console = Console(width=None if sys.stdout.isatty() else max(120, Console().width))
     console.print(render_sweep(table, primary, title))
-    for line in verdict_of_best(jobs, table, primary):
+    for line in [*verdict_of_best(jobs, table, primary), *_beside_reference(jobs, reference, primary)]:
         console.print(line, highlight=False)
     console.print(f"written to {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
     console.print(leaderboard_said(folder), highlight=False, soft_wrap=True)
+
+
+def _beside_reference(jobs: list[Job], reference: str | None, primary: str) -> list[str]:
+    try:
+        return against_reference(jobs, reference, primary) if reference else []
+    except RequestError as fault:
+        return [f"no comparison with {reference}: {sentence(fault)}"]
 
 
 def _say_failures(failures: dict[Path, dict[str, Any]], total: int) -> int:
@@ -146,9 +163,9 @@ def summarise(jobs: list[Job], primary: str) -> pd.DataFrame:
     """
     from pertexp.metrics.registry import METRICS
 
-    swept = _swept(jobs)
+    swept = swept_keys(jobs)
     rows: list[dict[str, Any]] = []
-    for setting, members in _grouped(jobs, swept).items():
+    for setting, members in grouped(jobs, swept).items():
         rows += _rows_of(members, dict(zip(swept, setting, strict=True)))
     table = pd.DataFrame(rows)
     if primary not in table.columns:
@@ -170,22 +187,9 @@ def _baselines_once(table: pd.DataFrame, swept: list[str]) -> pd.DataFrame:
     return pd.concat(parts) if parts else table
 
 
-def _swept(jobs: list[Job]) -> list[str]:
-    """Keys whose values differ between jobs, folds and seeds aside."""
-    keys = sorted({key for job in jobs for key in job.overrides} - set(REPEATS))
-    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
-
-
-def _grouped(jobs: Iterable[Job], keys: list[str]) -> dict[tuple[str, ...], list[Job]]:
-    groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(tuple(job.overrides.get(key, "") for key in keys), []).append(job)
-    return groups
-
-
 def _rows_of(jobs: list[Job], setting: dict[str, str]) -> list[dict[str, Any]]:
     """Rows of one setting: the model, then its baselines and the replicate."""
-    of_seeds = [pool([job.folder for job in members]) for members in _grouped(jobs, [SEED]).values()]
+    of_seeds = [pool([job.folder for job in members]) for members in grouped(jobs, [SEED]).values()]
     pooled = [of_seed.means() for of_seed in of_seeds]
     roles = {name: role for of_seed in of_seeds for name, role in of_seed.roles.items()}
     folds = len({tuple(job.overrides.get(key, "") for key in FOLDS) for job in jobs})
@@ -205,11 +209,11 @@ def verdict_of_best(jobs: list[Job], table: pd.DataFrame, primary: str) -> list[
 
     The best of several settings is chosen on the units it is judged by, which the first sentence says.
     """
-    swept = _swept(jobs)
+    swept = swept_keys(jobs)
     best = tuple(str(table[key].iloc[0]) for key in swept)
-    of_seed = next(iter(_grouped(_grouped(jobs, swept)[best], [SEED]).values()))
+    of_seed = next(iter(grouped(grouped(jobs, swept)[best], [SEED]).values()))
     chosen = ", ".join(f"{key}={value}" for key, value in zip(swept, best, strict=True))
-    said = [f"best of {len(_grouped(jobs, swept))} settings, chosen on these units: {chosen}"] if swept else []
+    said = [f"best of {len(grouped(jobs, swept))} settings, chosen on these units: {chosen}"] if swept else []
     return said + pool([job.folder for job in of_seed]).verdict(primary)
 
 
