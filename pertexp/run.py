@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP = "PERTEXP_SWEEP"
+SETTING = ("model", "data", "loss", "optimizer")
 
 
 def config_hash(*, _root_: DictConfig) -> str:
@@ -123,7 +124,9 @@ def prepare(config: DictConfig) -> Prepared:
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
     callbacks = build_group(config.callbacks, "callbacks")
     loggers = list(build_group(config.logger, "logger").values())
-    stamp = SchemaStamp(lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)))
+    stamp = SchemaStamp(
+        lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)), setting(config)
+    )
     own = [EpochClock(), RandomState(), stamp]
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
     _require_validation(data, callbacks)
@@ -132,7 +135,7 @@ def prepare(config: DictConfig) -> Prepared:
     _require_optimizer(model)
     warn_without_stages(model, list(callbacks.values()))
     if config.ckpt_path is not None:
-        require_resumable(config.ckpt_path, model, schema(data.design))
+        require_resumable(config.ckpt_path, model, schema(data.design), setting(config))
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     return Prepared(data, model, trainer, evaluation)
@@ -142,6 +145,11 @@ def plain_parts(config: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configurations of model and data as plain values, interpolations resolved."""
     model, data = (dict(OmegaConf.to_container(node, resolve=True)) for node in (config.model, config.data))  # type: ignore[arg-type]
     return model, data
+
+
+def setting(config: DictConfig) -> dict[str, Any]:
+    """What the numbers of training hang on, as plain values: other callbacks or devices may resume a run."""
+    return {"seed": config.seed, **{name: OmegaConf.to_container(config[name], resolve=True) for name in SETTING}}
 
 
 def fit(model: "LightningModule", data: Any, trainer: "Trainer", ckpt_path: str | None) -> None:

@@ -201,7 +201,12 @@ def test_checkpoints_may_be_moved_but_not_parted(stopped, outputs):
         ("data.split.fold=1", "fold differs"),
         ("data.split.seed=1", "split_hash differs"),
         ("data.simulator.n_genes=31", "genes differs"),
-        ("model.rank=3", "belongs to another model"),
+        ("model.rank=3", "last.ckpt was trained with model.rank=null, and this run has 3"),
+        ("optimizer.lr=0.5", "last.ckpt was trained with optimizer.lr=0.001, and this run has 0.5"),
+        ("data.batch_size=32", "last.ckpt was trained with data.batch_size=64, and this run has 32"),
+        ("loss=mse", "last.ckpt was trained with loss."),
+        ("+optimizer.eps=1e-4", "last.ckpt was trained with optimizer.eps=not there, and this run has 0.0001"),
+        ("seed=1", "resume with the options of its own run, or start anew without ckpt_path"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(change, said, reference):

@@ -1,8 +1,10 @@
 """Checkpoints that can be used elsewhere, and from which a killed run goes on to the same numbers."""
 
+import json
+import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -152,26 +154,34 @@ class SchemaStamp(Callback):
     ----------
     schema, restorable
         Yield it, and what the model needs to be rebuilt: data may not be read yet where callbacks are built.
+    setting
+        What was composed, as far as the numbers of training hang on it: plain values.
     """
 
-    def __init__(self, schema: Callable[[], dict[str, Any]], restorable: Callable[[], dict[str, Any]]) -> None:
-        self._schema, self._restorable = schema, cache(restorable)
+    def __init__(
+        self,
+        schema: Callable[[], dict[str, Any]],
+        restorable: Callable[[], dict[str, Any]],
+        setting: Mapping[str, Any],
+    ) -> None:
+        self._schema, self._restorable, self._setting = schema, cache(restorable), dict(setting)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Names and their order, split hash, versions, and what the model is rebuilt from: plain values."""
         checkpoint["schema"] = self._schema()
         checkpoint["restore"] = self._restorable()
+        checkpoint["setting"] = self._setting
 
 
-def require_resumable(path: str, module: LightningModule, schema: dict[str, Any]) -> None:
-    """Refuse a checkpoint from which this run cannot go on, before anything is trained.
+def require_resumable(path: str, module: LightningModule, schema: dict[str, Any], setting: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint from which this run cannot go on to the numbers of its own, before anything is trained.
 
     Raises
     ------
     DataError
         Where it is unreadable, or was trained on other data.
     MismatchError
-        Where it belongs to another model.
+        Where it belongs to another model, or was trained with other options.
     """
     checkpoint = read_checkpoint(path)
     if "between_epochs" not in checkpoint:
@@ -183,6 +193,7 @@ def require_resumable(path: str, module: LightningModule, schema: dict[str, Any]
                 f"{path} was trained on other data ({key} differs): resume with the configuration of its own run, "
                 "or start anew without ckpt_path."
             )
+    _require_setting(path, checkpoint.get("setting"), setting)
     _require_fit(path, checkpoint["state_dict"], module)
 
 
@@ -205,6 +216,39 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DataError(f"{path} holds no weights (`state_dict`): name a checkpoint that pertexp wrote.")
     return checkpoint
+
+
+def _require_setting(path: str, theirs: object, ours: Mapping[str, Any]) -> None:
+    """Options, those that name a place on disk aside: files may have moved, and what they hold is in the schema."""
+    if theirs is None:
+        return  # written before it was kept
+    if not isinstance(theirs, dict):
+        raise DataError(f"{path} holds a setting that is none: the file was changed; name another checkpoint.")
+    was, now = _dotted(theirs), _dotted(ours)
+    for key in dict.fromkeys([*now, *was]):
+        before, here = was.get(key, "not there"), now.get(key, "not there")
+        if before != here and not (_is_place(before) and _is_place(here)):
+            raise MismatchError(
+                f"{path} was trained with {key}={_typed(before)}, and this run has {_typed(here)}: resume with the "
+                "options of its own run, or start anew without ckpt_path."
+            )
+
+
+def _dotted(nested: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
+    """Values by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _dotted(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat
+
+
+def _typed(value: object) -> str:
+    """As one types it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, str) and os.sep in value
 
 
 def _require_fit(path: str, weights: dict[str, torch.Tensor], module: LightningModule) -> None:
