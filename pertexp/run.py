@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -131,7 +133,8 @@ def prepare(config: DictConfig) -> Prepared:
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
     _require_validation(data, callbacks)
     evaluation.require(data)
-    model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer)
+    with _fitting("model"):
+        model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer)
     _require_optimizer(model)
     warn_without_stages(model, list(callbacks.values()))
     if config.ckpt_path is not None:
@@ -206,10 +209,17 @@ def _check_values(config: DictConfig) -> None:
     if config.ckpt_path is not None:
         threads.same_as(read_checkpoint(config.ckpt_path).get("threads"), config.ckpt_path)
     for group, node in config.items():
-        try:
+        with _fitting(str(group)):
             check_node(node, str(group))
-        except RequestError as fault:
-            raise _of_another_kind(fault, str(group)) or fault from None
+
+
+@contextmanager
+def _fitting(group: str) -> Iterator[None]:
+    """Say of choices that do not fit one another that they do not, rather than blame an option that nobody typed."""
+    try:
+        yield
+    except RequestError as fault:
+        raise _of_another_kind(fault, group) or fault from None
 
 
 def _of_another_kind(fault: RequestError, group: str) -> RequestError | None:
@@ -217,7 +227,7 @@ def _of_another_kind(fault: RequestError, group: str) -> RequestError | None:
     choices = HydraConfig.get().runtime.choices
     option = str(fault).split(" ", 1)[0]
     typed = [word.lstrip("+~").split("=", 1)[0] for word in HydraConfig.get().overrides.task]
-    if " is not an option of " not in str(fault) or option in typed or "model" not in choices:
+    if " is not an option" not in str(fault) or option in typed or "model" not in choices:
         return None
     beside = [name for name in ("data", "model", "model/ablation") if choices.get(name)]
     named = " and ".join(f"{name}={choices[name]}" for name in beside)

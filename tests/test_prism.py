@@ -99,6 +99,10 @@ def test_options_that_are_none_are_refused(data, options, said) -> None:
     [
         (("model=prism", "data=simulated_screen"), "data=simulated_screen and model=prism do not fit one another"),
         (("model=gears", "data=simulated_pairs"), "data=simulated_pairs and model=gears do not fit one another"),
+        (
+            ("model=nbglm", "model/ablation=lambda_zero"),
+            "model=nbglm and model/ablation=lambda_zero do not fit",
+        ),
     ],
 )
 def test_kinds_that_do_not_fit_are_named_and_no_option_that_nobody_typed_is_blamed(words, said) -> None:
@@ -261,8 +265,10 @@ def test_other_weights_are_refused() -> None:
         PRISM.from_checkpoint({"network.weight": torch.zeros(2)}, LITTLE)
 
 
-@pytest.mark.parametrize("form", ["interaction", "linear"])
-@pytest.mark.parametrize("resistance", ["line", "sample", "none"])
+@pytest.mark.parametrize(
+    ("form", "resistance"),
+    [("interaction", "line"), ("interaction", "sample"), ("interaction", "none"), ("linear", "sample")],
+)
 @pytest.mark.parametrize("mode", ["fixed", "learned", "per_line"])
 def test_every_energy_trains(data, form, resistance, mode) -> None:
     energy = {"form": form, "resistance": resistance, "temperature": {"mode": mode}, "lam": {"mode": "learned"}}
@@ -300,6 +306,21 @@ def test_scores_of_an_epoch_are_means_over_lines() -> None:
     assert taken["auprc"] == pytest.approx(np.mean([part[0] for part in parts]), rel=1e-6)
     assert taken["auroc"] == pytest.approx(np.mean([part[1] for part in parts]), rel=1e-6)
     assert scores.take() == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"resistance": "none"}, "resistance=none"),
+        ({"resistance": "line"}, "resistance=line"),
+        ({"keep_order": True}, "keep_order=true"),
+        ({"lam": {"mode": "fixed", "value": 0.0}}, "lam.mode=fixed"),
+    ],
+)
+def test_what_the_linear_form_would_not_listen_to_is_refused(data, option, said) -> None:
+    with pytest.raises(RequestError, match=f"model.energy.{said} has no effect with model.energy.form=linear"):
+        model(data, energy={"form": "linear", **option})
+    model(data, energy={"form": "interaction", **option})
 
 
 def test_what_is_watched_names_its_chance(data) -> None:

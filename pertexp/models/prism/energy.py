@@ -82,6 +82,20 @@ class EnergyOptions:
     lam: LearnedScalar = field(default_factory=lambda: LearnedScalar("learned", 0.1))
     temperature: Temperature = field(default_factory=Temperature)
 
+    def __post_init__(self) -> None:
+        if self.form == "interaction":
+            return
+        idle = {
+            f"resistance={self.resistance}": self.resistance != "sample",
+            "keep_order=true": self.keep_order,
+            "lam.mode=fixed": self.lam.mode == "fixed",
+        }
+        for option in (name for name, given in idle.items() if given):
+            raise RequestError(
+                f"model.energy.{option} has no effect with model.energy.form=linear, which has vectors that are "
+                "learned in place of λ and R_E: leave one of them out."
+            )
+
 
 class Energy(nn.Module):
     """From U_I, e and z_E to logits.
