@@ -30,9 +30,12 @@ def test_a_test_of_expression_leaves_the_threads_alone():
     torch.set_num_threads(1)
     values = sp.csr_matrix(np.random.default_rng(0).poisson(2.0, (40, 6)).astype(np.float32))
     cells = Cells(values, np.repeat([0, -1], 20), 1, "counts", np.ones(40))
-    p_values = wilcoxon(cells, values)  # its parallel loops run on two threads
+    p_values = wilcoxon(cells, values)  # its parallel loops run on as many threads as there are cores
     assert np.isfinite(p_values).all()
     assert threads.count() == 1
+    torch.set_num_threads(2)
+    np.testing.assert_array_equal(wilcoxon(cells, values), p_values)
+    assert threads.count() == 2
 
 
 def test_numpy_computes_with_as_many_threads_as_torch():

@@ -14,7 +14,7 @@ from pertexp.metrics.cells import Cells
 SIGNIFICANT = 0.05
 
 
-def wilcoxon(cells: Cells, values: sp.csr_matrix, n_threads: int = 2) -> np.ndarray:
+def wilcoxon(cells: Cells, values: sp.csr_matrix) -> np.ndarray:
     """Two-sided p-values `[U, G]` of the Mann-Whitney test of each unit's cells against the control cells.
 
     Normal approximation with continuity and tie correction, as scipy's `mannwhitneyu(method="asymptotic")`; computed
@@ -40,7 +40,7 @@ def wilcoxon(cells: Cells, values: sp.csr_matrix, n_threads: int = 2) -> np.ndar
     logger.disable("illico")
     with threads.kept(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar
         result = asymptotic_wilcoxon(
-            adata, is_log1p=False, group_keys="unit", reference=cells.n_units, n_threads=n_threads
+            adata, is_log1p=False, group_keys="unit", reference=cells.n_units, n_threads=threads.count()
         )
     units = result.index.get_level_values(0).to_numpy().astype(np.int64).reshape(-1, values.shape[1])[:, 0]
     found, statistic = (result[key].to_numpy().reshape(units.size, -1) for key in ("p_value", "statistic"))
