@@ -313,9 +313,8 @@ def test_a_job_that_another_process_is_at_is_left_to_it():
     assert "2 jobs, folds together" in sweep(*words).out
 
 
-def test_a_sweep_ends_with_a_verdict_over_the_pooled_folds():
-    done = sweep("model.rank=2,3", "data.split.fold=0,1,2,3,4")
-    said = " ".join(done.out.split("jobs, folds together")[-1].split())
+def test_a_sweep_ends_with_a_verdict_over_the_pooled_folds(grid):
+    said = " ".join(grid.out.split("jobs, folds together")[-1].split())
     assert "best of 2 settings, chosen on these units: model.rank=" in said
     assert "on pearson_delta: difference" in said
     assert "over 15 perturbations" in said
