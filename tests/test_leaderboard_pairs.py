@@ -93,16 +93,13 @@ def test_lines_folds_and_seeds_are_averaged(sweep):
 
 
 def test_settings_are_held_against_the_reference_pair_by_pair(done, sweep):
-    first, second = (by_hand(done, rate, 0) for rate in (0.1, 0.001))
-    (said,) = against_reference(finished_jobs(done), "optimizer.lr=0.1", "auprc")
-    words, mean = re.match(
-        r"optimizer\.lr=0\.1 (.*) optimizer\.lr=0\.001 on auprc: difference (\S+) \[.*\] over", said
-    ).groups()
-    assert words in ("beats", "does not beat", "is worse than")
-    assert float(mean) == pytest.approx(first - second, rel=0.06)  # two digits are said
-    (equal,) = against_reference(twins(done), "optimizer.lr=0.1", "auprc")
-    assert "does not beat" in equal
-    assert "difference +0.000 [0.000, 0.000]" in equal
+    (row,) = against_reference(finished_jobs(done), "optimizer.lr=0.1", "auprc").to_dict("records")
+    assert row["optimizer.lr"] == "0.001"
+    assert row["difference"] == pytest.approx(by_hand(done, 0.1, 0) - by_hand(done, 0.001, 0), abs=1e-12)
+    assert row["low"] < row["difference"] < row["high"]
+    (equal,) = against_reference(twins(done), "optimizer.lr=0.1", "auprc").to_dict("records")
+    assert (equal["difference"], equal["low"], equal["high"]) == (0, 0, 0)
+    assert equal["reference"] == "cannot be told apart"
     with pytest.raises(DataError, match="was scored on other pairs than"):
         against_reference(finished_jobs(done)[1:], "optimizer.lr=0.1", "auprc")
 

@@ -31,10 +31,6 @@ def sweep(*words: str) -> Ran:
     return command("-m", *ONE_EPOCH, *words)
 
 
-def flat(text: str) -> str:
-    return re.sub(r"\n(?!model|best|written)", " ", text)
-
-
 def table_of(done: Ran) -> pd.DataFrame:
     return pd.read_csv(done.folder)
 
@@ -114,20 +110,22 @@ def test_settings_are_held_against_the_reference_unit_by_unit(grid, pooled):
         values = correlation(found.X, found.layers["truth"], found.layers["control"])
         return pd.Series(values, index=found.obs["perturbation"].astype(str))
 
-    difference = (per_unit("32") - per_unit("8")).to_numpy()  # by the names of the perturbations
-    (said,) = re.findall(r"model\.rank=32 [^:]*model\.rank=8 on pearson_delta[^:]*: difference.*", flat(grid.out))
-    mean, low, high = map(float, re.search(r"difference (\S+) \[(\S+), (\S+)\] over 15 perturbations", said).groups())
-    assert mean == pytest.approx(difference.mean(), rel=0.06)  # two digits are printed
-    spread = difference.std() / np.sqrt(15)
-    assert low < difference.mean() < high
-    assert (high - low) / (2 * 1.96 * spread) == pytest.approx(1, abs=0.25)
-    words = "beats" if low > 0 else "is worse than" if high < 0 else "does not beat"
-    assert said.startswith(f"model.rank=32 {words} model.rank=8 ")
+    gap = (per_unit("32") - per_unit("8")).to_numpy()  # by the names of the perturbations
+    table = pd.read_csv(grid.folder.parent / "against.csv")
+    (row,) = table.to_dict("records")
+    assert (row["model.rank"], row["over"]) == (8, "15 perturbations")
+    assert row["difference"] == pytest.approx(gap.mean(), rel=1e-6)
+    assert row["low"] < gap.mean() < row["high"]
+    assert (row["high"] - row["low"]) / (2 * 1.96 * gap.std() / np.sqrt(15)) == pytest.approx(1, abs=0.25)
+    word = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "cannot be told apart"
+    assert row["reference"] == word
+    assert "pearson_delta of model.rank=32, less that of the others; paired over 15 perturbations" in grid.out
+    assert re.search(rf"^ *8 .* {word} *$", grid.out, re.MULTILINE)
 
 
 def test_a_reference_that_no_job_has_costs_the_table_nothing(grid):
     jobs = finished_jobs(grid.folder.parent)
-    assert against_reference(jobs, "loss=nb", "pearson_delta") == []  # not swept
+    assert against_reference(jobs, "loss=nb", "pearson_delta").empty  # not swept
     with pytest.raises(RequestError, match=r"no job has model\.rank=9, which .* held against; known: 32, 8"):
         against_reference(jobs, "model.rank=9", "pearson_delta")
 

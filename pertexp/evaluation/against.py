@@ -1,51 +1,92 @@
-"""What every setting of a sweep is worth beside the one it is held against, as an ablation beside the whole."""
+"""What the settings of a sweep are worth beside the one that they are held against, as an ablation beside the whole."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from pertexp.errors import RequestError, nearest
+from pertexp.evaluation.claims import Difference, spanned, standing
 from pertexp.evaluation.jobs import SEED, Job, grouped, swept_keys
 from pertexp.evaluation.pooling import pool
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
-def against_reference(jobs: Sequence[Job], reference: str, primary: str) -> list[str]:
-    """A sentence per setting: whether the reference beats it, over the pooled test units of the first seed.
+Setting = tuple[str, ...]
 
-    Where more was swept than the key of the reference, those that share the rest are held against one another.
+
+def against_reference(jobs: Sequence[Job], reference: str, primary: str) -> pd.DataFrame:
+    """What the reference has over each other setting, over the pooled test units of the first seed.
+
+    Where more was swept than the key of the reference, settings that share the rest are held against one another.
 
     Parameters
     ----------
     reference
-        `key=value`, a key that was swept and one of its values; nothing is said where the key was not swept.
+        `key=value`, a key that was swept and one of its values.
+
+    Returns
+    -------
+    A row per setting that is held against another: the swept keys, `difference` (reference minus it), `low`, `high`
+    (95 %, paired), `over` (what was resampled), `reference` (better, worse, ...) and `shown`. Empty where the key was
+    not swept.
 
     Raises
     ------
     RequestError
-        Where no job has that value.
+        Where no job has that value, or settings were scored on different units.
     """
     key, _, value = reference.partition("=")
     keys = swept_keys(jobs)
     if key not in keys:
-        return []
-    settings = {setting: _first_seed(members) for setting, members in grouped(jobs, keys).items()}
+        return pd.DataFrame()
     place = keys.index(key)
-    whole = [setting for setting in settings if setting[place] == value]
-    if not whole:
+    settings = {setting: _first_seed(members) for setting, members in grouped(jobs, keys).items()}
+    wholes = [setting for setting in settings if setting[place] == value]
+    if not wholes:
         known = {setting[place] for setting in settings}
         raise RequestError(f"no job has {reference}, which the others are held against; {nearest(value, known)}")
-    said = []
-    for own in whole:
-        rest = own[:place] + own[place + 1 :]
-        others = [s for s in settings if s != own and s[:place] + s[place + 1 :] == rest]
-        pools: Mapping[str, Any] = {_named(keys, other): pool(settings[other]) for other in others}
-        if pools:
-            said += pool(settings[own]).beside(_named(keys, own), pools, primary)
-    return said
+    rows: list[dict[str, Any]] = []
+    for whole in wholes:
+        others = [other for other in settings if other != whole and _without(other, place) == _without(whole, place)]
+        pools: dict[str, Any] = {_typed(keys, other): pool(settings[other]) for other in others}
+        gaps = pool(settings[whole]).beside(_typed(keys, whole), pools, primary) if others else {}
+        for other in others:
+            rows.append(dict(zip(keys, other, strict=True)) | _row(gaps[_typed(keys, other)], primary))
+    return pd.DataFrame(rows)
 
 
-def _first_seed(jobs: Sequence[Job]) -> list[Any]:
-    return [job.folder for job in next(iter(grouped(jobs, [SEED]).values()))]
+def render_against(table: pd.DataFrame, reference: str) -> "Table":
+    """The table for the console."""
+    from rich import box
+    from rich.table import Table
+
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = [name for name in table.columns if name not in ("difference", "low", "high", "over")]
+    for name in shown:
+        out.add_column({"shown": "difference", "reference": f"{reference} is"}.get(name, name), overflow="fold")
+    for _, row in table.iterrows():
+        out.add_row(*(str(row[name]) for name in shown))
+    return out
 
 
-def _named(keys: Sequence[str], setting: Sequence[str]) -> str:
+def _row(gap: Difference, primary: str) -> dict[str, Any]:
+    from pertexp.metrics.registry import METRICS
+
+    said = standing(gap, higher_is_better=METRICS[primary].higher_is_better)
+    numbers = {"difference": gap.mean, "low": gap.low, "high": gap.high, "over": gap.units}
+    return {"shown": spanned(gap), "reference": said, **numbers}
+
+
+def _typed(keys: Sequence[str], setting: Setting) -> str:
     return " ".join(f"{key}={value}" for key, value in zip(keys, setting, strict=True))
+
+
+def _without(setting: Setting, place: int) -> Setting:
+    return setting[:place] + setting[place + 1 :]
+
+
+def _first_seed(jobs: Sequence[Job]) -> list[Path]:
+    return [job.folder for job in next(iter(grouped(jobs, [SEED]).values()))]

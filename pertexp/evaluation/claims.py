@@ -56,6 +56,20 @@ def claim(
     return f"{model} {words} {other} on {metric}{mark}: difference {_number(gap.mean, '+')} {interval}{ending}."
 
 
+def standing(gap: Difference, *, higher_is_better: bool) -> str:
+    """The same in two or three words, for a table: `better`, `worse`, or why neither can be said."""
+    if gap.n_units < FEWEST or math.isnan(gap.low):
+        return "too few to decide"
+    if not gap.excludes_zero:
+        return "cannot be told apart"
+    return "better" if (gap.mean > 0) == higher_is_better else "worse"
+
+
+def spanned(gap: Difference) -> str:
+    """`+0.052 [0.041, 0.063]`."""
+    return f"{_number(gap.mean, '+')} [{_number(gap.low)}, {_number(gap.high)}]"
+
+
 def best_of(means: Mapping[str, float], *, higher_is_better: bool) -> str:
     """The name of the best mean, the first of those that tie; the first of all where none has a mean."""
     sign = 1.0 if higher_is_better else -1.0

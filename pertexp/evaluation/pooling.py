@@ -12,6 +12,7 @@ import pandas as pd
 from pertexp.errors import DataError
 
 if TYPE_CHECKING:
+    from pertexp.evaluation.claims import Difference
     from pertexp.evaluation.measuring import Measured
 
 
@@ -28,8 +29,8 @@ class Pooled(Protocol):
     def verdict(self, primary: str) -> list[str]:
         """Whether the model beats the best baseline on all that was tested."""
 
-    def beside(self, name: str, others: Mapping[str, Any], primary: str) -> list[str]:
-        """Whether the model beats those of other settings, pooled alike and by their names: a sentence for each."""
+    def beside(self, name: str, others: Mapping[str, Any], primary: str) -> "dict[str, Difference]":
+        """By their names what the model has over those of other settings, pooled alike: paired differences."""
 
 
 def pool(folders: Sequence[Path]) -> Pooled:
@@ -90,14 +91,15 @@ class PooledScreens:
 
         return verdict(Scores.of(self._measured, primary), self._model)
 
-    def beside(self, name: str, others: Mapping[str, "PooledScreens"], primary: str) -> list[str]:
-        """Sentences over the units, paired."""
+    def beside(self, name: str, others: Mapping[str, "PooledScreens"], primary: str) -> "dict[str, Difference]":
+        """Differences unit by unit."""
         from pertexp.evaluation.measuring import side_by_side
-        from pertexp.evaluation.scoring import Scores, rivalry
+        from pertexp.evaluation.scoring import Scores, over_units
 
         own = {name: self, **others}
         measured = side_by_side({name: (one._measured, one._model) for name, one in own.items()}, primary)
-        return rivalry(Scores.of(measured, primary), name, list(others), primary)
+        scores = Scores.of(measured, primary)
+        return {other: over_units(scores.difference(name, other, primary)) for other in others}
 
 
 def _pairs(folders: Sequence[Path]) -> Pooled:

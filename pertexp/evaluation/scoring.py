@@ -159,11 +159,6 @@ def verdict(scores: Scores, model: str, metrics: Sequence[str] | None = None) ->
     return [_sentence(scores, model, baselines, metric) for metric in chosen]
 
 
-def rivalry(scores: Scores, model: str, others: Sequence[str], metric: str) -> list[str]:
-    """Say of each of the others whether the model beats it on a metric."""
-    return [_sentence(scores, model, [other], metric) for other in others]
-
-
 def _calibration(measured: Measured, aggregate: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFrame:
     mean = aggregate.set_index(["model", "metric"])["mean"]
     records = []
@@ -214,14 +209,14 @@ def _sentence(scores: Scores, model: str, baselines: list[str], metric: str) -> 
     higher = METRICS[metric].higher_is_better
     means = {name: float(scores.summary(name, metric)["mean"]) for name in baselines}
     best = best_of(means, higher_is_better=higher)
-    gap = _over_units(scores.difference(model, best, metric))
+    gap = over_units(scores.difference(model, best, metric))
     if gap.n_units == 0:
         return f"no baseline has a value on {metric} where {model} has one: nothing can be said of it."
     mark = " (not to be trusted here: see the marks)" if metric in scores.untrusted else ""
     return claim(model, best, metric, gap, higher_is_better=higher, remedy=REMEDY, mark=mark)
 
 
-def _over_units(gap: Interval) -> Difference:
+def over_units(gap: Interval) -> Difference:
     """Over perturbations; with one alone, over its contexts and folds."""
     alone = gap.n_perturbations == 1
     counted = f"{gap.n} contexts and folds of one perturbation" if alone else f"{gap.n_perturbations} perturbations"

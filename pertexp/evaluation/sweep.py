@@ -18,13 +18,13 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from pertexp.door import WRONG_REQUEST, is_request, sentence
 from pertexp.errors import RequestError
-from pertexp.evaluation.against import against_reference
+from pertexp.evaluation.against import against_reference, render_against
 from pertexp.evaluation.jobs import FAILURE, FOLDS, SEED, Job, failed_jobs, finished_jobs, grouped, swept_keys
 from pertexp.evaluation.pooling import pool, stored_summary
 from pertexp.record import write_json
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 log = logging.getLogger(__name__)
 
@@ -131,17 +131,25 @@ def _show(jobs: list[Job], folder: Path, reference: str | None) -> None:
     title = f"{len(jobs)} jobs, folds together, mean ± s.d. over seeds, best {primary} first"
     console = Console(width=None if sys.stdout.isatty() else max(120, Console().width))
     console.print(render_sweep(table, primary, title))
-    for line in [*verdict_of_best(jobs, table, primary), *_beside_reference(jobs, reference, primary)]:
+    for line in verdict_of_best(jobs, table, primary):
         console.print(line, highlight=False)
+    if reference is not None:
+        _show_reference(jobs, reference, primary, folder, console)
     console.print(f"written to {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
     console.print(leaderboard_said(folder), highlight=False, soft_wrap=True)
 
 
-def _beside_reference(jobs: list[Job], reference: str | None, primary: str) -> list[str]:
+def _show_reference(jobs: list[Job], reference: str, primary: str, folder: Path, console: "Console") -> None:
     try:
-        return against_reference(jobs, reference, primary) if reference else []
+        table = against_reference(jobs, reference, primary)
     except RequestError as fault:
-        return [f"no comparison with {reference}: {sentence(fault)}"]
+        console.print(f"no comparison with {reference}: {sentence(fault)}", highlight=False)
+        return
+    if not table.empty:
+        table.to_csv(folder / "against.csv", index=False)
+        over = f"paired over {table['over'].iloc[0]}"
+        console.print(f"\n{primary} of {reference}, less that of the others; {over}", highlight=False, soft_wrap=True)
+        console.print(render_against(table, reference))
 
 
 def _say_failures(failures: dict[Path, dict[str, Any]], total: int) -> int:

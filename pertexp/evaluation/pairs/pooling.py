@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from pertexp.errors import DataError
+from pertexp.evaluation.claims import Difference
 from pertexp.evaluation.pairs.lineup import Lineup
 from pertexp.evaluation.pairs.predictions import UNIT, pooled, stored
 from pertexp.evaluation.pairs.scoring import PairScores
-from pertexp.evaluation.pairs.verdict import rivalry, verdict
+from pertexp.evaluation.pairs.verdict import verdict
 
 
 def joined(lineups: Sequence[Lineup]) -> Lineup:
@@ -56,15 +57,15 @@ class PooledPairs:
         scores = replace(self.scores, primary=primary)
         return [self._scored(scores), *verdict(scores, self.lineup)]
 
-    def beside(self, name: str, others: Mapping[str, "PooledPairs"], primary: str) -> list[str]:
-        """Sentences over the pairs that all were scored on, with the resamples that all share."""
+    def beside(self, name: str, others: Mapping[str, "PooledPairs"], primary: str) -> dict[str, Difference]:
+        """Differences over the pairs that all were scored on, with the resamples that all share."""
         tables = [one.own(setting) for setting, one in {name: self, **others}.items()]
         keyed = [set(table[UNIT].itertuples(index=False, name=None)) for table in tables]
         for setting, pairs in zip(others, keyed[1:], strict=True):
             if pairs != keyed[0]:
                 raise DataError(f"{setting} was scored on other pairs than {name}: they cannot be compared.")
         scores = replace(self.scores, predictions=pd.concat(tables, ignore_index=True), primary=primary)
-        return rivalry(scores, name, list(others), primary)
+        return {other: scores.difference(name, other, primary) for other in others}
 
     def own(self, name: str) -> pd.DataFrame:
         """What the model said of the pairs, under another name."""

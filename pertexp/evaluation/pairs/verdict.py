@@ -1,7 +1,5 @@
 """What may be said of a model of pairs: against the best baseline, then against itself with less to look at."""
 
-from collections.abc import Sequence
-
 from pertexp.evaluation.claims import best_of, claim
 from pertexp.evaluation.pairs.lineup import Lineup
 from pertexp.evaluation.pairs.scoring import PairScores
@@ -19,11 +17,6 @@ def verdict(scores: PairScores, lineup: Lineup) -> list[str]:
         said = [f"No baseline was scored beside {lineup.model}: nothing can be said about it."]
     said += [_sentence(scores, lineup.model, name, metric) for name in present.masked for metric in scores.headline]
     return said + [f"{name} is shown and not counted: {why}." for name, why in present.not_counted.items()]
-
-
-def rivalry(scores: PairScores, model: str, others: Sequence[str], metric: str) -> list[str]:
-    """Say of each of the others whether the model beats it on a metric."""
-    return [_sentence(scores, model, other, metric) for other in others]
 
 
 def _against_the_best(scores: PairScores, lineup: Lineup, metric: str) -> str:
