@@ -170,8 +170,7 @@ def curve(view: ScoredPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def brier(view: ScoredPairs) -> np.ndarray:
     """Mean squared difference of probability and label."""
     total = view.weights.sum(axis=1)
-    # A product by BLAS rounds as the memory happens to lie: a resumed run would differ in the last digit.
-    error = (view.weights * (np.asarray(view.probability, dtype=np.float64) - view.positive) ** 2).sum(axis=1)
+    error = view.weights @ (np.asarray(view.probability, dtype=np.float64) - view.positive) ** 2
     return np.where(total > 0, _ratio(error, total), np.nan)
 
 
