@@ -120,7 +120,6 @@ def prepare(config: DictConfig) -> Prepared:
 
     _quieten()
     _check_values(config)
-    threads.settle()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, loss = build(config.data, "data"), build(config.loss, "loss")
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
@@ -131,6 +130,7 @@ def prepare(config: DictConfig) -> Prepared:
     )
     own = [EpochClock(), RandomState(), stamp]
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
+    threads.settle(trainer.num_devices)
     _require_validation(data, callbacks)
     evaluation.require(data)
     with _fitting("model"):

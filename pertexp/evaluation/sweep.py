@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from pertexp import threads
 from pertexp.door import WRONG_REQUEST, is_request, sentence
 from pertexp.errors import RequestError
 from pertexp.evaluation.against import against_reference
@@ -74,7 +75,8 @@ def _record_failure(fault: Exception, folder: Path) -> None:
 def _as_a_single_run(folder: Path) -> Iterator[None]:
     """While a job runs, let the command and Hydra's run folder be its own: distributed training repeats both.
 
-    Afterwards, take back what distributed training left in the process: the next job starts processes of its own.
+    Afterwards, take back what distributed training left in the process: the next job starts processes of its own, and
+    computes with the threads that were set.
     """
     from torch import distributed
 
@@ -84,7 +86,8 @@ def _as_a_single_run(folder: Path) -> Iterator[None]:
         hydra.run.dir = str(folder)
     sys.argv = [words[0], *hydra.overrides.task]
     try:
-        yield
+        with threads.kept():
+            yield
     finally:
         sys.argv = words
         os.environ.clear()

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from pertexp import threads
 from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
 from pertexp.data.screens.embeddings import (
     EmbeddingSource,
@@ -351,7 +352,8 @@ def _with_top_genes(screen: Screen, size_factor: np.ndarray, fitted: np.ndarray,
     from anndata import AnnData
 
     logs = log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
-    table = sc.pp.highly_variable_genes(AnnData(logs[fitted]), n_top_genes=n_top, flavor="seurat", inplace=False)
+    with threads.kept():
+        table = sc.pp.highly_variable_genes(AnnData(logs[fitted]), n_top_genes=n_top, flavor="seurat", inplace=False)
     perturbed = {target for name in screen.perturbations for target in members(name)}
     keep = table["highly_variable"].to_numpy(dtype=bool) | np.isin(screen.genes, sorted(perturbed))
     log.info("kept %d of %d genes: the %d most variable and the perturbed ones.", keep.sum(), screen.n_genes, n_top)
