@@ -86,7 +86,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
 
     if config.repeat is not None:
         config = _repeated(config, folder)
-    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
+    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width), markup=False)
     if is_first_process():
         _say_hello(config, console)
     with closing_wandb():

@@ -128,7 +128,7 @@ def test_settings_are_held_against_the_reference_unit_by_unit(grid, pooled):
 def test_a_reference_that_no_job_has_costs_the_table_nothing(grid):
     jobs = finished_jobs(grid.folder.parent)
     assert against_reference(jobs, "loss=nb", "pearson_delta") == []  # not swept
-    with pytest.raises(RequestError, match=r"no job has model\.rank=9, which .* held against; known: 32, 8"):
+    with pytest.raises(RequestError, match=r"no finished job has model\.rank=9, which .* held against; known: 32, 8"):
         against_reference(jobs, "model.rank=9", "pearson_delta")
 
 
@@ -137,6 +137,33 @@ def test_settings_on_other_units_are_not_compared(grid):
     fewer = [job for job in jobs if job.overrides["model.rank"] == "32" or job.overrides["data.split.fold"] != "0"]
     with pytest.raises(DataError, match=r"model\.rank=8 was scored on other units than model\.rank=32"):
         against_reference(fewer, "model.rank=32", "pearson_delta")
+
+
+@pytest.mark.parametrize(
+    ("swept", "reference", "said"),
+    [
+        ("+optimizer.eps=1e-4,1e-3", "+optimizer.eps=1e-4", "optimizer.eps=0.0001 against optimizer.eps=0.001 on"),
+        ("evaluation=[core],[core,gears]", "evaluation=[core]", "evaluation=[core] against evaluation=[core,gears] on"),
+        ("model.name='a b',c", "model.name=a b", "model.name='a b' against model.name=c on"),
+        ("model.rank=2,3", "model.rank", "no comparison with model.rank: type hydra.callbacks.sweep_table.reference="),
+    ],
+)
+def test_a_reference_is_what_it_means_and_not_how_it_is_typed(swept, reference, said):
+    done = sweep(swept, f'hydra.callbacks.sweep_table.reference="{reference}"')
+    assert (done.code, done.err) == (0, "")
+    assert said in flat(done.out)
+
+
+def test_a_reference_that_is_a_number_costs_the_page_nothing(outputs):
+    done = sweep("model.rank=2,3", "hydra.callbacks.sweep_table.reference=3")
+    assert (done.code, done.err) == (0, "")
+    assert "no comparison with 3: type" in done.out
+    assert done.folder.with_name("report.html").is_file()
+
+
+def test_values_in_brackets_are_shown():
+    done = sweep("evaluation=[core],[core,gears]")
+    assert "[core,gears]" in done.out.split("folds together")[-1].split("best of")[0]
 
 
 LOSSES = ("nb", "nb_deviance", "poisson_deviance", "mse", "mse_log1p", "mse_anscombe")

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
 from pertexp.errors import RequestError, nearest
 from pertexp.evaluation.jobs import SEED, Job, grouped, swept_keys
 from pertexp.evaluation.pooling import pool
@@ -21,18 +24,20 @@ def against_reference(jobs: Sequence[Job], reference: str, primary: str) -> list
     Raises
     ------
     RequestError
-        Where no job has that value.
+        Where no finished job has that value.
     """
-    key, _, value = reference.partition("=")
+    key, _, value = reference.lstrip("+").partition("=")
     keys = swept_keys(jobs)
     if key not in keys:
         return []
     settings = {setting: _first_seed(members) for setting, members in grouped(jobs, keys).items()}
     place = keys.index(key)
-    whole = [setting for setting in settings if setting[place] == value]
+    whole = [setting for setting in settings if _meant(setting[place]) == _meant(value)]
     if not whole:
         known = {setting[place] for setting in settings}
-        raise RequestError(f"no job has {reference}, which the others are held against; {nearest(value, known)}")
+        raise RequestError(
+            f"no finished job has {reference}, which the others are held against; {nearest(value, known)}"
+        )
     said = []
     for own in whole:
         rest = own[:place] + own[place + 1 :]
@@ -41,6 +46,14 @@ def against_reference(jobs: Sequence[Job], reference: str, primary: str) -> list
         if pools:
             said += pool(settings[own]).beside(_named(keys, own), pools, primary)
     return said
+
+
+def _meant(value: str) -> object:
+    """What Hydra reads in a typed value: 1e-4 is 0.0001, which is what it writes down, and quotes are no part of it."""
+    try:
+        return OverridesParser.create().parse_override(f"value={value}").value()
+    except HydraException:
+        return value
 
 
 def _first_seed(jobs: Sequence[Job]) -> list[Any]:

@@ -132,7 +132,7 @@ def _show(jobs: list[Job], folder: Path, reference: str | None) -> None:
         return
     table.to_csv(folder / "sweep.csv", index=False)
     title = f"{len(jobs)} jobs, folds together, mean ± s.d. over seeds, best {primary} first"
-    console = Console(width=None if sys.stdout.isatty() else max(120, Console().width))
+    console = Console(width=None if sys.stdout.isatty() else max(120, Console().width), markup=False)
     console.print(render_sweep(table, primary, title))
     for line in [*verdict_of_best(jobs, table, primary), *_beside_reference(jobs, reference, primary)]:
         console.print(line, highlight=False)
@@ -140,9 +140,13 @@ def _show(jobs: list[Job], folder: Path, reference: str | None) -> None:
     console.print(leaderboard_said(folder), highlight=False, soft_wrap=True)
 
 
-def _beside_reference(jobs: list[Job], reference: str | None, primary: str) -> list[str]:
+def _beside_reference(jobs: list[Job], reference: object, primary: str) -> list[str]:
+    if reference is None:
+        return []
+    if not isinstance(reference, str) or "=" not in reference:
+        return [f"no comparison with {reference}: type hydra.callbacks.sweep_table.reference='\"key=value\"'"]
     try:
-        return against_reference(jobs, reference, primary) if reference else []
+        return against_reference(jobs, reference, primary)
     except RequestError as fault:
         return [f"no comparison with {reference}: {sentence(fault)}"]
 
@@ -232,7 +236,7 @@ def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableTy
     for name in keys:
         out.add_column(name.replace(".", ".\n"), overflow="fold")
     for name in shown:
-        out.add_column(name.replace("_", "_\n", 1), justify="right")
+        out.add_column(name.replace("_", "_\n", 1), justify="right", no_wrap=True)
     for position, row in table.iterrows():
         cells = [str(row[key]) for key in keys]
         out.add_row(*cells, *(_mean_and_sd(row, metric) for metric in shown), style="bold" if position == 0 else None)
