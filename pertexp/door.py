@@ -100,7 +100,7 @@ def sentence(fault: Exception) -> str:
     if isinstance(fault, OverrideParseException):
         return _unreadable(str(fault.override))
     if NUMBER_FOR_GROUP in str(fault):
-        return "a group was given a number: type group=choice, as listed by --help."
+        return "a group was given a number, or null: type group=choice, as listed by --help."
     unknown = _unknown_key(fault)
     if unknown is not None:
         return unknown

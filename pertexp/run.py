@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP = "PERTEXP_SWEEP"
+MULTIRUN = ("-m", "--multirun")
 SETTING = ("model", "data", "loss", "optimizer")
 
 
@@ -123,8 +124,8 @@ def prepare(config: DictConfig) -> Prepared:
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, loss = build(config.data, "data"), build(config.loss, "loss")
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
-    callbacks = build_group(config.callbacks, "callbacks")
-    loggers = list(build_group(config.logger, "logger").values())
+    callbacks = build_group(config.get("callbacks"), "callbacks")
+    loggers = list(build_group(config.get("logger"), "logger").values())
     stamp = SchemaStamp(
         lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)), setting(config)
     )
@@ -307,6 +308,7 @@ def _value(report: "Report | None") -> float | None:
 @guarded
 def main() -> None:
     """The command."""
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in MULTIRUN)  # argparse wants no words on both sides
     os.environ[SWEEP] = sweep_name(sys.argv[1:])  # in the environment, so that the jobs of any launcher know it
     hydra.main(config_path=config_folder(), config_name="run", version_base="1.3")(job)()
 

@@ -161,6 +161,12 @@ def test_a_reference_that_is_a_number_costs_the_page_nothing(outputs):
     assert done.folder.with_name("report.html").is_file()
 
 
+def test_a_sweep_may_be_asked_for_between_the_words():
+    done = command(*ONE_EPOCH, "-m", "model.rank=2,3")
+    assert (done.code, done.err) == (0, "")
+    assert "2 jobs, folds together" in done.out
+
+
 def test_values_in_brackets_are_shown():
     done = sweep("evaluation=[core],[core,gears]")
     assert "[core,gears]" in done.out.split("folds together")[-1].split("best of")[0]
