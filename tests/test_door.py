@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import TINY, command
+from command import TINY, command, of
 from conftest import ROOT
 
 from pertexp.errors import nearest
@@ -36,6 +36,7 @@ WRONG = {
     "print_config=maybe": ["print_config=maybe", "boolean"],
     "model=3": ["group=choice"],
     "logger=null": ["null", "group=choice"],
+    "+model=gears": ["model is there already: type model=gears, without +."],
     "data.split=5": ["data.split=5", "data/split=<choice>"],
     "data.gene_embedding=abc": ["data.gene_embedding=abc", "data/gene_embedding=<choice>"],
     "callbacks.best=3": ["callbacks.best=3", "~callbacks.best"],
@@ -105,6 +106,14 @@ def test_a_run_without_loggers_or_callbacks(words):
     ran = command(*tiny, "trainer.max_epochs=1", *words)
     assert (ran.code, ran.err) == (0, "")
     assert (ran.folder / "report.html").is_file()
+
+
+def test_a_group_of_another_command():
+    from pertexp import calibrate
+
+    ran = of(calibrate.main, "pertexp.calibrate", "model=nbglm")
+    assert ran.code == 2
+    assert ran.err == "pertexp: model is no group of this command: remove model=..., or look at --help.\n"
 
 
 def test_nearest_to_nothing():
