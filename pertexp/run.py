@@ -45,8 +45,11 @@ def run_label(*, _root_: DictConfig) -> str:
 
 
 def sweep_name(words: list[str]) -> str:
-    """A name that the same sweep gets again: its single choices, and a hash of all its overrides."""
-    overrides = sorted(word for word in words if not word.startswith("-"))
+    """A name that the same sweep gets again: its single choices, and a hash of all its overrides.
+
+    Those of the table aside, which may be asked for anew: what another reference says needs no other jobs.
+    """
+    overrides = sorted(word for word in words if not word.startswith(("-", "hydra.callbacks.sweep_table.")))
     single = [word.split("=", 1)[1] for word in overrides if word.startswith(("model=", "data=")) and "," not in word]
     digest = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:8]
     return "_".join([*single, digest])

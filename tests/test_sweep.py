@@ -205,6 +205,14 @@ def test_the_same_sweep_does_nothing_twice_and_still_ends_with_its_table():
     assert "2 jobs, folds together" in second.out
 
 
+def test_a_sweep_that_is_done_is_held_against_a_reference_without_doing_it_again():
+    first = sweep("model.rank=2,3")
+    second = sweep("model.rank=2,3", 'hydra.callbacks.sweep_table.reference="model.rank=3"')
+    assert second.folder == first.folder
+    assert second.out.count("already done") == 2
+    assert "model.rank=3 against model.rank=2 on pearson_delta" in flat(second.out)
+
+
 def test_job_folders_are_named_by_what_was_composed_and_not_by_their_number():
     one = sweep("model.rank=2,3")
     other = sweep("model.rank=3,4")
