@@ -100,8 +100,8 @@ def sentence(fault: Exception) -> str:
     if isinstance(fault, OverrideParseException):
         return _unreadable(str(fault.override))
     if NUMBER_FOR_GROUP in str(fault):
-        return "a group was given a number: type group=choice, as listed by --help."
-    unknown = _unknown_key(fault)
+        return "a group was given a number, or null: type group=choice, as listed by --help."
+    unknown = _unknown_key(fault) or _misplaced_group(str(fault))
     if unknown is not None:
         return unknown
     lines = str(fault).splitlines()
@@ -143,6 +143,15 @@ def _unknown_key(fault: Exception) -> str | None:
     known = [str(key) for key in beside or () if not str(key).startswith("_")]
     hint = nearest(unknown.group(1), known) if known else "look at --help"
     return f"there is no option '{name}' in this composition; {hint} (+{name}=... hands a further one through)"
+
+
+def _misplaced_group(said: str) -> str | None:
+    """The sentence for a group that a command does not have, or was given twice."""
+    foreign = re.search(r"Could not override '([^']+)'\.\s+No match in the defaults list", said)
+    if foreign:
+        return f"{foreign.group(1)} is no group of this command: remove {foreign.group(1)}=..., or look at --help."
+    twice = re.search(r"Multiple values for (\S+)\. To override a value use 'override \S+: ([^']+)'", said)
+    return f"{twice.group(1)} is there already: type {twice.group(1)}={twice.group(2)}, without +." if twice else None
 
 
 def _missing_choice(fault: MissingConfigException) -> str:

@@ -25,5 +25,5 @@ def nearest(word: str, choices: Iterable[str], limit: int = 5) -> str:
     close = get_close_matches(word, known, n=limit, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    shown = ", ".join(known[:limit])
+    shown = ", ".join(known[:limit]) or "none"
     return f"known: {shown}{', ...' if len(known) > limit else ''}"

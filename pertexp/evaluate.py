@@ -45,7 +45,7 @@ def run(config: DictConfig, folder: Path) -> "Report":
     judged = _predictions(config, folder) if config.ckpt is None else _checkpoint(config, folder)
     write_record(folder, judged.design)
     judged.report.write(folder)
-    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
+    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width), markup=False)
     judged.report.show(console, judged.title)
     console.print(page_said(folder), highlight=False, soft_wrap=True)
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)

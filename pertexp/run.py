@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP = "PERTEXP_SWEEP"
+MULTIRUN = ("-m", "--multirun")
 SETTING = ("model", "data", "loss", "optimizer")
 
 
@@ -44,8 +45,11 @@ def run_label(*, _root_: DictConfig) -> str:
 
 
 def sweep_name(words: list[str]) -> str:
-    """A name that the same sweep gets again: its single choices, and a hash of all its overrides."""
-    overrides = sorted(word for word in words if not word.startswith("-"))
+    """A name that the same sweep gets again: its single choices, and a hash of all its overrides.
+
+    Those of the table aside, which may be asked for anew: what another reference says needs no other jobs.
+    """
+    overrides = sorted(word for word in words if not word.startswith(("-", "hydra.callbacks.sweep_table.")))
     single = [word.split("=", 1)[1] for word in overrides if word.startswith(("model=", "data=")) and "," not in word]
     digest = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:8]
     return "_".join([*single, digest])
@@ -86,7 +90,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
 
     if config.repeat is not None:
         config = _repeated(config, folder)
-    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width))
+    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width), markup=False)
     if is_first_process():
         _say_hello(config, console)
     with closing_wandb():
@@ -120,17 +124,17 @@ def prepare(config: DictConfig) -> Prepared:
 
     _quieten()
     _check_values(config)
-    threads.settle()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, loss = build(config.data, "data"), build(config.loss, "loss")
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
-    callbacks = build_group(config.callbacks, "callbacks")
-    loggers = list(build_group(config.logger, "logger").values())
+    callbacks = build_group(config.get("callbacks"), "callbacks")
+    loggers = list(build_group(config.get("logger"), "logger").values())
     stamp = SchemaStamp(
         lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)), setting(config)
     )
     own = [EpochClock(), RandomState(), stamp]
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
+    threads.settle(trainer.num_devices)
     _require_validation(data, callbacks)
     evaluation.require(data)
     with _fitting("model"):
@@ -307,6 +311,7 @@ def _value(report: "Report | None") -> float | None:
 @guarded
 def main() -> None:
     """The command."""
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in MULTIRUN)  # argparse wants no words on both sides
     os.environ[SWEEP] = sweep_name(sys.argv[1:])  # in the environment, so that the jobs of any launcher know it
     hydra.main(config_path=config_folder(), config_name="run", version_base="1.3")(job)()
 

@@ -1,6 +1,7 @@
 """How many threads compute on the CPU. Sums are rounded as they are cut up, so equal bits need equal counts.
 
-One count rules all that computes: that of torch, which follows OMP_NUM_THREADS.
+One count rules all that computes: that of torch, which follows OMP_NUM_THREADS. Once it is decided it stands there too:
+Lightning leaves alone what it finds there, and processes of our own read it.
 """
 
 import logging
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pertexp.errors import DataError
 
 log = logging.getLogger(__name__)
+
+VARIABLE = "OMP_NUM_THREADS"
 
 
 def count() -> int:
@@ -25,9 +28,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def settle() -> None:
-    """Let the linear algebra of numpy compute with as many threads as torch."""
-    _use(count())
+def settle(processes: int = 1) -> None:
+    """Decide on one count for all that a run computes, numpy's linear algebra and its other processes included.
+
+    Where nobody set one, each of several processes has its share of the cores. Lightning deals them out in the same
+    way, but when training begins: after the data were prepared and the count was written down.
+    """
+    shared = processes > 1 and VARIABLE not in os.environ
+    _decide(max(1, cores() // processes) if shared else count())
 
 
 def same_as(earlier: object, whose: str) -> None:
@@ -50,6 +58,7 @@ def same_as(earlier: object, whose: str) -> None:
     if not isinstance(earlier, int) or isinstance(earlier, bool) or earlier < 1:
         raise DataError(f"{whose} says threads={earlier!r}: expected a whole number from 1; the file was changed.")
     if earlier == count():
+        _decide(earlier)
         return
     if earlier > cores():
         log.warning(
@@ -58,17 +67,24 @@ def same_as(earlier: object, whose: str) -> None:
         )
         return
     log.info("computing with %d threads, as %s was; %d were set.", earlier, whose, count())
-    _use(earlier)
+    _decide(earlier)
 
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Around a library that sets the count of the whole process, as numba does at its first parallel loop."""
-    before = count()
+    """Around what sets the count of the whole process: numba at its first parallel loop, or a job of a sweep."""
+    before, variable = count(), os.environ.get(VARIABLE)
     try:
         yield
     finally:
         _use(before)
+        os.environ.pop(VARIABLE, None)
+        os.environ.update({} if variable is None else {VARIABLE: variable})
+
+
+def _decide(number: int) -> None:
+    os.environ[VARIABLE] = str(number)
+    _use(number)
 
 
 def _use(number: int) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import TINY, command
+from command import TINY, command, of
 from conftest import ROOT
+
+from pertexp.errors import nearest
 
 WRONG = {
     "loss=nbb": ["loss=nbb", "did you mean nb?"],
@@ -33,6 +35,8 @@ WRONG = {
     "tags=abc": ["tags=abc", "list"],
     "print_config=maybe": ["print_config=maybe", "boolean"],
     "model=3": ["group=choice"],
+    "logger=null": ["null", "group=choice"],
+    "+model=gears": ["model is there already: type model=gears, without +."],
     "data.split=5": ["data.split=5", "data/split=<choice>"],
     "data.gene_embedding=abc": ["data.gene_embedding=abc", "data/gene_embedding=<choice>"],
     "callbacks.best=3": ["callbacks.best=3", "~callbacks.best"],
@@ -94,6 +98,26 @@ def test_what_early_stopping_watches_and_no_one_says_is_named():
     said = refused(*TINY, "callbacks.early_stopping.monitor=val/foo", "~callbacks.best")
     for expected in ("watches val/foo", "known: val/loss", "~callbacks.early_stopping"):
         assert expected in said
+
+
+@pytest.mark.parametrize("words", [("~logger",), ("logger=[]",), ("callbacks=[]",)])
+def test_a_run_without_loggers_or_callbacks(words):
+    tiny = [word for word in TINY if word != "~callbacks.progress"] if "callbacks=[]" in words else TINY
+    ran = command(*tiny, "trainer.max_epochs=1", *words)
+    assert (ran.code, ran.err) == (0, "")
+    assert (ran.folder / "report.html").is_file()
+
+
+def test_a_group_of_another_command():
+    from pertexp import calibrate
+
+    ran = of(calibrate.main, "pertexp.calibrate", "model=nbglm")
+    assert ran.code == 2
+    assert ran.err == "pertexp: model is no group of this command: remove model=..., or look at --help.\n"
+
+
+def test_nearest_to_nothing():
+    assert nearest("counts", []) == "known: none"
 
 
 def test_a_value_that_must_be_given_is_named():

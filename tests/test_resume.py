@@ -3,6 +3,8 @@
 import random
 import shutil
 import signal
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ import torch
 from command import TINY, Ran, command, fresh_command
 from killing import Diary
 
-from pertexp.training.checkpoints import RandomState
+from pertexp.errors import MismatchError
+from pertexp.training.checkpoints import RandomState, require_resumable
 
 TESTS = Path(__file__).parent
 # Five batches an epoch: 0-4, 5-9, 10-14. A checkpoint every two steps, and between epochs.
@@ -215,6 +218,31 @@ def test_a_checkpoint_of_another_run_is_refused(change, said, reference):
     assert refused.code == 2
     assert refused.err.count("\n") == 1
     assert said in refused.err
+
+
+@pytest.mark.parametrize(
+    ("before", "here", "one"),
+    [
+        ("my.h5ad", "my.h5ad", True),
+        ("my.h5ad", "../my.h5ad", True),
+        ("./my.h5ad", "my.h5ad", True),
+        ("my.h5ad", "/other/disk/my.h5ad", True),
+        ("/data//my.h5ad", "/data/my.h5ad", True),
+        ("/data/my.h5ad", "/data/other.h5ad", False),
+        ("a.csv", "b.csv", False),
+        ("a.csv", "sub/b.csv", False),
+        ("/data/my.h5ad", None, False),
+        ("+", "/", False),
+    ],
+)
+def test_a_file_may_lie_elsewhere_under_its_name(before, here, one, tmp_path):
+    module = torch.nn.Linear(1, 1)
+    stored = {"between_epochs": True, "schema": {}, "state_dict": module.state_dict()}
+    torch.save({**stored, "setting": {"data": {"path": before}}}, tmp_path / "last.ckpt")
+    resume = partial(require_resumable, str(tmp_path / "last.ckpt"), module, {}, {"data": {"path": here}})
+    refused = pytest.raises(MismatchError, match=r"last\.ckpt was trained with data\.path=")
+    with nullcontext() if one else refused:
+        resume()
 
 
 def test_the_best_checkpoint_is_not_one_to_resume_from(reference):

@@ -125,8 +125,9 @@ def test_settings_are_held_against_the_reference_unit_by_unit(grid, pooled):
 
 def test_a_reference_that_no_job_has_costs_the_table_nothing(grid):
     jobs = finished_jobs(grid.folder.parent)
-    assert against_reference(jobs, "loss=nb", "pearson_delta").empty  # not swept
-    with pytest.raises(RequestError, match=r"no job has model\.rank=9, which .* held against; known: 32, 8"):
+    with pytest.raises(RequestError, match=r"model\.rnak was not swept; did you mean model\.rank\?"):
+        against_reference(jobs, "model.rnak=8", "pearson_delta")
+    with pytest.raises(RequestError, match=r"no finished job has model\.rank=9, which .* held against; known: 32, 8"):
         against_reference(jobs, "model.rank=9", "pearson_delta")
 
 
@@ -135,6 +136,50 @@ def test_settings_on_other_units_are_not_compared(grid):
     fewer = [job for job in jobs if job.overrides["model.rank"] == "32" or job.overrides["data.split.fold"] != "0"]
     with pytest.raises(DataError, match=r"model\.rank=8 was scored on other units than model\.rank=32"):
         against_reference(fewer, "model.rank=32", "pearson_delta")
+
+
+@pytest.mark.parametrize(
+    ("reference", "written", "other"),
+    [
+        ("+optimizer.eps=1e-4", "0.0001", "0.001"),
+        ("evaluation=[core]", "[core]", "[core,gears]"),
+        ("model.name=a b", "'a b'", "c"),
+    ],
+)
+def test_a_reference_is_what_it_means_and_not_how_it_is_typed(grid, reference, written, other):
+    key = reference.lstrip("+").partition("=")[0]
+    values = {"32": written, "8": other}
+    jobs = [
+        Job(job.folder, {key: values[job.overrides["model.rank"]], "seed": job.seed})
+        for job in finished_jobs(grid.folder.parent)
+    ]
+    (row,) = against_reference(jobs, reference, "pearson_delta").to_dict("records")
+    assert row[key] == other
+
+
+def test_values_in_brackets_stand_in_the_tables():
+    done = sweep("evaluation=[core],[core,gears]", 'hydra.callbacks.sweep_table.reference="evaluation=[core]"')
+    assert (done.code, done.err) == (0, "")
+    assert "of evaluation=[core], less that of the others; paired over" in done.out
+    assert re.search(r"^ *\[core,gears\] +\+0\.000 \[0\.000, 0\.000\] ", done.out, re.MULTILINE)
+
+
+def test_a_reference_that_is_a_number_costs_the_page_nothing(outputs):
+    done = sweep("model.rank=2,3", "hydra.callbacks.sweep_table.reference=3")
+    assert (done.code, done.err) == (0, "")
+    assert "no comparison with 3: type" in done.out
+    assert done.folder.with_name("report.html").is_file()
+
+
+def test_a_sweep_may_be_asked_for_between_the_words():
+    done = command(*ONE_EPOCH, "-m", "model.rank=2,3")
+    assert (done.code, done.err) == (0, "")
+    assert "2 jobs, folds together" in done.out
+
+
+def test_values_in_brackets_are_shown():
+    done = sweep("evaluation=[core],[core,gears]")
+    assert "[core,gears]" in done.out.split("folds together")[-1].split("best of")[0]
 
 
 LOSSES = ("nb", "nb_deviance", "poisson_deviance", "mse", "mse_log1p", "mse_anscombe")
@@ -168,6 +213,15 @@ def test_the_same_sweep_does_nothing_twice_and_still_ends_with_its_table():
     assert second.folder == first.folder
     assert second.out.count("already done") == 2
     assert "2 jobs, folds together" in second.out
+
+
+def test_a_sweep_that_is_done_is_held_against_a_reference_without_doing_it_again():
+    first = sweep("model.rank=2,3")
+    second = sweep("model.rank=2,3", 'hydra.callbacks.sweep_table.reference="model.rank=3"')
+    assert second.folder == first.folder
+    assert second.out.count("already done") == 2
+    assert "of model.rank=3, less that of the others; paired over" in second.out
+    assert (second.folder.parent / "against.csv").is_file()
 
 
 def test_job_folders_are_named_by_what_was_composed_and_not_by_their_number():

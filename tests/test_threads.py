@@ -12,10 +12,12 @@ import scipy.sparse as sp
 import torch
 from command import TINY, command
 from conftest import ROOT
+from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from threadpoolctl import threadpool_info
 
 from pertexp import threads
 from pertexp.errors import DataError
+from pertexp.evaluation.jobs import finished_jobs
 from pertexp.metrics.cells import Cells
 from pertexp.metrics.differential import wilcoxon
 
@@ -72,6 +74,8 @@ def test_expression_is_tested_alike_on_any_number_of_threads():
     np.testing.assert_array_equal(wilcoxon(cells, values), p_values)
     assert np.isfinite(p_values).all()
     assert threads.count() == 2
+    torch.set_num_threads(threads.cores() + 1)  # more than numba takes
+    np.testing.assert_array_equal(wilcoxon(cells, values), p_values)
 
 
 def test_numpy_computes_with_as_many_threads_as_torch():
@@ -89,6 +93,35 @@ def test_the_threads_of_an_earlier_run_are_used(monkeypatch, caplog):
     assert threads.count() == 3
     assert blas() == {3}
     assert caplog.messages == ["computing with 3 threads, as last.ckpt was; 1 were set."]
+
+
+@pytest.mark.parametrize("set_by", ["nobody", "the user", "an earlier run", "an earlier run, as many"])
+@pytest.mark.parametrize("processes", [1, 2, 64])
+def test_lightning_deals_out_no_other_threads(set_by, processes, monkeypatch):
+    monkeypatch.delenv(threads.VARIABLE, raising=False)
+    torch.set_num_threads(threads.cores())
+    if set_by == "the user":
+        monkeypatch.setenv(threads.VARIABLE, "1")
+        torch.set_num_threads(1)
+    if set_by.startswith("an earlier run"):
+        torch.set_num_threads(1 if "as many" in set_by else threads.cores())
+        threads.same_as(1, "last.ckpt")
+    before = threads.count()
+    expected = max(1, before // processes) if set_by == "nobody" else 1
+    threads.settle(processes)
+    assert (threads.count(), blas()) == (expected, {expected})
+    _set_num_threads_if_needed(processes)  # as it begins to train
+    assert threads.count() == expected
+
+
+def test_where_nobody_set_a_count_it_is_that_of_lightning(monkeypatch):
+    monkeypatch.delenv(threads.VARIABLE, raising=False)
+    _set_num_threads_if_needed(2)
+    expected = threads.count()
+    monkeypatch.delenv(threads.VARIABLE)
+    torch.set_num_threads(threads.cores())
+    threads.settle(2)
+    assert threads.count() == expected
 
 
 @pytest.mark.parametrize("earlier", [None, 1])
@@ -114,6 +147,20 @@ def test_more_threads_than_cores_are_said_and_not_used(monkeypatch, caplog):
 def test_what_is_no_count_is_refused(said):
     with pytest.raises(DataError, match=r"last\.ckpt says threads=.*expected a whole number from 1"):
         threads.same_as(said, "last.ckpt")
+
+
+def test_a_job_of_a_sweep_computes_with_the_threads_that_were_set(tmp_path, monkeypatch):
+    """And not with those of the run that the job before resumed."""
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    torch.set_num_threads(threads.cores())
+    words = (*TINY, "trainer.max_epochs=1")
+    earlier = command(*words).folder / "checkpoints" / "last.ckpt"
+    torch.set_num_threads(1)
+    done = command("-m", *words, f"ckpt_path={earlier},null")
+    assert done.code == 0, done.err
+    jobs = {job.overrides["ckpt_path"]: job.folder for job in finished_jobs(done.folder.parent)}
+    found = {word: json.loads((job / "environment.json").read_text())["threads"] for word, job in jobs.items()}
+    assert found == {str(earlier): threads.cores(), "null": 1}
 
 
 def test_a_run_writes_its_threads_down(tmp_path, monkeypatch):

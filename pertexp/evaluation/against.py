@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from pertexp.errors import RequestError, nearest
 from pertexp.evaluation.claims import Difference, spanned, standing
@@ -30,24 +32,25 @@ def against_reference(jobs: Sequence[Job], reference: str, primary: str) -> pd.D
     Returns
     -------
     A row per setting that is held against another: the swept keys, `difference` (reference minus it), `low`, `high`
-    (95 %, paired), `over` (what was resampled), `reference` (better, worse, ...) and `shown`. Empty where the key was
-    not swept.
+    (95 %, paired), `over` (what was resampled), `reference` (better, worse, ...) and `shown`.
 
     Raises
     ------
     RequestError
-        Where no job has that value, or settings were scored on different units.
+        Where the key was not swept, no finished job has that value, or settings were scored on different units.
     """
-    key, _, value = reference.partition("=")
+    key, _, value = reference.lstrip("+").partition("=")
     keys = swept_keys(jobs)
     if key not in keys:
-        return pd.DataFrame()
+        raise RequestError(f"{key} was not swept; {nearest(key, keys)}" if keys else f"{key} was not swept")
     place = keys.index(key)
     settings = {setting: _first_seed(members) for setting, members in grouped(jobs, keys).items()}
-    wholes = [setting for setting in settings if setting[place] == value]
+    wholes = [setting for setting in settings if _meant(setting[place]) == _meant(value)]
     if not wholes:
         known = {setting[place] for setting in settings}
-        raise RequestError(f"no job has {reference}, which the others are held against; {nearest(value, known)}")
+        raise RequestError(
+            f"no finished job has {reference}, which the others are held against; {nearest(value, known)}"
+        )
     rows: list[dict[str, Any]] = []
     for whole in wholes:
         others = [other for other in settings if other != whole and _without(other, place) == _without(whole, place)]
@@ -70,6 +73,14 @@ def render_against(table: pd.DataFrame, reference: str) -> "Table":
     for _, row in table.iterrows():
         out.add_row(*(str(row[name]) for name in shown))
     return out
+
+
+def _meant(value: str) -> object:
+    """What Hydra reads in a typed value: 1e-4 is 0.0001, which is what it writes down, and quotes are no part of it."""
+    try:
+        return OverridesParser.create().parse_override(f"value={value}").value()
+    except HydraException:
+        return value
 
 
 def _row(gap: Difference, primary: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from pertexp import threads
 from pertexp.door import WRONG_REQUEST, is_request, sentence
 from pertexp.errors import RequestError
 from pertexp.evaluation.against import against_reference, render_against
@@ -74,7 +75,8 @@ def _record_failure(fault: Exception, folder: Path) -> None:
 def _as_a_single_run(folder: Path) -> Iterator[None]:
     """While a job runs, let the command and Hydra's run folder be its own: distributed training repeats both.
 
-    Afterwards, take back what distributed training left in the process: the next job starts processes of its own.
+    Afterwards, take back what distributed training left in the process: the next job starts processes of its own, and
+    computes with the threads that were set.
     """
     from torch import distributed
 
@@ -84,7 +86,8 @@ def _as_a_single_run(folder: Path) -> Iterator[None]:
         hydra.run.dir = str(folder)
     sys.argv = [words[0], *hydra.overrides.task]
     try:
-        yield
+        with threads.kept():
+            yield
     finally:
         sys.argv = words
         os.environ.clear()
@@ -129,7 +132,7 @@ def _show(jobs: list[Job], folder: Path, reference: str | None) -> None:
         return
     table.to_csv(folder / "sweep.csv", index=False)
     title = f"{len(jobs)} jobs, folds together, mean ± s.d. over seeds, best {primary} first"
-    console = Console(width=None if sys.stdout.isatty() else max(120, Console().width))
+    console = Console(width=None if sys.stdout.isatty() else max(120, Console().width), markup=False)
     console.print(render_sweep(table, primary, title))
     for line in verdict_of_best(jobs, table, primary):
         console.print(line, highlight=False)
@@ -139,7 +142,11 @@ def _show(jobs: list[Job], folder: Path, reference: str | None) -> None:
     console.print(leaderboard_said(folder), highlight=False, soft_wrap=True)
 
 
-def _show_reference(jobs: list[Job], reference: str, primary: str, folder: Path, console: "Console") -> None:
+def _show_reference(jobs: list[Job], reference: object, primary: str, folder: Path, console: "Console") -> None:
+    if not isinstance(reference, str) or "=" not in reference:
+        asked = "type hydra.callbacks.sweep_table.reference='\"key=value\"'"
+        console.print(f"no comparison with {reference}: {asked}", highlight=False)
+        return
     try:
         table = against_reference(jobs, reference, primary)
     except RequestError as fault:
@@ -237,7 +244,7 @@ def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableTy
     for name in keys:
         out.add_column(name.replace(".", ".\n"), overflow="fold")
     for name in shown:
-        out.add_column(name.replace("_", "_\n", 1), justify="right")
+        out.add_column(name.replace("_", "_\n", 1), justify="right", no_wrap=True)
     for position, row in table.iterrows():
         cells = [str(row[key]) for key in keys]
         out.add_row(*cells, *(_mean_and_sd(row, metric) for metric in shown), style="bold" if position == 0 else None)

@@ -48,7 +48,9 @@ _CALIBRATION = (
 def plain_text(scores: Scores, title: str, width: int = 100) -> str:
     """`render` as text without colour, for a log."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Console(
+        file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False, markup=False
+    )
     console.print(render(scores, title))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 

@@ -39,8 +39,9 @@ def wilcoxon(cells: Cells, values: sp.csr_matrix) -> np.ndarray:
     adata = AnnData(_sorted(values), obs=pd.DataFrame({"unit": label}, index=np.arange(label.size).astype(str)))
     logger.disable("illico")
     with threads.kept(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        n_threads = min(threads.count(), threads.cores())  # numba refuses more
         result = asymptotic_wilcoxon(
-            adata, is_log1p=False, group_keys="unit", reference=cells.n_units, n_threads=threads.count()
+            adata, is_log1p=False, group_keys="unit", reference=cells.n_units, n_threads=n_threads
         )
     units = result.index.get_level_values(0).to_numpy().astype(np.int64).reshape(-1, values.shape[1])[:, 0]
     found, statistic = (result[key].to_numpy().reshape(units.size, -1) for key in ("p_value", "statistic"))

@@ -219,7 +219,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _require_setting(path: str, theirs: object, ours: Mapping[str, Any]) -> None:
-    """Options, those that name a place on disk aside: files may have moved, and what they hold is in the schema."""
+    """Options; a file may lie in another folder, or be named from one, as long as it has its name."""
     if theirs is None:
         return  # written before it was kept
     if not isinstance(theirs, dict):
@@ -227,7 +227,7 @@ def _require_setting(path: str, theirs: object, ours: Mapping[str, Any]) -> None
     was, now = _dotted(theirs), _dotted(ours)
     for key in dict.fromkeys([*now, *was]):
         before, here = was.get(key, "not there"), now.get(key, "not there")
-        if before != here and not (_is_place(before) and _is_place(here)):
+        if before != here and not _are_places_of_one_name(before, here):
             raise MismatchError(
                 f"{path} was trained with {key}={_typed(before)}, and this run has {_typed(here)}: resume with the "
                 "options of its own run, or start anew without ckpt_path."
@@ -247,8 +247,9 @@ def _typed(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _is_place(value: object) -> bool:
-    return isinstance(value, str) and os.sep in value
+def _are_places_of_one_name(before: object, here: object) -> bool:
+    places = isinstance(before, str) and isinstance(here, str) and os.sep in before + here
+    return places and Path(str(before)).name == Path(str(here)).name
 
 
 def _require_fit(path: str, weights: dict[str, torch.Tensor], module: LightningModule) -> None:

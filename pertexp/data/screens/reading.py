@@ -170,9 +170,7 @@ def _gene_names(adata: AnnData, key: str | None) -> np.ndarray:
 
 def _matrix(adata: AnnData, layer: str | None, scale: Scale) -> sp.csr_matrix:
     if layer is not None and layer not in adata.layers:
-        raise DataError(
-            f"no layer '{layer}' in the file (data.layer={layer}): {nearest(layer, adata.layers) or 'it has none'}"
-        )
+        raise DataError(f"no layer '{layer}' in the file (data.layer={layer}): {nearest(layer, adata.layers)}")
     matrix: Any = adata.X if layer is None else adata.layers[layer]
     where = "X" if layer is None else f"layers['{layer}']"
     if matrix is None:
