@@ -133,7 +133,8 @@ def _show(jobs: list[Job], folder: Path, reference: str | None) -> None:
     table.to_csv(folder / "sweep.csv", index=False)
     title = f"{len(jobs)} jobs, folds together, mean ± s.d. over seeds, best {primary} first"
     console = Console(width=None if sys.stdout.isatty() else max(120, Console().width), markup=False)
-    console.print(render_sweep(table, primary, title))
+    console.print(f"\n{title}", highlight=False, soft_wrap=True)
+    console.print(render_sweep(table, primary))
     for line in verdict_of_best(jobs, table, primary):
         console.print(line, highlight=False)
     if reference is not None:
@@ -232,7 +233,7 @@ def verdict_of_best(jobs: list[Job], table: pd.DataFrame, primary: str) -> list[
     return said + pool([job.folder for job in of_seed]).verdict(primary)
 
 
-def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableType":
+def render_sweep(table: pd.DataFrame, primary: str) -> "RenderableType":
     """The table for the console: what was swept, then four metrics, mean ± s.d. over seeds."""
     from rich import box
     from rich.table import Table
@@ -240,7 +241,7 @@ def render_sweep(table: pd.DataFrame, primary: str, title: str) -> "RenderableTy
     shown = _shown(table, primary)
     keys = [name for name in table.columns if f"{name}_sd" not in table.columns and not name.endswith("_sd")]
     keys.remove("role")
-    out = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in keys:
         out.add_column(name.replace(".", ".\n"), overflow="fold")
     for name in shown:
