@@ -62,7 +62,7 @@ def same_as(earlier: object, whose: str) -> None:
         return
     if earlier > cores():
         log.warning(
-            "%s was computed with %d threads, and %d cores are here: numbers may differ in their last digits.",
+            "%s was computed with %d threads, and %d cores are here: sums round otherwise, and training drifts from its numbers.",
             *(whose, earlier, cores()),
         )
         return
