@@ -62,7 +62,8 @@ def same_as(earlier: object, whose: str) -> None:
         return
     if earlier > cores():
         log.warning(
-            "%s was computed with %d threads, and %d cores are here: sums round otherwise, and training drifts from its numbers.",
+            "%s was computed with %d threads, and %d cores are here: "
+            "sums round otherwise, and training drifts from its numbers.",
             *(whose, earlier, cores()),
         )
         return

@@ -139,7 +139,8 @@ def test_more_threads_than_cores_are_said_and_not_used(monkeypatch, caplog):
     assert threads.count() == before
     (said,) = caplog.messages
     assert said == (
-        "last.ckpt was computed with 64 threads, and 4 cores are here: sums round otherwise, and training drifts from its numbers."
+        "last.ckpt was computed with 64 threads, and 4 cores are here: "
+        "sums round otherwise, and training drifts from its numbers."
     )
 
 
