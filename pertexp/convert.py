@@ -22,7 +22,7 @@ def convert_split(asked: argparse.Namespace) -> str:
     """A saved split of `PertData` as a table for data/split=table."""
     from pertexp.data.plain_pickle import read_plain_pickle
     from pertexp.data.screens.released import split_rows
-    from pertexp.record import whole
+    from pertexp.runs.record import whole
 
     rows = split_rows(read_plain_pickle(asked.file), asked.file)
     with whole(asked.out) as partial:
@@ -38,7 +38,7 @@ def convert_model(asked: argparse.Namespace) -> str:
     from pertexp.data.plain_pickle import read_plain_pickle
     from pertexp.data.screens.released import control_means, node_names
     from pertexp.models.gears.released import checkpoint_of, read_weights
-    from pertexp.record import whole
+    from pertexp.runs.record import whole
 
     folder = Path(asked.folder)
     weights = read_weights(folder / "model.pt")

@@ -13,7 +13,7 @@ from pertexp.errors import RequestError
 
 if TYPE_CHECKING:
     from pertexp.evaluation.contract import Report
-    from pertexp.record import RecordedDesign
+    from pertexp.runs.record import RecordedDesign
 
 
 NAMED = "pertexp.data.screens.splits.NamedTest"
@@ -38,8 +38,8 @@ def run(config: DictConfig, folder: Path) -> "Report":
     """Score a checkpoint or a file of predictions; write what a run writes."""
     from rich.console import Console
 
-    from pertexp.evaluation.page import page_said
-    from pertexp.record import write_record
+    from pertexp.report import page_said
+    from pertexp.runs.record import write_record
 
     _check_values(config)
     judged = _predictions(config, folder) if config.ckpt is None else _checkpoint(config, folder)
@@ -55,9 +55,9 @@ def run(config: DictConfig, folder: Path) -> "Report":
 def _checkpoint(config: DictConfig, folder: Path) -> Judged:
     """The test units of the run that wrote the checkpoint, on its own data, split and fold."""
     from pertexp.composition import build
-    from pertexp.models.restoring import restore
-    from pertexp.models.trained import require_same_data
-    from pertexp.record import save_config, saved_config
+    from pertexp.inference.restoring import restore
+    from pertexp.inference.trained import require_same_data
+    from pertexp.runs.record import save_config, saved_config
 
     trained = restore(config.ckpt, Path(config_folder()))
     saved = saved_config(str(trained.run))
@@ -87,9 +87,9 @@ def _predictions(config: DictConfig, folder: Path) -> Judged:
     """What a file predicts, against the truth of the data; the split that was used is put on record."""
     from pertexp.composition import build
     from pertexp.data.screens.splits import NamedTest
-    from pertexp.evaluation.foreign_scoring import judge_foreign
-    from pertexp.evaluation.screens import require_screens
-    from pertexp.record import save_config
+    from pertexp.evaluation.screens.evaluation import require_screens
+    from pertexp.evaluation.screens.external_scoring import judge_foreign
+    from pertexp.runs.record import save_config
 
     evaluation = require_screens(build(config.evaluation, "evaluation"))
     data = build(config.data, "data")
@@ -115,7 +115,7 @@ def _check_values(config: DictConfig) -> None:
     from pydantic import Field
 
     from pertexp.composition import check_node
-    from pertexp.evaluation.foreign import PredictionScale
+    from pertexp.evaluation.screens.external import PredictionScale
     from pertexp.typed import check_type
 
     hints: dict[str, Any] = {

@@ -19,9 +19,9 @@ def job(config: DictConfig) -> None:
 
 def run(config: DictConfig) -> Path:
     """Write what was asked for, whole or not at all; returns its path."""
-    from pertexp.evaluation.predicting import kind_of
-    from pertexp.models.restoring import restore
-    from pertexp.record import whole
+    from pertexp.inference.predicting import kind_of
+    from pertexp.inference.restoring import restore
+    from pertexp.runs.record import whole
 
     _check_values(config)
     trained = restore(config.ckpt, Path(config_folder()))

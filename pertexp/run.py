@@ -38,7 +38,7 @@ def config_hash(*, _root_: DictConfig) -> str:
 
 def run_label(*, _root_: DictConfig) -> str:
     """Model and data of a run, also of one that is a repeat: part of the name of its folder."""
-    from pertexp.record import saved_config
+    from pertexp.runs.record import saved_config
 
     config = _root_ if _root_.repeat is None else saved_config(_root_.repeat)
     return f"{config.model.name}_{config.data.name}"
@@ -72,7 +72,7 @@ def job(config: DictConfig) -> float | None:
     """One run: returns the model's mean on the primary metric, for those who optimise over runs."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        from pertexp.evaluation.sweep import job_of_sweep
+        from pertexp.sweep import job_of_sweep
 
         return job_of_sweep(lambda: _value(run(config, folder)), folder)
     with one_sentence(), no_folder_for_a_wrong_request(folder):
@@ -83,9 +83,9 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
     """Compose, prepare, fit, evaluate, write. None on the processes of a distributed run other than the first."""
     from rich.console import Console
 
-    from pertexp.evaluation.page import page_said
     from pertexp.models.samples import write_samples
-    from pertexp.record import write_record
+    from pertexp.report import page_said
+    from pertexp.runs.record import write_record
     from pertexp.training.loggers import closing_wandb
 
     if config.repeat is not None:
@@ -117,8 +117,8 @@ def prepare(config: DictConfig) -> Prepared:
 
     from pertexp import threads
     from pertexp.composition import build, build_group
-    from pertexp.models.trained import restorable
-    from pertexp.record import schema
+    from pertexp.inference.trained import restorable
+    from pertexp.runs.record import schema
     from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, require_resumable
     from pertexp.training.curriculum import warn_without_stages
 
@@ -264,7 +264,7 @@ def _require_optimizer(model: "LightningModule") -> None:
 def _repeated(config: DictConfig, folder: Path) -> DictConfig:
     """The configuration of the run to repeat, put on record; overrides beside it would make a different run."""
     from pertexp import threads
-    from pertexp.record import ENVIRONMENT, save_config, saved_config, saved_threads
+    from pertexp.runs.record import ENVIRONMENT, save_config, saved_config, saved_threads
 
     others = [word for word in HydraConfig.get().overrides.task if not word.startswith("repeat=")]
     if others:

@@ -18,7 +18,7 @@ from pertexp.composition import build, build_group, check_node
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
-from pertexp.evaluation.screens import ScreenEvaluation
+from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
 from pertexp.losses.gears import GearsLoss
 from pertexp.losses.interaction import PairLoss

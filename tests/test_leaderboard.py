@@ -14,9 +14,9 @@ from command import TINY, command
 from omegaconf import OmegaConf
 
 from pertexp.errors import RequestError
-from pertexp.evaluation.page.gathering import find_runs, gather
-from pertexp.evaluation.page.leaderboard import leaderboard_of, write_leaderboard
-from pertexp.report import report
+from pertexp.evaluation.results.gathering import find_runs, gather
+from pertexp.report.__main__ import report
+from pertexp.report.leaderboard import leaderboard_of, write_leaderboard
 
 SHORT = (*TINY, "trainer.max_epochs=1")
 

@@ -14,9 +14,9 @@ from test_pairs_run import on_pairs
 
 from pertexp.errors import DataError
 from pertexp.evaluation.against import against_reference
-from pertexp.evaluation.jobs import Job, finished_jobs
-from pertexp.evaluation.page.gathering import find_runs, gather
-from pertexp.evaluation.page.leaderboard import Board, Leaderboard, leaderboard_of, write_leaderboard
+from pertexp.evaluation.results.gathering import find_runs, gather
+from pertexp.report.leaderboard import Board, Leaderboard, leaderboard_of, write_leaderboard
+from pertexp.runs.jobs import Job, finished_jobs
 
 BARE = [f"~evaluation.baselines.{name}" for name in ("kmer_boosting", "gc_cpg")]
 

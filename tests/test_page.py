@@ -15,13 +15,13 @@ import pytest
 from command import TINY, command
 from conftest import ROOT
 
-from pertexp import report
 from pertexp.errors import DataError
-from pertexp.evaluation.page.rendering import breakable, write_page
-from pertexp.evaluation.page.screen_reading import read_screen
-from pertexp.evaluation.page.screen_units import Unit, effects_of, ranked, units_of
-from pertexp.evaluation.page.tables import Column, Row, Value, best_row, family_tables, interval, number
-from pertexp.evaluation.page.verdicts import verdict_of
+from pertexp.report import __main__ as report
+from pertexp.report.rendering import breakable, write_page
+from pertexp.report.screens.reading import read_screen
+from pertexp.report.screens.units import Unit, effects_of, ranked, units_of
+from pertexp.report.tables import Column, Row, Value, best_row, family_tables, interval, number
+from pertexp.report.verdicts import verdict_of
 
 OPTIONAL = {
     "metrics.parquet": "metrics.parquet is not in the folder",
@@ -354,7 +354,8 @@ def test_a_wrong_request_is_one_sentence_and_exit_code_two(folder, tmp_path, mon
 
 def test_help_costs_no_heavy_import():
     probe = (
-        "import sys; sys.argv = ['report', '--help']; import pertexp.report as r; r.main(); import pertexp.run; "
+        "import sys; sys.argv = ['report', '--help']; from pertexp.report.__main__ import main; main(); "
+        "import pertexp.run; "
         "print({'matplotlib', 'jinja2', 'pandas'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -14,8 +14,8 @@ from test_page import Page, changed
 from test_pairs_run import on_pairs
 
 from pertexp.errors import DataError
-from pertexp.evaluation.page.rendering import write_page
-from pertexp.evaluation.page.tables import interval, number, signed, significant
+from pertexp.report.rendering import write_page
+from pertexp.report.tables import interval, number, signed, significant
 
 OPTIONAL = {
     "predictions.parquet": "predictions.parquet is not in the folder",

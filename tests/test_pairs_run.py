@@ -17,8 +17,8 @@ from test_pairs_configs import SMALL, made
 from pertexp.errors import DataError
 from pertexp.evaluation.pairs.predictions import COLUMNS, stored
 from pertexp.evaluation.pooling import pool
+from pertexp.inference.restoring import restore
 from pertexp.models.pair_baselines import Distance, GcCpg, standing
-from pertexp.models.restoring import restore
 
 STAND_IN = [f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]", "model=gc_stand_in"]
 QUICK = [

@@ -12,17 +12,17 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pertexp.errors import DataError, RequestError
-from pertexp.evaluation.page.verdicts import verdict_of
 from pertexp.evaluation.pairs.lineup import Lineup
 from pertexp.evaluation.pairs.marks import marks_of
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, predicted
 from pertexp.evaluation.pairs.resampling import Resamples
 from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.pairs.seeds import SeedMeans
-from pertexp.evaluation.pairs.table import render
 from pertexp.evaluation.pairs.verdict import verdict
 from pertexp.metrics.pairs import PAIRS
 from pertexp.models.watched import Target, Watched
+from pertexp.report.pairs.console import render
+from pertexp.report.verdicts import verdict_of
 
 LINEUP = Lineup("m", ("m (enhancer only)",), ("coin",), {"distance": "it would cheat"})
 

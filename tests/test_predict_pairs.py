@@ -19,11 +19,11 @@ from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.tokens import decode
 from pertexp.errors import DataError, RequestError
 from pertexp.evaluation.pairs.predictions import stored
-from pertexp.evaluation.predicting import KINDS
-from pertexp.evaluation.predicting_pairs import candidates, draw_support
-from pertexp.models.restoring import restore
-from pertexp.models.trained import Trained
-from pertexp.record import saved_config
+from pertexp.inference.pairs import candidates, draw_support
+from pertexp.inference.predicting import KINDS
+from pertexp.inference.restoring import restore
+from pertexp.inference.trained import Trained
+from pertexp.runs.record import saved_config
 
 WORDS = (*PRISM, "trainer.max_epochs=2", "callbacks.curriculum.frozen_epochs=0", "callbacks.best.first_epoch=0")
 
@@ -114,7 +114,7 @@ def test_the_mean_and_spread_are_those_of_single_draws(run, data, tmp_path):
     found = answer(run, new_pairs(), tmp_path, "draws=3", "seed=4")
     trained = restore(str(run), ROOT / "conf")
     from pertexp.data.pairs.reading import SequencePairTable
-    from pertexp.evaluation.predicting_pairs import Shown, predict_with
+    from pertexp.inference.pairs import Shown, predict_with
 
     shown = Shown(80, 80, 64, 10)
     pairs = SequencePairTable(path=str(tmp_path / "new.tsv")).read_unlabelled().spaced(shown.windows.gap)

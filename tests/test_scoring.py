@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 
 from pertexp.errors import RequestError
-from pertexp.evaluation.families import Core
-from pertexp.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.measuring import measure, pooled
-from pertexp.evaluation.scoring import Scores, verdict
-from pertexp.evaluation.table import plain_text, render
+from pertexp.evaluation.screens.families import Core
+from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.evaluation.screens.measuring import measure, pooled
+from pertexp.evaluation.screens.scoring import Scores, verdict
 from pertexp.metrics.core import CORE
 from pertexp.metrics.intervals import bootstrap_mean
+from pertexp.report.screens.console import plain_text, render
 
 
 def measured(one):

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from pertexp.errors import DataError, RequestError
 from pertexp.evaluation.against import against_reference
 from pertexp.evaluation.pooling import pooled_over_folds
-from pertexp.evaluation.sweep import Job, finished_jobs, summarise
+from pertexp.sweep import Job, finished_jobs, summarise
 
 CONF = ROOT / "conf"
 ONE_EPOCH = (*TINY, "trainer.max_epochs=1")

@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_info
 
 from pertexp import threads
 from pertexp.errors import DataError
-from pertexp.evaluation.jobs import finished_jobs
 from pertexp.metrics.cells import Cells
 from pertexp.metrics.differential import wilcoxon
+from pertexp.runs.jobs import finished_jobs
 
 
 @pytest.fixture(autouse=True)

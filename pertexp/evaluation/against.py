@@ -10,8 +10,8 @@ from hydra.errors import HydraException
 
 from pertexp.errors import RequestError, nearest
 from pertexp.evaluation.claims import Difference, spanned, standing
-from pertexp.evaluation.jobs import SEED, Job, grouped, swept_keys
 from pertexp.evaluation.pooling import pool
+from pertexp.runs.jobs import SEED, Job, grouped, swept_keys
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,7 +13,7 @@ from pertexp.errors import DataError
 
 if TYPE_CHECKING:
     from pertexp.evaluation.claims import Difference
-    from pertexp.evaluation.measuring import Measured
+    from pertexp.evaluation.screens.measuring import Measured
 
 
 class Pooled(Protocol):
@@ -54,7 +54,7 @@ def stored_summary(folder: Path) -> dict[str, Any]:
 
 def pooled_over_folds(folders: Iterable[Path]) -> "Measured":
     """The test units of runs on several folds together: each was scored against what its own fold trained."""
-    from pertexp.evaluation.measuring import pooled, stored
+    from pertexp.evaluation.screens.measuring import pooled, stored
 
     return pooled([stored(folder) for folder in folders])
 
@@ -87,14 +87,14 @@ class PooledScreens:
 
     def verdict(self, primary: str) -> list[str]:
         """Sentences over the units, the primary metric first."""
-        from pertexp.evaluation.scoring import Scores, verdict
+        from pertexp.evaluation.screens.scoring import Scores, verdict
 
         return verdict(Scores.of(self._measured, primary), self._model)
 
     def beside(self, name: str, others: Mapping[str, "PooledScreens"], primary: str) -> "dict[str, Difference]":
         """Differences unit by unit."""
-        from pertexp.evaluation.measuring import side_by_side
-        from pertexp.evaluation.scoring import Scores, over_units
+        from pertexp.evaluation.screens.measuring import side_by_side
+        from pertexp.evaluation.screens.scoring import Scores, over_units
 
         own = {name: self, **others}
         measured = side_by_side({name: (one._measured, one._model) for name, one in own.items()}, primary)

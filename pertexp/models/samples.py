@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
-from pertexp.record import whole
+from pertexp.runs.record import whole
 
 Draw = Callable[[Units, np.ndarray, int], np.ndarray]
 

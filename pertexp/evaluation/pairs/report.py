@@ -14,10 +14,10 @@ from pertexp.evaluation.pairs.lineup import Lineup
 from pertexp.evaluation.pairs.marks import Mark
 from pertexp.evaluation.pairs.predictions import FILE
 from pertexp.evaluation.pairs.scoring import PairScores
-from pertexp.evaluation.pairs.table import render
-from pertexp.evaluation.scoring import plain
+from pertexp.evaluation.screens.scoring import plain
 from pertexp.models.watched import Watched
-from pertexp.record import whole
+from pertexp.report.pairs.console import render
+from pertexp.runs.record import whole
 
 KIND = "pairs"
 

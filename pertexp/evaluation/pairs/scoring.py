@@ -12,7 +12,7 @@ from pertexp.errors import RequestError, nearest
 from pertexp.evaluation.claims import Difference
 from pertexp.evaluation.pairs.predictions import UNIT
 from pertexp.evaluation.pairs.resampling import Resamples
-from pertexp.evaluation.scoring import records
+from pertexp.evaluation.screens.scoring import records
 from pertexp.metrics.pairs import PAIRS, ScoredPairs
 
 Values = dict[str, np.ndarray]

@@ -16,7 +16,7 @@ from pertexp.errors import RequestError
 from pertexp.models.scfoundation.cells import GeneOrder, cell_values
 from pertexp.models.scfoundation.checkpoint import Part, read_released
 from pertexp.nn.mae_autobin import MaeAutobin
-from pertexp.record import whole
+from pertexp.runs.record import whole
 
 log = logging.getLogger(__name__)
 

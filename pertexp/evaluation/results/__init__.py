@@ -1,0 +1,1 @@
+"""Results of many runs: settings, pooled folds, averaged seeds, comparisons; computed once."""

@@ -1,0 +1,1 @@
+"""Evaluation of screens: profiles, cells, metrics, scores."""

@@ -1,0 +1,206 @@
+"""The honest score of a screen model: the same test units for the model, every baseline, and the replicate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from rich.console import Console
+
+from pertexp.data.screens.datamodule import ScreenData
+from pertexp.data.screens.design import Design
+from pertexp.data.screens.profiles import Units, halves, unit_profiles
+from pertexp.errors import MismatchError, RequestError, nearest
+from pertexp.evaluation.screens.cells import TestedCells
+from pertexp.evaluation.screens.families import Core, Family
+from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.evaluation.screens.measuring import Measured, measure
+from pertexp.evaluation.screens.scoring import Scores, verdict
+from pertexp.models.baselines import Baseline, NoChange, Predictor, TrainMean
+from pertexp.report.screens.console import render
+from pertexp.runs.record import whole, write_json
+
+
+@runtime_checkable
+class FindsTruth(Protocol):
+    """A model that can be held against what a simulator planted."""
+
+    def recovery(self, design: Design) -> dict[str, float]:
+        """Named scores of the recovery."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run has to say: the frame that was scored, the scores, and the verdict in words."""
+
+    model: str
+    frame: EvaluationFrame
+    scores: Scores
+    verdict: list[str]
+    recovery: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """Mean of the model on the primary metric."""
+        return float(self.scores.summary(self.model, self.scores.primary)["mean"])
+
+    def means(self) -> dict[str, float]:
+        """The model's mean on every metric that applies."""
+        own = self.scores.aggregate[self.scores.aggregate["model"] == self.model].dropna(subset=["mean"])
+        return dict(zip(own["metric"], own["mean"].astype(float), strict=True))
+
+    def write(self, folder: Path) -> None:
+        """Write predictions.h5ad and what `Scores.write` writes, each whole or not at all; metrics.json last."""
+        with whole(folder / "predictions.h5ad") as partial:
+            self.frame.to_anndata(self.model).write_h5ad(partial)
+        if self.recovery:
+            write_json(folder / "recovery.json", self.recovery)
+        self.scores.write(folder, {"model": self.model, "verdict": self.verdict})
+
+    def show(self, console: Console, title: str) -> None:
+        """Print the table and the verdict."""
+        console.print(render(self.scores, title))
+        for line in self.verdict:
+            console.print(line, highlight=False)
+        if self.recovery:
+            found = "; ".join(f"{name} {value:.3f}" for name, value in self.recovery.items())
+            console.print(f"planted truth: {found}", highlight=False)
+
+
+@dataclass(frozen=True)
+class ScreenEvaluation:
+    """Scores on held-out perturbations.
+
+    Attributes
+    ----------
+    families
+        The metric families, by name.
+    baselines
+        By name; fitted here, on training profiles.
+    primary
+        The metric that orders tables; None: the first of the first family's headline.
+    n_resamples, seed
+        Of the bootstrap; the seed also draws the halves of the replicate and the cells of predictions.
+    n_splits
+        Random splits into halves over which the replicate is averaged.
+    """
+
+    families: dict[str, Family] = field(default_factory=lambda: {"core": Core()})
+    baselines: dict[str, Baseline] = field(default_factory=dict)
+    primary: str | None = None
+    n_resamples: int = 2000
+    seed: int = 0
+    n_splits: int = 5
+
+    def __post_init__(self) -> None:
+        known = [metric for family in self.families.values() for metric in family.metrics]
+        if not known:
+            raise RequestError("evaluation names no metric family: type evaluation=core, or several, [core,vcc2026].")
+        if self.primary is not None and self.primary not in known:
+            raise RequestError(
+                f"evaluation.primary={self.primary} is no metric of this evaluation; {nearest(self.primary, known)}"
+            )
+        for name in ("n_resamples", "n_splits"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"evaluation.{name}={getattr(self, name)}: expected at least 1.")
+        _require_baselines(self.baselines)
+
+    def require(self, data: ScreenData) -> None:
+        """Refuse, before anything is trained, data of another kind, and families that do not apply to their scale."""
+        self.require_kind(data)
+        self.require_scale(data.design)
+
+    def require_kind(self, data: ScreenData) -> None:
+        """MismatchError on data of another kind."""
+        if data.kind != "screen":
+            raise MismatchError(
+                f"this evaluation scores screens, but data={data.name} holds {data.kind}: type data=norman_mini, "
+                "data=screen, or a model and an evaluation of theirs."
+            )
+
+    def require_scale(self, design: Design) -> None:
+        """MismatchError where a family does not apply to data on this scale."""
+        for family in self.families.values():
+            family.require(design.screen.scale)
+
+    def __call__(self, data: ScreenData, model: Predictor, name: str) -> Report:
+        """Predict the test units with the model and every baseline, and score them."""
+        design = data.design
+        frame = self.frame(design, {name: model.predict(design.units("test"))})
+        report = self.judge(frame, TestedCells.of(design, self.seed), name)
+        if isinstance(model, FindsTruth) and design.screen.truth is not None:
+            report.recovery.update(model.recovery(design))
+        return report
+
+    def frame(self, design: Design, predictions: Mapping[str, np.ndarray]) -> EvaluationFrame:
+        """These predictions of the test units, and those of every baseline, beside the truth."""
+        units = design.units("test")
+        baselines = {name: baseline.fit(design.training).predict(units) for name, baseline in self.baselines.items()}
+        return evaluation_frame(design, {**predictions, **baselines}, self.seed, self.n_splits)
+
+    def measure_negatives(self, design: Design) -> Measured:
+        """What the predictions that know nothing of a perturbation and the replicate score on a fold; no model."""
+        self.require_scale(design)
+        units = design.units("test")
+        negatives: dict[str, Baseline] = {"train_mean": TrainMean(), "no_change": NoChange()}
+        predictions = {name: one.fit(design.training).predict(units) for name, one in negatives.items()}
+        frame = evaluation_frame(design, predictions, self.seed, self.n_splits)
+        if frame.replicate is None:
+            raise MismatchError("metrics are calibrated on halves of cells, and a test unit here has fewer than two.")
+        return measure(frame, TestedCells.of(design, self.seed), self.families)
+
+    def scores(self, frame: EvaluationFrame, cells: TestedCells) -> Scores:
+        """Every metric of every family."""
+        measured = measure(frame, cells, self.families)
+        return Scores.of(measured, self.primary, self.n_resamples, self.seed)
+
+    def judge(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> Report:
+        """Score a frame, and say what becomes of the model called `name`."""
+        scores = self.scores(frame, cells)
+        return Report(name, frame, scores, verdict(scores, name))
+
+
+def require_screens(evaluation: object) -> ScreenEvaluation:
+    """The evaluation itself; MismatchError where it is one of another kind of experiment."""
+    if not isinstance(evaluation, ScreenEvaluation):
+        raise MismatchError(
+            "predictions of screens alone are scored here, and the evaluation that was named is not one of screens: "
+            "type evaluation=core, vcc2026 or cell_eval; a run on pairs is scored with ckpt=<run folder>."
+        )
+    return evaluation
+
+
+def _require_baselines(baselines: Mapping[str, Any]) -> None:
+    for name, baseline in baselines.items():
+        if not hasattr(baseline, "fit"):
+            where = f"evaluation.baselines.{name}"
+            raise RequestError(f"{where}={baseline} is no baseline: leave it out with ~{where}")
+
+
+def _replicates(design: Design, units: Units, seed: int, n_splits: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Halves of several random splits, `[R, U, G]` each: one split alone is a draw of luck."""
+    pairs = [halves(design.screen, design.size_factor, units, [seed, split]) for split in range(n_splits)]
+    sides = [pair for pair in pairs if pair is not None]
+    return (np.stack([a for a, _ in sides]), np.stack([b for _, b in sides])) if sides else None
+
+
+def evaluation_frame(
+    design: Design, predictions: Mapping[str, np.ndarray], seed: int, n_splits: int = 5
+) -> EvaluationFrame:
+    """Predictions beside the truth of the test units; real controls on both sides."""
+    screen, units = design.screen, design.units("test")
+    return EvaluationFrame(
+        perturbation=tuple(screen.perturbations[p] for p in units.perturbation),
+        context=tuple(screen.contexts[c] for c in units.context),
+        fold=np.full(len(units), design.split.fold),
+        genes=tuple(screen.genes.tolist()),
+        scale=design.profile_scale,
+        truth=unit_profiles(screen, design.size_factor, units),
+        control=design.training.control[units.context],
+        train_mean=(design.training.control + design.training.mean_effect)[units.context],
+        predictions=dict(predictions),
+        seen=design.seen_members(),
+        replicate=_replicates(design, units, seed, n_splits),
+        **TestedCells.of(design, seed).tests(),
+    )

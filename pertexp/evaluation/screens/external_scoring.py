@@ -1,0 +1,114 @@
+"""Another tool's predictions on the same road as a model's: the same units, baselines, replicate and metrics."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pertexp.data.screens.datamodule import ScreenData
+from pertexp.data.screens.design import Design, build_folds
+from pertexp.data.screens.reading import H5adFile
+from pertexp.data.screens.screen import CONTROL, Screen
+from pertexp.data.screens.splits import NamedTest
+from pertexp.errors import DataError
+from pertexp.evaluation.screens.cells import TestedCells
+from pertexp.evaluation.screens.evaluation import Report, ScreenEvaluation
+from pertexp.evaluation.screens.external import Foreign, PredictionScale, known_perturbations, read_foreign
+from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
+from pertexp.evaluation.screens.measuring import measure, pooled
+from pertexp.evaluation.screens.scoring import Scores, verdict
+
+log = logging.getLogger(__name__)
+
+FEWEST_TO_TRAIN_ON = 2
+
+
+def judge_foreign(
+    data: ScreenData,
+    evaluation: ScreenEvaluation,
+    *,
+    path: str,
+    scale: PredictionScale | None,
+    name: str | None,
+    depth: float | None,
+    shared: bool,
+    by_split: bool,
+) -> tuple[Report, Design]:
+    """Score a file of predictions; returns the report, and the design of its (first) fold.
+
+    What the file predicts is the test set, and the baselines are fitted on the other perturbations of the truth. Where
+    the file leaves none, or with `by_split`, they are fitted in folds of `data.split`, and the test units of all folds
+    are pooled. `depth` is that of log1p predictions which were normalised to another depth than the truth.
+
+    Raises
+    ------
+    DataError, MismatchError
+        Where predictions and truth do not fit together.
+    """
+    screen = data.read()
+    foreign = read_foreign(path, _as_scored(screen, data), _columns(data), scale, name, shared=shared)
+    foreign = replace(foreign, depth=depth)
+    screen = screen.take_genes(np.flatnonzero(np.isin(screen.genes, foreign.screen.genes)))
+    tested = known_perturbations(foreign, screen)
+    judged = [
+        one for design in _designs(screen, data, tested, by_split) for one in _on_fold(design, foreign, evaluation)
+    ]
+    if not judged:
+        raise DataError(f"no test unit of the truth is predicted in {Path(path).name}: compare contexts and names.")
+    parts = [measure(one.frame, one.cells, evaluation.families) for one in judged]
+    scores = Scores.of(pooled(parts), evaluation.primary, evaluation.n_resamples, evaluation.seed)
+    report = Report(foreign.name, concatenate([one.frame for one in judged]), scores, verdict(scores, foreign.name))
+    return report, judged[0].design
+
+
+class _OnFold(NamedTuple):
+    """What is scored of one fold."""
+
+    design: Design
+    frame: EvaluationFrame
+    cells: TestedCells
+
+
+def _as_scored(screen: Screen, data: ScreenData) -> Screen:
+    """The truth under the scale that it is scored on."""
+    return replace(screen, scale="log1p") if data.normalize and screen.scale == "counts" else screen
+
+
+def _columns(data: ScreenData) -> dict[str, Any]:
+    """Which columns mean what: those of the truth, where it comes from a file."""
+    if not isinstance(data, H5adFile):
+        return {"perturbation_key": "perturbation", "control": CONTROL, "context_key": None}
+    kept = {field.name for field in fields(H5adFile)} - {"path", "scale", "layer", "expected"}
+    return {name: getattr(data, name) for name in kept}
+
+
+def _designs(screen: Screen, data: ScreenData, tested: tuple[str, ...], by_split: bool) -> Iterator[Design]:
+    others = set(screen.perturbations) - set(tested) - {CONTROL}
+    if not by_split and len(others) >= FEWEST_TO_TRAIN_ON:
+        data.split = NamedTest(tested)
+    elif not by_split:
+        log.warning(
+            "every perturbation of the truth is predicted, so the baselines are fitted in folds of data.split: "
+            "what the predictions were trained on is not known here."
+        )
+    return build_folds(screen, data)
+
+
+def _on_fold(design: Design, foreign: Foreign, evaluation: ScreenEvaluation) -> list[_OnFold]:
+    """Those test units of a fold that are predicted; an empty list where none is."""
+    evaluation.require_scale(design)
+    on = foreign.on(design)
+    covered = on.covered()
+    if not covered.any():
+        return []
+    if not covered.all():
+        log.warning("%d of %d test units are not predicted and are left out.", (~covered).sum(), covered.size)
+        design = design.testing(covered)
+        on = foreign.on(design)
+    on.require_depth()
+    given, cells = on.cells(), TestedCells.of(design, evaluation.seed)
+    frame = evaluation.frame(design, {foreign.name: on.predictions()})
+    return [_OnFold(design, frame, cells if given is None else replace(cells, given={foreign.name: given}))]

@@ -1,0 +1,214 @@
+"""The metric families that `evaluation=` chooses from: how each looks at a prediction, and where it applies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from pertexp.data.screens.screen import members
+from pertexp.errors import MismatchError
+from pertexp.evaluation.screens.cells import Half, TestedCells
+from pertexp.evaluation.screens.frame import REPLICATE, EvaluationFrame
+from pertexp.metrics import cell_eval, gears, vcc2026
+from pertexp.metrics.cells import Cells
+from pertexp.metrics.core import CORE
+from pertexp.metrics.metric import Metric
+
+Values = dict[str, np.ndarray]
+_KEPT_SIDES = 4  # prepared at once: one truth, the two negative controls, the prediction at hand
+
+
+class Judge(Protocol):
+    """A family at work on one evaluation: values `[U]` of all its metrics."""
+
+    def prediction(self, name: str) -> Values:
+        """A prediction against all real cells."""
+
+    def replicate(self, split: int) -> Values:
+        """One half of the cells against the other."""
+
+    def on_half(self, name: str, split: int) -> Values:
+        """A prediction against the half on which the replicate is scored."""
+
+
+class Family(Protocol):
+    """What a family is, before it is given anything to judge."""
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Its rows of the table of metrics."""
+
+    def require(self, scale: str) -> None:
+        """MismatchError where the family does not apply to data on this scale."""
+
+    def judge(self, frame: EvaluationFrame, cells: TestedCells) -> Judge:
+        """Look at one evaluation."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """The rules of the house, on profiles, with tests of differential expression on the real cells."""
+
+    metrics = CORE
+
+    def require(self, scale: str) -> None:
+        """Profiles exist on every scale."""
+
+    def judge(self, frame: EvaluationFrame, cells: TestedCells) -> Judge:  # noqa: ARG002
+        """All that these metrics look at is in the frame."""
+        return _OnProfiles(frame)
+
+
+@dataclass(frozen=True)
+class _OnProfiles:
+    frame: EvaluationFrame
+
+    def prediction(self, name: str) -> Values:
+        return self._values(self.frame.scored(name))
+
+    def replicate(self, split: int) -> Values:
+        return self._values(self.frame.scored(REPLICATE, split))
+
+    def on_half(self, name: str, split: int) -> Values:
+        return self._values(self.frame.scored_on_half(name, split))
+
+    def _values(self, view: Any) -> Values:
+        return {name: metric.function(view) for name, metric in CORE.items()}
+
+
+class OnCells:
+    """A family that looks at cells: each side is summed up once per pool, then both are held beside one another."""
+
+    name: str
+    metrics: dict[str, Metric]
+    prepare: Callable[[Cells], Any]
+    own_control = False  # whether predictions that bring control cells are held against those
+
+    def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, beside: Any) -> Any:
+        """What the family's metrics see of a pool."""
+        raise NotImplementedError
+
+    def beside(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> Any:  # noqa: ARG002
+        """What is known of a pool, whatever is held against what: worked out once."""
+        return None
+
+    def require(self, scale: str) -> None:
+        """Cells exist for counts and their logs."""
+        if scale == "log2fc":
+            raise MismatchError(
+                f"evaluation={self.name} compares cells, but data.scale=log2fc holds fold changes: "
+                "type evaluation=core."
+            )
+
+    def judge(self, frame: EvaluationFrame, cells: TestedCells) -> Judge:
+        """Prepare what is asked for, as it is asked for."""
+        return _OnPools(self, frame, cells)
+
+
+class _OnPools:
+    def __init__(self, family: OnCells, frame: EvaluationFrame, cells: TestedCells) -> None:
+        self._family, self._frame, self._cells = family, frame, cells
+        self._pools = cells.pools
+        self._beside = cache(lambda pool: family.beside(cells, frame, self._pools[pool]))
+        self._side = lru_cache(maxsize=_KEPT_SIDES * len(self._pools))(self._prepared)
+
+    def prediction(self, name: str) -> Values:
+        return self._values(name, None)
+
+    def replicate(self, split: int) -> Values:
+        return self._values(Half(split, 0), Half(split, 1))
+
+    def on_half(self, name: str, split: int) -> Values:
+        return self._values(name, Half(split, 1))
+
+    def _values(self, prediction: str | Half, truth: Half | None) -> Values:
+        values = {name: np.full(self._frame.n_units, np.nan) for name in self._family.metrics}
+        for pool, rows in enumerate(self._pools):
+            sides = self._side(truth, pool), self._side(prediction, pool)
+            view = self._family.view(*sides, self._frame, rows, self._beside(pool))
+            for name, metric in self._family.metrics.items():
+                values[name][rows] = metric.function(view)
+        return values
+
+    def _prepared(self, source: str | Half | None, pool: int) -> Any:
+        rows = self._pools[pool]
+        if isinstance(source, str):
+            profile = self._frame.predictions[source]
+            cells = self._cells.predicted(source, profile, rows, own_control=self._family.own_control)
+        else:
+            cells = self._cells.real(rows, source)
+        return type(self._family).prepare(cells)
+
+
+class CellEval(OnCells):
+    """Names and values of cell-eval 0.8.2; each context is a data set of its own there."""
+
+    name = "cell_eval"
+    own_control = True
+    metrics = cell_eval.CELL_EVAL
+    prepare = staticmethod(cell_eval.prepare)
+
+    def view(
+        self,
+        truth: Any,
+        prediction: Any,
+        frame: EvaluationFrame,
+        rows: np.ndarray,
+        beside: None,  # noqa: ARG002
+    ) -> cell_eval.View:
+        """A perturbation is its own target where a gene bears its name."""
+        column = {gene: position for position, gene in enumerate(frame.genes)}
+        return cell_eval.View(truth, prediction, np.array([column.get(frame.perturbation[row], -1) for row in rows]))
+
+
+class Vcc2026(OnCells):
+    """The six metrics of the Virtual Cell Challenge 2026, on counts."""
+
+    name = "vcc2026"
+    metrics = vcc2026.VCC2026
+    prepare = staticmethod(vcc2026.prepare)
+
+    def require(self, scale: str) -> None:
+        """Group sums and counts per million need counts."""
+        if scale != "counts":
+            raise MismatchError(
+                f"evaluation=vcc2026 scores sums of counts, but the cells here are on the scale {scale} "
+                "(data.scale or data.normalize), on which a mean falls with the dispersion of cells: "
+                "type evaluation=core, or use data and a model on counts."
+            )
+
+    def view(
+        self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, beside: float
+    ) -> vcc2026.View:
+        """Members of the perturbation are its targets."""
+        return vcc2026.View(truth, prediction, frame.own_target[rows], np.array(frame.genes), beside)
+
+    def beside(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> float:
+        """How large effects are, over all perturbations of the context: over the few of one fold it may be noise."""
+        everyone, names = cells.all_perturbed(rows)
+        column = {gene: position for position, gene in enumerate(frame.genes)}
+        own = np.zeros((len(names), len(frame.genes)), dtype=bool)
+        for unit, name in enumerate(names):
+            own[unit, [column[gene] for gene in members(name) if gene in column]] = True
+        return vcc2026.effect_size_of(everyone, own)
+
+
+class Gears(OnCells):
+    """The top-20 metrics of the GEARS paper."""
+
+    name = "gears"
+    metrics = gears.GEARS
+    prepare = staticmethod(gears.prepare)
+
+    def view(
+        self,
+        truth: Any,
+        prediction: Any,
+        frame: EvaluationFrame,  # noqa: ARG002
+        rows: np.ndarray,  # noqa: ARG002
+        beside: None,  # noqa: ARG002
+    ) -> gears.View:
+        """Both sides are all there is to see."""
+        return gears.View(truth, prediction)

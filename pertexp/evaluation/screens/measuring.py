@@ -1,0 +1,170 @@
+"""From an evaluation frame and its cells to long tables: every metric of every prediction, and how far to trust it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pertexp.errors import DataError
+from pertexp.evaluation.screens.cells import TestedCells
+from pertexp.evaluation.screens.families import Family, Judge, Values
+from pertexp.evaluation.screens.frame import REPLICATE, EvaluationFrame
+from pertexp.metrics.calibration import bound_discrimination, dynamic_range_fraction
+from pertexp.metrics.metric import Metric
+from pertexp.metrics.registry import METRICS
+
+UNIT = ["perturbation", "context", "fold", "seen"]
+TRUST = ["metric", *UNIT, "drf", "bds"]
+NO_REPLICATE = f"{REPLICATE}: not available, the data hold no cells to split into two halves"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured, unit by unit; tables of several folds are pooled by joining them.
+
+    Attributes
+    ----------
+    per_unit
+        Long table: model, metric, perturbation, context, fold, seen, value (NaN where not applicable).
+    reliability
+        Long table: metric, perturbation, context, fold, seen, drf, bds: means over the splits of the replicate; empty
+        where there is none.
+    scale
+        Scale of the profiles, as declared.
+    """
+
+    per_unit: pd.DataFrame
+    reliability: pd.DataFrame
+    scale: str
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is absent, and why."""
+        return (NO_REPLICATE,) if self.reliability.empty else ()
+
+
+def measure(frame: EvaluationFrame, cells: TestedCells, families: Mapping[str, Family]) -> Measured:
+    """Score every prediction of the frame, and the replicate where there is one, on every metric of the families."""
+    per_unit, reliability = [], []
+    units = _units(frame)
+    for family in families.values():
+        judge = family.judge(frame, cells)
+        for name in frame.predictions:
+            per_unit.append(_long(units, judge.prediction(name), name))
+        if frame.replicate is not None:
+            replicates = [judge.replicate(split) for split in range(frame.n_splits)]
+            per_unit.append(_long(units, _mean(replicates), REPLICATE))
+            reliability.append(_reliability(units, frame, judge, replicates))
+    order = {name: position for position, name in enumerate(frame.models)}
+    table = pd.concat(per_unit, ignore_index=True).sort_values("model", key=lambda m: m.map(order), kind="stable")
+    trust = pd.concat(reliability, ignore_index=True) if reliability else pd.DataFrame(columns=TRUST)
+    return Measured(table.reset_index(drop=True), trust, frame.scale)
+
+
+def pooled(parts: list[Measured]) -> Measured:
+    """The units of several folds together; models and metrics that are not in every part are left out."""
+    if not parts:
+        raise DataError("there are no scores to pool; expected those of one run per fold.")
+    scales = sorted({part.scale for part in parts})
+    if len(scales) > 1:
+        raise DataError(f"the runs to pool are on the scales {' and '.join(scales)}; expected one.")
+    tables = [part.per_unit for part in parts]
+    for key in ("model", "metric"):
+        shared = set.intersection(*(set(table[key]) for table in tables))
+        tables = [table[table[key].isin(shared)] for table in tables]
+    joined = pd.concat(tables, ignore_index=True)
+    _refuse_repeats(joined)
+    trust = [part.reliability for part in parts]
+    complete = all(not table.empty for table in trust)
+    reliability = pd.concat(trust, ignore_index=True) if complete else trust[0].iloc[:0]
+    return Measured(joined, reliability, parts[0].scale)
+
+
+def _refuse_repeats(table: pd.DataFrame) -> None:
+    if table.empty:
+        raise DataError("the runs to pool share no model and metric; expected folds of one experiment.")
+    twice = table.duplicated(["model", "metric", *UNIT[:3]])
+    if twice.any():
+        row = table[twice].iloc[0]
+        raise DataError(
+            f"{row['perturbation']} in {row['context']}, fold {row['fold']}, stands in several of the runs to pool; "
+            "expected runs on different folds, of one seed and one setting."
+        )
+
+
+def side_by_side(parts: Mapping[str, tuple[Measured, str]], metric: str) -> Measured:
+    """One model of each of several settings on one metric and the same units, under the names of the settings.
+
+    Parameters
+    ----------
+    parts
+        By setting: what was measured there, and the model's name in it.
+    """
+    first, _ = next(iter(parts.values()))
+    tables = [_own(measured, model, metric).assign(model=name) for name, (measured, model) in parts.items()]
+    units = pd.MultiIndex.from_frame(tables[0][UNIT])
+    for name, table in zip(parts, tables, strict=True):
+        if set(pd.MultiIndex.from_frame(table[UNIT])) != set(units):
+            raise DataError(f"{name} was scored on other units than {next(iter(parts))}: they cannot be compared.")
+    tables = [table.set_index(UNIT).loc[units].reset_index()[["model", "metric", *UNIT, "value"]] for table in tables]
+    trust = first.reliability[first.reliability["metric"] == metric]
+    return Measured(pd.concat(tables, ignore_index=True), trust, first.scale)
+
+
+def _own(measured: Measured, model: str, metric: str) -> pd.DataFrame:
+    table = measured.per_unit
+    return table[(table["model"] == model) & (table["metric"] == metric)]
+
+
+def stored(folder: Path) -> Measured:
+    """What a run left in its folder."""
+    try:
+        scale = str(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["scale"])
+        tables = [pd.read_parquet(folder / f"{name}.parquet") for name in ("metrics", "calibration")]
+    except (OSError, ValueError, KeyError) as fault:
+        raise DataError(
+            f"{folder} holds no scores that can be read ({type(fault).__name__}): name a folder that a run finished in."
+        ) from fault
+    return Measured(tables[0], tables[1], scale)
+
+
+def _units(frame: EvaluationFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "perturbation": list(frame.perturbation),
+            "context": list(frame.context),
+            "fold": frame.fold,
+            "seen": frame.seen,
+        }
+    )
+
+
+def _long(units: pd.DataFrame, values: Values, model: str) -> pd.DataFrame:
+    parts = [units.assign(model=model, metric=name, value=value) for name, value in values.items()]
+    return pd.concat(parts, ignore_index=True)[["model", "metric", *UNIT, "value"]]
+
+
+def _mean(splits: list[Values]) -> Values:
+    return {name: np.mean([values[name] for values in splits], axis=0) for name in splits[0]}
+
+
+def _reliability(units: pd.DataFrame, frame: EvaluationFrame, judge: Judge, replicates: list[Values]) -> pd.DataFrame:
+    """DRF and BDS of each unit, on the half on which the replicate is scored, mean over splits."""
+    wanted = {METRICS[name].negative for name in replicates[0]} & set(frame.predictions)
+    negatives = {name: [judge.on_half(name, split) for split in range(len(replicates))] for name in sorted(wanted)}
+    parts = []
+    for name in replicates[0]:
+        metric = METRICS[name]
+        if metric.negative in negatives:
+            drf, bds = _trust(metric, replicates, negatives[metric.negative])
+            parts.append(units.assign(metric=name, drf=drf, bds=bds))
+    return pd.concat(parts, ignore_index=True)[TRUST] if parts else pd.DataFrame(columns=TRUST)
+
+
+def _trust(metric: Metric, positives: list[Values], negatives: list[Values]) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [(a[metric.name], b[metric.name]) for a, b in zip(positives, negatives, strict=True)]
+    drf = np.mean([dynamic_range_fraction(metric, *pair) for pair in pairs], axis=0)
+    return drf, np.mean([bound_discrimination(metric, *pair) for pair in pairs], axis=0)

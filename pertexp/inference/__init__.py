@@ -1,0 +1,1 @@
+"""Trained models restored from their checkpoints, and predictions with them."""

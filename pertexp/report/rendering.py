@@ -1,0 +1,65 @@
+"""From what a page says to one self-contained HTML file."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pertexp.report.provenance import provenance_of
+from pertexp.report.tables import interval, number, signed, significant
+from pertexp.runs.record import whole
+from pertexp.tasks.registry import kind_of
+
+PAGE = "report.html"
+_PACKAGE = "pertexp.report"
+
+
+def write_page(folder: Path) -> Path:
+    """Write report.html of a run from what lies in its folder; its path.
+
+    Raises
+    ------
+    DataError
+        Where the folder holds no finished run, or a file of it cannot be read.
+    """
+    kind = kind_of(folder)
+    run = kind.read(folder)
+    return write_html(folder / PAGE, kind.template, {"page": kind.page_of(run), "run": provenance_of(run)})
+
+
+def write_html(path: Path, template: str, values: Mapping[str, Any]) -> Path:
+    """Render a template of this room, with its style and script put in, whole or not at all."""
+    room = files(_PACKAGE)
+    # What is our own goes in as it is; every other value is escaped.
+    own = {name: Markup((room / name).read_text(encoding="utf-8")) for name in ("style.css", "table.js")}  # noqa: S704
+    text = _templates().get_template(template).render(style=own["style.css"], script=own["table.js"], **values)
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return path
+
+
+def breakable(name: str) -> Markup:
+    """A name that a narrow column may break after `_`, `/` and `+`, and nowhere else."""
+    return Markup(re.sub(r"([_/+])(?=\w)", r"\1<wbr>", str(escape(name))))  # noqa: S704  (escaped just here)
+
+
+@cache
+def _templates() -> Environment:
+    made = Environment(
+        loader=PackageLoader(_PACKAGE, "templates"),
+        autoescape=True,
+        auto_reload=False,  # a long sweep keeps the templates that it began with
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Figures are drawn here, and matplotlib escapes the names in them.
+    made.filters |= {"drawn": Markup, "breakable": breakable}
+    made.filters |= {"number": number, "signed": signed, "significant": significant}
+    made.globals["interval"] = interval
+    return made

@@ -1,0 +1,131 @@
+"""The console table of a score: models by metrics, intervals beneath, what is missing in words."""
+
+import io
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pertexp.evaluation.screens.frame import REPLICATE
+from pertexp.evaluation.screens.scoring import Scores
+from pertexp.metrics.registry import METRICS
+from pertexp.report.console import TableRow, blocks
+
+_FEW = 20
+
+
+def render(scores: Scores, title: str) -> RenderableType:
+    """Lay the scores out as tables of at most five metrics, with footnotes; reads well at 100 columns.
+
+    Metrics that are a matter of detail, or that apply to no unit, are left to the page and the files.
+    """
+    notes = [Text(line, style="dim") for line in _footnotes(scores)]
+    return Group(Text(title, style="bold"), *blocks(scores, _rows(scores)), *notes)
+
+
+def render_calibration(scores: Scores, title: str) -> RenderableType:
+    """One row a metric: negative control, replicate, DRF and BDS with intervals, and a mark where not to trust it."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("metric", overflow="fold")
+    for name in ("knows nothing", "replicate", "DRF", "BDS"):
+        table.add_column(name, justify="right", no_wrap=name.isupper())
+    for row in scores.calibration.to_dict("records"):
+        spans = (f"{row[k]:.2f} [{row[f'{k}_low']:.2f}, {row[f'{k}_high']:.2f}]" for k in ("drf", "bds"))
+        ends = (f"{row[k]:.3g}" for k in ("zero", "one"))
+        cells = (cell.replace("nan [nan, nan]", "n/a").replace("nan", "n/a") for cell in (*ends, *spans))
+        table.add_row(f"{row['metric']}{'' if row['trusted'] else ' †'}", *cells)
+    return Group(table, Text(_CALIBRATION, style="dim"))
+
+
+_CALIBRATION = (
+    "knows nothing: the mean of the training perturbations (no change, for effects against that mean). DRF: the share "
+    "of the way from there to perfect that half of the cells covers, median over perturbations. BDS: how often half of "
+    "the cells scores better; below 0.5 (†) a metric cannot tell models apart here. Brackets: 95 % bootstrap intervals."
+)
+
+
+def plain_text(scores: Scores, title: str, width: int = 100) -> str:
+    """`render` as text without colour, for a log."""
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False, markup=False
+    )
+    console.print(render(scores, title))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _rows(scores: Scores) -> list[TableRow]:
+    labels = {REPLICATE: f"{REPLICATE} (half vs half)"}
+    return [
+        TableRow(name, labels.get(name, name), competes=name != REPLICATE, opens_section=name == REPLICATE)
+        for name in scores.models
+    ]
+
+
+def _footnotes(scores: Scores) -> list[str]:
+    lines = [_units(scores), "* best of the models and baselines; ↑ higher is better, ↓ lower is better."]
+    first = scores.summary(scores.models[0], scores.metrics[0])
+    if first["n"] > 1 and first["n_perturbations"] < _FEW:
+        lines.append(
+            f"Intervals over fewer than {_FEW} perturbations are too narrow: on normal values those over 7 "
+            "hold the truth 88 times in 100, those over 3 only 75 times."
+        )
+    if REPLICATE in scores.models:
+        lines.append(
+            f"{REPLICATE}: one half of the real cells predicts the other half, mean over random splits: how well the "
+            "data agree with themselves. No bound: a model can be less noisy than half of the cells."
+        )
+    if scores.untrusted:
+        lines.append(
+            f"† not to be trusted on this data: half of the cells does not beat knowing nothing of the perturbation "
+            f"({', '.join(scores.untrusted)})."
+        )
+    if "pearson_delta_mean" in scores.metrics and "no_change" in scores.models:
+        lines.append(
+            "pearson_delta_mean: seen from the training mean, no change moves against the mean effect, and so "
+            "correlates "
+            "with every perturbation whose effect is weaker than the mean."
+        )
+    lines.extend(f"{note}." for note in scores.notes)
+    return lines + _worst_lines(scores) + _left_out_lines(scores)
+
+
+def _units(scores: Scores) -> str:
+    units = scores.rows(scores.models[0], scores.metrics[0])
+    counts = ", ".join(
+        f"{units[column].nunique()} {what}"
+        for column, what in (
+            ("perturbation", "perturbation(s)"),
+            ("context", "context(s)"),
+            ("fold", "fold(s)"),
+        )
+    )
+    over = "perturbations" if units["perturbation"].nunique() > 1 else "contexts and folds"
+    intervals = f"; 95 % bootstrap intervals over {over}" if len(units) > 1 else ""
+    return f"{len(units)} unit(s): {counts}; scale: {scores.scale}{intervals}."
+
+
+def _worst_lines(scores: Scores) -> list[str]:
+    """Name the models whose correlations are undefined and hence sit at -1."""
+    table = scores.per_unit[scores.per_unit["value"] == -1.0]
+    metrics: dict[str, list[str]] = {}
+    for metric in scores.metrics:
+        counts = table.loc[table["metric"] == metric, "model"].value_counts(sort=False)
+        if len(counts):
+            named = ", ".join(f"{model} ({count} units)" for model, count in counts.items())
+            metrics.setdefault(named, []).append(metric)
+    why = "an effect that is zero, or one and the same for all genes, has no correlation and counts as -1"
+    return [f"{', '.join(names)}: {why}: {named}." for named, names in metrics.items()]
+
+
+def _left_out_lines(scores: Scores) -> list[str]:
+    """Name the metrics that some units cannot have, and why."""
+    first = scores.aggregate[scores.aggregate["model"] == scores.models[0]]
+    left_out: dict[tuple[str, int], list[str]] = {}
+    for metric, count in zip(first["metric"], first["n_left_out"], strict=True):
+        if count:
+            left_out.setdefault((METRICS[metric].missing, int(count)), []).append(metric)
+    return [
+        f"Not applicable for {count} units ({why}): {', '.join(names)}." for (why, count), names in left_out.items()
+    ]

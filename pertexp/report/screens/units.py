@@ -1,0 +1,152 @@
+"""The held-out units one by one: how well each was predicted, how large its true effect is, which ones to look at."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pertexp.errors import DataError
+from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.metrics.correlation import pearson
+from pertexp.report.screens.reading import UNIT, ScreenFolder
+
+Key = tuple[str, str, int]  # perturbation, context, fold
+SIGNIFICANT = 0.05
+SHOWN = 3
+LISTED = 5
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One held-out perturbation in one context.
+
+    Attributes
+    ----------
+    label
+        Perturbation, with its context and fold where there are several.
+    own, baseline
+        The model's value on the primary metric, and that of the best baseline.
+    effect
+        Norm of the true effect over all genes; NaN where predictions.h5ad is not there.
+    n_significant
+        Genes whose adjusted p-value is below 0.05; None where nothing was tested.
+    """
+
+    label: str
+    own: float
+    baseline: float
+    effect: float
+    n_significant: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """Observed and predicted change against control of one unit, gene by gene.
+
+    Attributes
+    ----------
+    unit, why
+        The unit, and why it is shown: best, worst, largest effect.
+    genes
+        `[G]` names.
+    observed, predicted
+        `[G]` mean minus control, on the frame's scale.
+    own_target
+        `[G]` the gene is a member of the perturbation.
+    r
+        Pearson correlation of the two, NaN where one does not vary.
+    """
+
+    unit: Unit
+    why: str
+    genes: tuple[str, ...]
+    observed: np.ndarray
+    predicted: np.ndarray
+    own_target: np.ndarray
+    r: float
+
+
+def units_of(run: ScreenFolder, metric: str, baseline: str | None) -> list[Unit]:
+    """Units on one metric, in the order of the file; empty where metrics.parquet is not there."""
+    if run.per_unit is None:
+        return []
+    table = run.per_unit[run.per_unit["metric"] == metric]
+    own = table[table["model"] == run.summary.model].drop_duplicates(UNIT).set_index(UNIT)["value"]
+    other = table[table["model"] == baseline].drop_duplicates(UNIT).set_index(UNIT)["value"].reindex(own.index)
+    keys = [(str(name), str(context), int(fold)) for name, context, fold in own.index]
+    effects, significant = _of_truth(run.frame, keys)
+    labels = _labels(keys)
+    rows = zip(labels, own.astype(float), other.astype(float), effects, significant, strict=True)
+    return [Unit(label, a, b, size, count) for label, a, b, size, count in rows]
+
+
+def ranked(units: list[Unit], higher_is_better: bool) -> list[int]:
+    """Positions of the units from best to worst on the primary metric; those without a value are left out."""
+    sign = -1.0 if higher_is_better else 1.0
+    defined = [position for position, unit in enumerate(units) if np.isfinite(unit.own)]
+    return sorted(defined, key=lambda position: (sign * units[position].own, units[position].label))
+
+
+def effects_of(run: ScreenFolder, units: list[Unit], higher_is_better: bool) -> list[Effect]:
+    """Effects of the three best, the three worst and the two largest units; empty where there is no frame."""
+    if run.frame is None or run.per_unit is None:
+        return []
+    if run.summary.model not in run.frame.predictions:
+        raise DataError(f"{run.folder / 'predictions.h5ad'} holds no prediction of {run.summary.model}.")
+    index = _own_index(run)
+    position = {key: row for row, key in enumerate(_keys(run.frame))}
+    return [
+        _effect(run.frame, run.summary.model, position[index[chosen]], units[chosen], why)
+        for chosen, why in _chosen(units, higher_is_better).items()
+        if index[chosen] in position
+    ]
+
+
+def _chosen(units: list[Unit], higher_is_better: bool) -> dict[int, str]:
+    """Which units to show, each once, and why."""
+    order = ranked(units, higher_is_better)
+    n = min(SHOWN, (len(order) + 1) // 2)
+    sizes = [position for position, unit in enumerate(units) if np.isfinite(unit.effect)]
+    largest = sorted(sizes, key=lambda position: -units[position].effect)[:2]
+    why = dict.fromkeys(order[:n], "best predicted")
+    worst = [position for position in reversed(order) if position not in why][:n]
+    why |= dict.fromkeys(worst, "worst predicted")
+    return why | {position: "largest effect" for position in largest if position not in why}
+
+
+def _effect(frame: EvaluationFrame, model: str, row: int, unit: Unit, why: str) -> Effect:
+    observed = frame.truth[row] - frame.control[row]
+    predicted = frame.predictions[model][row] - frame.control[row]
+    r = float(pearson(observed[None], predicted[None])[0])
+    return Effect(unit, why, frame.genes, observed, predicted, frame.own_target[row], r)
+
+
+def _own_index(run: ScreenFolder) -> list[Key]:
+    table = run.per_unit if run.per_unit is not None else pd.DataFrame(columns=["model", "metric", *UNIT])
+    own = table[(table["model"] == run.summary.model) & (table["metric"] == run.summary.primary)]
+    return [tuple(row) for row in own.drop_duplicates(UNIT)[UNIT].itertuples(index=False)]
+
+
+def _keys(frame: EvaluationFrame) -> list[Key]:
+    return list(zip(frame.perturbation, frame.context, frame.fold.tolist(), strict=True))
+
+
+def _of_truth(frame: EvaluationFrame | None, index: list[Key]) -> tuple[list[float], list[int | None]]:
+    """Norm of the true effect and number of significant genes of each unit."""
+    if frame is None:
+        return [float("nan")] * len(index), [None] * len(index)
+    norms = np.linalg.norm(frame.truth - frame.control, axis=1)
+    tested = ~np.isnan(frame.de_fdr).any(axis=1)
+    counts = (frame.de_fdr < SIGNIFICANT).sum(axis=1)
+    position = {key: row for row, key in enumerate(_keys(frame))}
+    rows = [position.get(key) for key in index]
+    effects = [float("nan") if row is None else float(norms[row]) for row in rows]
+    return effects, [int(counts[row]) if row is not None and tested[row] else None for row in rows]
+
+
+def _labels(index: list[Key]) -> list[str]:
+    contexts, folds = (len({key[part] for key in index}) > 1 for part in (1, 2))
+    return [
+        name + (f" in {context}" if contexts else "") + (f", fold {fold}" if folds else "")
+        for name, context, fold in index
+    ]

@@ -1,0 +1,1 @@
+"""The tasks, screens and pairs: what each brings, in one place."""
