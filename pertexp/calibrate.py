@@ -52,7 +52,7 @@ def run(config: DictConfig, folder: Path) -> "Scores":
         for design in track(build_folds(screen, data), "folds", disable=not sys.stdout.isatty())
     ]
     scores = Scores.of(pooled(measured), evaluation.primary, evaluation.n_resamples, evaluation.seed)
-    scores.write(folder, {"data": config.data.name})
+    scores.write_calibration(folder, config.data.name)
     console = Console(width=None if sys.stdout.isatty() else max(100, Console().width), markup=False)
     console.print(render_calibration(scores, f"metrics on {config.data.name}"))
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)

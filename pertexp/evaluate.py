@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NAMED = "pertexp.data.screens.splits.NamedTest"
 
 
-class Judged(NamedTuple):
+class Evaluated(NamedTuple):
     """A report, the design it was made on, and what the table is called."""
 
     report: "Report"
@@ -38,21 +38,23 @@ def run(config: DictConfig, folder: Path) -> "Report":
     """Score a checkpoint or a file of predictions; write what a run writes."""
     from rich.console import Console
 
-    from pertexp.report import page_said
     from pertexp.runs.record import write_record
+    from pertexp.tasks.registry import task_of_report
 
     _check_values(config)
-    judged = _predictions(config, folder) if config.ckpt is None else _checkpoint(config, folder)
-    write_record(folder, judged.design)
-    judged.report.write(folder)
+    evaluated = _predictions(config, folder) if config.ckpt is None else _checkpoint(config, folder)
+    write_record(folder, evaluated.design)
+    evaluated.report.write(folder)
     console = Console(width=None if sys.stdout.isatty() else max(100, Console().width), markup=False)
-    judged.report.show(console, judged.title)
-    console.print(page_said(folder), highlight=False, soft_wrap=True)
+    task = task_of_report(evaluated.report)
+    for block in task.console(evaluated.report, evaluated.title):
+        console.print(block, highlight=False)
+    console.print(f"page: {task.write_page(folder)}", highlight=False, soft_wrap=True)
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)
-    return judged.report
+    return evaluated.report
 
 
-def _checkpoint(config: DictConfig, folder: Path) -> Judged:
+def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
     """The test units of the run that wrote the checkpoint, on its own data, split and fold."""
     from pertexp.composition import build
     from pertexp.inference.restoring import restore
@@ -68,7 +70,7 @@ def _checkpoint(config: DictConfig, folder: Path) -> Judged:
     require_same_data(trained, data.design)
     report = evaluation(data, trained.model, trained.name)
     save_config(OmegaConf.create({**saved, "evaluation": chosen, "ckpt_path": config.ckpt}), folder)
-    return Judged(report, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")
+    return Evaluated(report, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")
 
 
 def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
@@ -83,7 +85,7 @@ def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
     return own.evaluation
 
 
-def _predictions(config: DictConfig, folder: Path) -> Judged:
+def _predictions(config: DictConfig, folder: Path) -> Evaluated:
     """What a file predicts, against the truth of the data; the split that was used is put on record."""
     from pertexp.composition import build
     from pertexp.data.screens.splits import NamedTest
@@ -106,7 +108,7 @@ def _predictions(config: DictConfig, folder: Path) -> Judged:
     if isinstance(data.split, NamedTest):
         OmegaConf.update(config, "data.split", {"_target_": NAMED, "test": list(data.split.test)}, merge=False)
         save_config(config, folder)
-    return Judged(report, design, f"{report.model} on {config.data.name}")
+    return Evaluated(report, design, f"{report.metrics.model} on {config.data.name}")
 
 
 def _check_values(config: DictConfig) -> None:

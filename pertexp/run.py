@@ -84,8 +84,8 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
     from rich.console import Console
 
     from pertexp.models.samples import write_samples
-    from pertexp.report import page_said
     from pertexp.runs.record import write_record
+    from pertexp.tasks.registry import task_of_report
     from pertexp.training.loggers import closing_wandb
 
     if config.repeat is not None:
@@ -97,17 +97,19 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
         data, model, trainer, evaluation = prepare(config)
         if trainer.is_global_zero:
             write_record(folder, data.design)
-        fit(model, data, trainer, config.ckpt_path)
+        validation = fit(model, data, trainer, config.ckpt_path)
         if not trainer.is_global_zero:
             return None
-        report = evaluation(data, model, config.model.name)
+        report = evaluation(data, model, config.model.name).with_validation(validation)
         write_samples(model, data.design, config.seed, folder)
         report.write(folder)
         for logger in trainer.loggers:
-            logger.log_metrics({f"test/{name}": value for name, value in report.means().items()})
-    report.show(console, f"{config.model.name} on {config.data.name}, fold {data.design.split.fold}")
+            logger.log_metrics({f"test/{name}": value for name, value in report.metrics.means.items()})
+    task = task_of_report(report)
+    for block in task.console(report, f"{config.model.name} on {config.data.name}, fold {data.design.split.fold}"):
+        console.print(block, highlight=False)
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)
-    console.print(page_said(folder), highlight=False, soft_wrap=True)
+    console.print(f"page: {task.write_page(folder)}", highlight=False, soft_wrap=True)
     return report
 
 
@@ -159,11 +161,11 @@ def setting(config: DictConfig) -> dict[str, Any]:
     return {"seed": config.seed, **{name: OmegaConf.to_container(config[name], resolve=True) for name in SETTING}}
 
 
-def fit(model: "LightningModule", data: Any, trainer: "Trainer", ckpt_path: str | None) -> None:
-    """Train (or resume), then put the weights of the best epoch in."""
+def fit(model: "LightningModule", data: Any, trainer: "Trainer", ckpt_path: str | None) -> dict[str, float]:
+    """Train (or resume), then put the weights of the best epoch in; return its validation metrics."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from pertexp.training.checkpoints import KeepBest, load_weights
+    from pertexp.training.checkpoints import KeepBest, load_weights, validation_metrics
 
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -179,7 +181,8 @@ def fit(model: "LightningModule", data: Any, trainer: "Trainer", ckpt_path: str 
         raise _unwatched(fault, trainer) from fault
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, KeepBest) and callback.best_model_path:
-            load_weights(model, callback.best_model_path)
+            return load_weights(model, callback.best_model_path)
+    return validation_metrics(trainer)
 
 
 def _unwatched(fault: RuntimeError, trainer: Any) -> RequestError:
@@ -264,7 +267,8 @@ def _require_optimizer(model: "LightningModule") -> None:
 def _repeated(config: DictConfig, folder: Path) -> DictConfig:
     """The configuration of the run to repeat, put on record; overrides beside it would make a different run."""
     from pertexp import threads
-    from pertexp.runs.record import ENVIRONMENT, save_config, saved_config, saved_threads
+    from pertexp.runs.record import save_config, saved_config, saved_threads
+    from pertexp.runs.schema import ENVIRONMENT
 
     others = [word for word in HydraConfig.get().overrides.task if not word.startswith("repeat=")]
     if others:
@@ -305,7 +309,7 @@ def _say_hello(config: DictConfig, console: Any) -> None:
 
 
 def _value(report: "Report | None") -> float | None:
-    return None if report is None else report.value
+    return None if report is None else report.metrics.value
 
 
 @guarded

@@ -174,7 +174,7 @@ def test_calibration_covers_every_unit_of_every_fold_and_marks_what_is_not_to_be
     small = [word for word in TINY if word.startswith("data.")]
     done = calibrate(*small, "evaluation=[core,vcc2026]")
     assert done.code == 0, done.err
-    document = json.loads((done.folder / "metrics.json").read_text())
+    document = json.loads((done.folder / "calibration.json").read_text())
     table = {row["metric"]: row for row in document["calibration"]}
     assert table["mse"]["n"] == 15
     assert table["pearson_delta"]["trusted"] is True
@@ -188,7 +188,7 @@ def test_calibration_covers_every_unit_of_every_fold_and_marks_what_is_not_to_be
 def test_data_without_signal_have_no_metric_to_trust():
     small = [word for word in TINY if word.startswith("data.")]
     done = calibrate(*small, "data.simulator.effect_sd=0.0", "data.simulator.cells_per_perturbation=12")
-    document = json.loads((done.folder / "metrics.json").read_text())
+    document = json.loads((done.folder / "calibration.json").read_text())
     bds = {row["metric"]: row["bds"] for row in document["calibration"]}
     assert bds["mse"] < 0.2
     assert "mse †" in done.out

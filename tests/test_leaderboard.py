@@ -14,9 +14,12 @@ from command import TINY, command
 from omegaconf import OmegaConf
 
 from pertexp.errors import RequestError
-from pertexp.evaluation.results.gathering import find_runs, gather
+from pertexp.evaluation.results.finding import find_runs
+from pertexp.evaluation.results.settings import gather
 from pertexp.report.__main__ import report
-from pertexp.report.leaderboard import leaderboard_of, write_leaderboard
+from pertexp.report.leaderboard import Leaderboard, ShownTable, leaderboard_of
+from pertexp.tasks.leaderboard import summary_of
+from pertexp.tasks.registry import read_results
 
 SHORT = (*TINY, "trainer.max_epochs=1")
 
@@ -47,9 +50,10 @@ def sweep(done, tmp_path) -> Path:
     return folder
 
 
-def board_of(folder: Path):
-    runs, failed = find_runs([folder])
-    return leaderboard_of(gather(runs), failed, folder / "report.html", "here")
+def board_of(folder: Path) -> Leaderboard:
+    summary = summary_of([folder])
+    shown = [ShownTable(one.table, one.text) for one in summary.tables]
+    return leaderboard_of(folder / "report.html", shown, summary.refused, "here")
 
 
 def values(folder: Path, rank: int, seed: int, metric: str = "pearson_delta") -> np.ndarray:
@@ -93,7 +97,7 @@ def test_baselines_and_the_replicate_stand_there_once(sweep):
 
 
 def test_the_choice_among_settings_is_said_beside_the_verdict(sweep):
-    text = write_leaderboard([sweep], sweep / "report.html").read_text()
+    text = summary_of([sweep]).write_page(sweep / "report.html").read_text()
     assert "best of 2 settings, chosen on these units: nbglm model.rank=" in text
     assert "model.rank" in re.findall(r"<figcaption>(.*?);", text)
     assert "s.d. over 2 seeds" in text
@@ -134,8 +138,8 @@ def test_an_earlier_run_of_the_same_is_not_counted_twice(sweep, tmp_path):
     first = next(sweep.glob("*/metrics.json")).parent
     again = Path(shutil.copytree(first, tmp_path / "again"))
     runs, _ = find_runs([sweep, again])
-    found = gather(runs)
-    assert sum(len(setting.entries) for setting in found.settings) == 8
+    found = gather(runs, read_results)
+    assert sum(len(setting.runs) for setting in found.settings) == 8
     assert ["a later run of the same" in refused.reason for refused in found.refused] == [True]
 
 
@@ -148,9 +152,9 @@ def test_runs_that_cannot_be_read_are_listed_with_the_reason(sweep):
     table.astype({"value": str}).replace({"value": r".*"}, "much", regex=True).to_parquet(
         folders[3] / "metrics.parquet"
     )
-    (folders[2] / "failure.json").write_text(json.dumps({"wrong_request": True, "sentence": "no <b>such</b> thing"}))
-    text = write_leaderboard([sweep], sweep / "report.html").read_text()
-    assert "no scores that can be read" in text
+    (folders[2] / "failure.json").write_text(json.dumps({"wrong_request": True, "message": "no <b>such</b> thing"}))
+    text = summary_of([sweep]).write_page(sweep / "report.html").read_text()
+    assert "metrics.parquet cannot be read" in text
     assert "metrics.json cannot be read" in text
     assert "failed: no &lt;b&gt;such&lt;/b&gt; thing" in text
     assert "holds no numbers where a run writes some" in text
@@ -185,7 +189,7 @@ def test_what_was_scored_without_training_is_set_apart_by_what_it_was(sweep, tmp
     folders = [Path(shutil.copytree(job, tmp_path / "evaluations" / name)) for name in ("a", "b")]
     for folder in folders:
         (folder / "config" / "config.yaml").write_text(f"data:\n  name: screen\nckpt: runs/{folder.name}\nseed: 0\n")
-    found = gather(folders)
+    found = gather(folders, read_results)
     assert not found.refused
-    assert [len(setting.entries) for setting in found.settings] == [1, 1]
-    assert {setting.entries[0].data_name for setting in found.settings} == {"simulated"}
+    assert [len(setting.runs) for setting in found.settings] == [1, 1]
+    assert {setting.runs[0].data_name for setting in found.settings} == {"simulated"}

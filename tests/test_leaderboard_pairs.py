@@ -9,14 +9,12 @@ import pandas as pd
 import pytest
 from command import TINY, command
 from omegaconf import OmegaConf
+from one_answer import assert_one_answer
 from sklearn.metrics import average_precision_score
 from test_pairs_run import on_pairs
 
-from pertexp.errors import DataError
-from pertexp.evaluation.against import against_reference
-from pertexp.evaluation.results.gathering import find_runs, gather
-from pertexp.report.leaderboard import Board, Leaderboard, leaderboard_of, write_leaderboard
-from pertexp.runs.jobs import Job, finished_jobs
+from pertexp.report.leaderboard import Board, Leaderboard, ShownTable, leaderboard_of
+from pertexp.tasks.leaderboard import summary_of
 
 BARE = [f"~evaluation.baselines.{name}" for name in ("kmer_boosting", "gc_cpg")]
 
@@ -52,8 +50,9 @@ def sweep(done, tmp_path) -> Path:
 
 
 def page_of(*folders: Path) -> Leaderboard:
-    runs, failed = find_runs(folders)
-    return leaderboard_of(gather(runs), failed, folders[0] / "report.html", "here")
+    summary = summary_of(folders)
+    shown = [ShownTable(one.table, one.text) for one in summary.tables]
+    return leaderboard_of(folders[0] / "report.html", shown, summary.refused, "here")
 
 
 def own_rows(board: Board):
@@ -92,30 +91,42 @@ def test_lines_folds_and_seeds_are_averaged(sweep):
     assert len(board.runs) == 16
 
 
-def test_settings_are_held_against_the_reference_pair_by_pair(done, sweep):
-    (row,) = against_reference(finished_jobs(done), "optimizer.lr=0.1", "auprc").to_dict("records")
-    assert row["optimizer.lr"] == "0.001"
-    assert row["difference"] == pytest.approx(by_hand(done, 0.1, 0) - by_hand(done, 0.001, 0), abs=1e-12)
-    assert row["low"] < row["difference"] < row["high"]
-    (equal,) = against_reference(twins(done), "optimizer.lr=0.1", "auprc").to_dict("records")
-    assert (equal["difference"], equal["low"], equal["high"]) == (0, 0, 0)
-    assert equal["reference"] == "cannot be told apart"
-    with pytest.raises(DataError, match="was scored on other pairs than"):
-        against_reference(finished_jobs(done)[1:], "optimizer.lr=0.1", "auprc")
+def test_settings_are_compared_with_the_reference_pair_by_pair(sweep):
+    (one,) = summary_of([sweep], reference="optimizer.lr=0.1").tables
+    (found,) = one.comparisons
+    assert (found.model, found.reference) == ("gc_stand_in optimizer.lr=0.001", "gc_stand_in optimizer.lr=0.1")
+    gaps = [by_hand(sweep, 0.001, seed) - by_hand(sweep, 0.1, seed) for seed in (0, 1)]
+    assert found.difference == pytest.approx(np.mean(gaps), abs=1e-12)
+    assert found.low < found.difference < found.high
 
 
-def twins(folder: Path) -> list[Job]:
-    """The jobs of one rate, and the same as if they were of the other."""
-    jobs = [job for job in finished_jobs(folder) if job.overrides["optimizer.lr"] == "0.1"]
-    return [*jobs, *(Job(job.folder, job.overrides | {"optimizer.lr": "0.001"}) for job in jobs)]
+def test_console_files_and_page_say_the_same_over_folds_and_seeds(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    ran = on_pairs("-m", "optimizer.lr=0.001,0.1", "data.split.line=line01", "data.split.fold=0,1", "seed=0,1", *BARE,
+                   "hydra.callbacks.sweep_table.reference='optimizer.lr=0.1'")  # fmt: skip
+    assert ran.code == 0, ran.err
+    comparisons = assert_one_answer(ran)
+    assert set(comparisons["basis"]) == {"best baseline", "masked input", "setting"}
 
 
-def test_what_knows_nothing_stands_at_one_half(sweep):
+def test_equal_settings_cannot_be_told_apart(sweep):
+    tables = {}
+    for path in sorted(sweep.glob("*/config/config.yaml")):
+        config, folder = OmegaConf.load(path), path.parents[1]
+        key = config.seed, config.data.split.line, config.data.split.fold
+        if key in tables:
+            shutil.copy(tables[key] / "predictions.parquet", folder / "predictions.parquet")
+        tables.setdefault(key, folder)
+    ((found,),) = (one.comparisons for one in summary_of([sweep], reference="optimizer.lr=0.1").tables)
+    assert (found.difference, found.low, found.high, found.outcome) == (0, 0, 0, "not different")
+
+
+def test_a_constant_prediction_stands_at_one_half(sweep):
     (board,) = page_of(sweep).boards
     prevalence = next(row for row in board.families[0].rows if row.label == "prevalence")
     value = prevalence.values["auroc"]
     assert (value.mean, value.low, value.high) == (0.5, 0.5, 0.5)
-    assert board.tiles[-1].what == "auprc of what knows nothing"
+    assert board.tiles[-1].what == "auprc by chance"
     assert float(board.tiles[-1].value) == pytest.approx(prevalence.values["auprc"].mean, abs=5e-4)
 
 
@@ -128,7 +139,7 @@ def test_each_row_says_what_it_is_and_masked_rows_stand_there_once(sweep):
         "promoter_rate": "baseline",
     }  # fmt: skip
     assert len(board.families[0].rows) == 2 + len(kinds)
-    text = write_leaderboard([sweep], sweep / "report.html").read_text()
+    text = summary_of([sweep]).write_page(sweep / "report.html").read_text()
     assert "best of 2 settings, chosen on these units: gc_stand_in optimizer.lr=" in text
     assert "every unit is the mean over 2 seeds" in text
     assert "Masked rows are those of the best setting." in text
@@ -153,7 +164,7 @@ def test_pairs_of_one_label_have_a_table_and_no_verdict(sweep):
     assert board.verdict.lead.text == "auprc is not applicable here: the pairs have one label alone."
     assert np.isnan(board.runs[0].value)
     assert "brier" in [column.name for column in board.families[0].columns]
-    assert write_leaderboard([sweep], sweep / "report.html").is_file()
+    assert summary_of([sweep]).write_page(sweep / "report.html").is_file()
 
 
 def test_runs_that_cannot_be_read_are_listed_with_the_reason(sweep):
@@ -179,6 +190,6 @@ def test_screens_and_pairs_stand_on_one_page_in_tables_of_their_own(sweep, tmp_p
         ("simulated_pairs", "auprc"),
         ("simulated_screen", boards[1].primary.name),
     ]
-    text = write_leaderboard([sweep, screen.folder], out).read_text()
+    text = summary_of([sweep, screen.folder]).write_page(out).read_text()
     assert "the replicate aside" in text
     assert "each fold has a model of its own" in text

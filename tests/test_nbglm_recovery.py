@@ -12,12 +12,12 @@ from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import EmbeddingTable, Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
+from pertexp.evaluation.bootstrap import paired_difference
 from pertexp.evaluation.screens.evaluation import evaluation_frame
 from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.measuring import measure
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses.counts import nb
-from pertexp.metrics.intervals import paired_difference
 from pertexp.models.nbglm import NBGLM
 from pertexp.models.nbglm.recovery import cosine
 

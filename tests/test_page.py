@@ -17,11 +17,15 @@ from conftest import ROOT
 
 from pertexp.errors import DataError
 from pertexp.report import __main__ as report
-from pertexp.report.rendering import breakable, write_page
+from pertexp.report.rendering import breakable
 from pertexp.report.screens.reading import read_screen
 from pertexp.report.screens.units import Unit, effects_of, ranked, units_of
+from pertexp.report.sentences import sentence
 from pertexp.report.tables import Column, Row, Value, best_row, family_tables, interval, number
 from pertexp.report.verdicts import verdict_of
+from pertexp.runs.reading import read_metrics
+from pertexp.runs.schema import Comparison, ScreenMetrics
+from pertexp.tasks.registry import write_page
 
 OPTIONAL = {
     "metrics.parquet": "metrics.parquet is not in the folder",
@@ -96,9 +100,10 @@ def test_the_page_says_what_the_folder_says(ran, page):
     summary = json.loads((ran.folder / "metrics.json").read_text())
     data = json.loads((ran.folder / "data.json").read_text())
     environment = json.loads((ran.folder / "environment.json").read_text())
-    assert page.text.index(summary["verdict"][0]) < page.text.index("Scores")
+    verdict = [sentence(found) for found in read_metrics(ran.folder, ScreenMetrics).verdict]
+    assert page.text.index(verdict[0]) < page.text.index("Scores")
     for said in (
-        *summary["verdict"], summary["scale"], data["split_hash"], environment["packages"]["torch"], "tags=[first]",
+        *verdict, summary["scale"], data["split_hash"], environment["packages"]["torch"], "tags=[first]",
         "n_perturbations: 15", f"repeat={ran.folder.name}", "cosine of kernels", f"{data['cells']} cells",
     ):  # fmt: skip
         assert said in page.text, said
@@ -286,19 +291,31 @@ def test_units_are_ranked_in_the_direction_of_the_metric():
     assert ranked(units, higher_is_better=False) == [0, 3, 2]
 
 
+def compared(metric: str, outcome: str, **more) -> Comparison:
+    return Comparison("m", "b", metric, 0.1, -0.1, 0.2, 9, outcome, over="9 perturbations", **more)
+
+
 def test_sentences_are_sorted_by_what_they_say_and_are_about():
-    said = verdict_of(
+    found = verdict_of(
+        "m",
         [
-            "m does not beat b on pearson_delta: difference +0.1 [-0.1, 0.2] over 9 perturbations.",
-            "m beats b on mse (not to be trusted here: see the marks): difference -1 [-2, -0.5] over 9 perturbations.",
-            "m is worse than b on vcc2026/sig_jaccard: difference -1 [-2, -0.5] over 9 perturbations.",
-            "vcc2026/lfc_nmae is not applicable here: nothing significant.",
-        ]
+            compared("pearson_delta", "not different"),
+            compared("mse", "better", trusted=False),
+            compared("vcc2026/sig_jaccard", "worse"),
+            compared("vcc2026/lfc_nmae", "not applicable"),
+        ],
+        {"c": "it would cheat"},
     )
-    assert (said.lead.says, [sentence.says for sentence in said.beside]) == ("even", ["better"])
-    assert [sentence.says for sentence in said.further["vcc2026"]] == ["worse", "other"]
-    assert said.tally("vcc2026") == "1 worse"
-    assert verdict_of([]).lead is None
+    assert (found.lead.says, [one.says for one in found.beside]) == ("even", ["better", "other"])
+    assert found.lead.text == (
+        "m does not beat b on pearson_delta: difference +0.100 [-0.100, 0.200] over 9 perturbations; the two cannot be "
+        "told apart."
+    )
+    assert found.beside[0].text.startswith("m beats b on mse (not to be trusted here: see the marks): difference")
+    assert found.beside[1].text == "c is shown and not counted: it would cheat."
+    assert [one.says for one in found.further["vcc2026"]] == ["worse", "other"]
+    assert found.tally("vcc2026") == "1 worse"
+    assert verdict_of("m", [], {}).lead.text.startswith("No baseline was scored beside m")
 
 
 def test_families_stand_core_first_and_columns_that_apply_to_nothing_go():

@@ -8,7 +8,7 @@ from command import TINY, command
 from test_page_pairs import CURVES
 from test_pairs_run import on_pairs
 
-from pertexp.report import write_page
+from pertexp.tasks.registry import write_page
 
 ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

@@ -14,8 +14,11 @@ from test_page import Page, changed
 from test_pairs_run import on_pairs
 
 from pertexp.errors import DataError
-from pertexp.report.rendering import write_page
+from pertexp.report.sentences import sentence
 from pertexp.report.tables import interval, number, signed, significant
+from pertexp.runs.reading import read_metrics
+from pertexp.runs.schema import PairMetrics
+from pertexp.tasks.registry import write_page
 
 OPTIONAL = {
     "predictions.parquet": "predictions.parquet is not in the folder",
@@ -67,14 +70,15 @@ def document(ran) -> dict:
 def test_the_page_says_what_the_folder_says(ran, page, document):
     data = json.loads((ran.folder / "data.json").read_text())
     environment = json.loads((ran.folder / "environment.json").read_text())
-    assert page.text.index(document["verdict"][0]) < page.text.index("Scores")
+    verdict = [sentence(found) for found in read_metrics(ran.folder, PairMetrics).verdict]
+    assert page.text.index(verdict[0]) < page.text.index("Scores")
     for said in (
-        *document["verdict"], *document["notes"], document["intervals"], data["split_hash"], data["tests"],
+        *verdict, *document["notes"], document["bootstrap"]["over"], data["split_hash"], data["tests"],
         environment["packages"]["torch"], "tags=[first]", f"repeat={ran.folder.name}", "450 pairs of",
     ):  # fmt: skip
         assert said in page.text, said
     sections = [attributes["id"] for attributes in page.named("section")]
-    assert sections == ["verdict", "scores", "ranking", "marks", "gap", "curves", "split", "data", "config",
+    assert sections == ["verdict", "scores", "ranking", "criteria", "gap", "curves", "split", "data", "config",
                         "environment", "repeat"]  # fmt: skip
     assert "absent" not in [
         attributes.get("class") for attributes in page.named("p") if "data-nothing" not in attributes
@@ -133,16 +137,17 @@ def test_figures_are_drawn_from_the_predictions_line_by_line(ran, page):
         assert f"{line}: precision over recall; positives {part['label'].mean():.0%}" in labels
 
 
-def test_marks_stand_with_chance_beside_them(page, document):
+def test_criteria_stand_with_chance_beside_them(ran, page, document):
     classes = {seen.get("class") for tag, seen in page.tags if tag == "tr"}
-    assert {"met" if mark["met"] else "missed" for mark in document["marks"] if mark["met"] is not None} <= classes
+    found = document["success_criteria"]
+    assert {"pass" if one["passed"] else "fail" for one in found if one["passed"] is not None} <= classes
     assert "unmeasured" in classes
-    for mark in document["marks"]:
-        assert mark["said"] in page.text
-        assert significant(mark["value"]) in page.text
-    gap = document["generalisation"]
-    assert f"From training to test: {signed(gap['train_minus_test'])}" in page.text
-    assert f"{signed(gap['train_minus_test_by_chance'])} for what knows nothing" in page.text
+    for one in found:
+        assert one["text"] in page.text
+        assert significant(one["value"]) in page.text
+    gap = read_metrics(ran.folder, PairMetrics).generalisation
+    assert f"From training to test: {signed(gap.train.auprc - gap.test.auprc)}" in page.text
+    assert f"{signed(gap.train.prevalence - gap.test.prevalence)} by chance" in page.text
     assert number(document["support_draws"]["auprc"]["max"]) in page.text
 
 
@@ -173,16 +178,16 @@ def test_a_missing_file_is_said_in_its_section(folder, missing):
     assert "gc_stand_in on" in found.text
 
 
-def test_metrics_json_alone_makes_a_page_and_an_old_one_too(folder):
+def test_metrics_json_alone_makes_a_page_with_what_every_run_has(folder):
     for path in list(folder.iterdir()):
         if path.name != "metrics.json":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    kept = ("kind", "model", "primary", "scale", "aggregate", "verdict", "roles", "not_counted")
+    kept = ("format", "task", "model", "primary", "scale", "aggregate", "verdict", "roles", "not_counted")
     changed(folder / "metrics.json", lambda found: [found.pop(key) for key in set(found) - set(kept)])
     found = Page(write_page(folder))
     assert found.text.count("not in the folder") >= 6
     assert len(found.row("prevalence")) > 5
-    assert "sets no marks" in found.text
+    assert "names no success criteria" in found.text
     assert "no support sets" in found.text
 
 
@@ -200,8 +205,8 @@ def test_a_file_that_is_cut_off_is_refused_in_one_sentence(folder, name):
 
 
 @pytest.mark.parametrize(("name", "text"), [
-    ("metrics.json", '{"kind": "pairs", "model": "m", "primary": "auprc", "scale": "", "aggregate": [], "roles": 1}'),
-    ("metrics.json", '{"kind": "pears", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}'),
+    ("metrics.json", '{"format": 2, "task": "pairs", "model": "m", "primary": "auprc", "scale": "", "roles": 1}'),
+    ("metrics.json", '{"format": 2, "task": "pears", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}'),
     ("data.json", '{"lines": "many"}'),
 ])  # fmt: skip
 def test_a_file_of_another_kind_is_refused_in_one_sentence(folder, name, text):
@@ -216,7 +221,7 @@ def test_a_file_of_another_kind_is_refused_in_one_sentence(folder, name, text):
     (lambda table: table.assign(probability=1.5), "no probability"),
     (lambda table: pd.concat([table, table]), "holds a pair twice"),
     (lambda table: table.iloc[1:], "not all pairs of every model"),
-    (lambda table: table.assign(fold="x"), "cannot be read"),
+    (lambda table: table.assign(fold="x"), "no numbers where a run writes some"),
 ])  # fmt: skip
 def test_predictions_that_no_run_wrote_are_refused(folder, change, said):
     change(pd.read_parquet(folder / "predictions.parquet")).to_parquet(folder / "predictions.parquet")

@@ -8,9 +8,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from test_pairs_configs import SMALL, made
 
 from pertexp.data.pairs.tokens import UNKNOWN
-from pertexp.evaluation.pairs.generalisation import Generalisation, Side, line_mean, over_draws, over_roles
+from pertexp.evaluation.pairs.generalisation import line_mean, over_draws, over_roles
 from pertexp.evaluation.pairs.masking import FOREIGN, masked_batches, unknown
 from pertexp.evaluation.pairs.predictions import predicted
+from pertexp.runs.schema import Generalisation, RoleScore
 
 
 @pytest.fixture(scope="module")
@@ -98,27 +99,26 @@ def test_the_gap_is_told_on_pairs_of_every_role(data, model):
 
 
 def test_a_role_that_is_missing_is_missing():
-    found = Generalisation(Side(0.8, 0.5, 10), None, Side(0.6, 0.4, 10))
-    document = found.document()
-    assert document["val"] is None
-    assert np.isnan(document["train_minus_val"])
-    assert document["train_minus_test"] == pytest.approx(0.2)
-    assert document["train_minus_test_by_chance"] == pytest.approx(0.1)
+    found = Generalisation(RoleScore(0.8, 0.5, 10), None, RoleScore(0.6, 0.4, 10))
+    assert np.isnan([found.train_minus_val, found.val_minus_test]).all()
+    assert (found.gap, found.chance) == pytest.approx((0.2, 0.1))
+    assert Generalisation(None, None, found.test).chance is None
+    whole = Generalisation(RoleScore(0.8, 0.5, 10), RoleScore(0.7, 0.5, 10), RoleScore(0.6, 0.4, 10))
+    assert (whole.train_minus_val, whole.val_minus_test) == pytest.approx((0.1, 0.1))
 
 
 def test_draws_score_what_each_draw_leaves(data, model):
     first = predicted(model, data.loader("test"), "m")
     draws = over_draws(model, data, first, "m", 3)
     pairs = data.design.pairs
-    for draw, row in draws.values.iterrows():
-        rows, probability = predicted(model, data.loader("test", int(draw)), "m")
-        assert rows.tolist() == data.design.scored("test", int(draw)).tolist()
-        assert row["auroc"] == pytest.approx(roc_auc_score(pairs.label[rows], probability))
-    document = draws.document()
-    assert document["n_draws"] == 3
-    values = document["auprc"]["values"]
-    assert document["auprc"]["min"] == min(values) < max(values) == document["auprc"]["max"]
-    assert document["auprc"]["sd"] == pytest.approx(np.std(values, ddof=1))
+    for draw, value in enumerate(draws.auroc.values):
+        rows, probability = predicted(model, data.loader("test", draw), "m")
+        assert rows.tolist() == data.design.scored("test", draw).tolist()
+        assert value == pytest.approx(roc_auc_score(pairs.label[rows], probability))
+    assert draws.n_draws == len(draws.auroc.values) == 3
+    spread = draws.auprc
+    assert spread.min == min(spread.values) < max(spread.values) == spread.max
+    assert spread.sd == pytest.approx(np.std(spread.values, ddof=1))
     assert over_draws(model, made(*SMALL, "data.support_size=0"), first, "m", 3) is None
 
 

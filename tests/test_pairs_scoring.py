@@ -12,19 +12,20 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pertexp.errors import DataError, RequestError
-from pertexp.evaluation.pairs.lineup import Lineup
-from pertexp.evaluation.pairs.marks import marks_of
+from pertexp.evaluation.comparison import compare, verdict
+from pertexp.evaluation.pairs.criteria import criteria_of
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, predicted
-from pertexp.evaluation.pairs.resampling import Resamples
-from pertexp.evaluation.pairs.scoring import PairScores
-from pertexp.evaluation.pairs.seeds import SeedMeans
-from pertexp.evaluation.pairs.verdict import verdict
+from pertexp.evaluation.pairs.scoring import REPEAT, PairScores
+from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.pairs import PAIRS
 from pertexp.models.watched import Target, Watched
 from pertexp.report.pairs.console import render
+from pertexp.report.sentences import criterion_text, verdict_sentences
 from pertexp.report.verdicts import verdict_of
+from pertexp.runs import schema
+from pertexp.runs.schema import PairMetrics
 
-LINEUP = Lineup("m", ("m (enhancer only)",), ("coin",), {"distance": "it would cheat"})
+ROLES = RowRoles("m", ("m (enhancer only)",), ("coin",), {"distance": "it would cheat"})
 
 
 def table(seed=0, lines=("A", "B"), chromosomes=8, per=12, fold=0, skill=2.0) -> pd.DataFrame:
@@ -47,6 +48,11 @@ def table(seed=0, lines=("A", "B"), chromosomes=8, per=12, fold=0, skill=2.0) ->
 @pytest.fixture(scope="module")
 def scores() -> PairScores:
     return PairScores(table(), n_resamples=200)
+
+
+def said(scores: PairScores, roles: RowRoles = ROLES) -> list[str]:
+    """The verdict in words."""
+    return verdict_sentences(roles.model, verdict(scores, roles), roles.not_counted)
 
 
 def of(frame: pd.DataFrame, model: str, **where) -> pd.DataFrame:
@@ -151,14 +157,14 @@ def plain_draws(frame, model, n_resamples, seed):
     return np.array(values)
 
 
-@pytest.mark.parametrize(("frame", "said"), [(table(per=8), "8 chromosomes"), (two_folds(), "16 chromosomes")])
-def test_intervals_are_those_of_rows_copied_by_chromosome(frame, said):
+@pytest.mark.parametrize(("frame", "over"), [(table(per=8), "8 chromosomes"), (two_folds(), "16 chromosomes")])
+def test_intervals_are_those_of_rows_copied_by_chromosome(frame, over):
     scores = PairScores(frame, n_resamples=60, seed=3)
     model, coin = (plain_draws(frame, name, 60, 3) for name in ("m", "coin"))
     row, gap = scores.summary("m", "auprc"), scores.difference("m", "coin", "auprc")
     assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(model, [0.025, 0.975])), rel=1e-12)
     assert (gap.low, gap.high) == pytest.approx(tuple(np.quantile(model - coin, [0.025, 0.975])), rel=1e-12)
-    assert gap.units == said
+    assert gap.over == over
 
 
 def test_intervals_leave_out_the_folds_that_a_resample_has_no_two_classes_of():
@@ -174,29 +180,28 @@ def test_intervals_leave_out_the_folds_that_a_resample_has_no_two_classes_of():
 def test_resamples_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
     frame = table()
     whole = PairScores(frame, n_resamples=40).aggregate
-    monkeypatch.setattr("pertexp.evaluation.pairs.resampling._BLOCK", 500)
+    monkeypatch.setattr("pertexp.evaluation.bootstrap._BLOCK", 500)
     pd.testing.assert_frame_equal(PairScores(frame, n_resamples=40).aggregate, whole)
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), chromosomes=st.integers(1, 9))
 def test_a_resample_holds_whole_clusters_and_as_many_as_there_are(seed, chromosomes):
-    units = of(table(seed, chromosomes=chromosomes, per=3), "m")
-    resamples = Resamples.of(units, 7, seed)
-    assert resamples.by_chromosome == (chromosomes >= 6)
-    weight = np.concatenate(list(resamples.blocks()))
-    assert weight.shape == (7, len(units))
-    per_cluster = pd.DataFrame(weight.T).groupby(resamples.cluster)
+    scores = PairScores(of(table(seed, chromosomes=chromosomes, per=3), "m"), n_resamples=7, seed=seed)
+    assert scores.by_chromosome == (chromosomes >= 6)
+    weight = np.concatenate(list(scores.bootstrap.weights()))
+    assert weight.shape == (7, len(scores.units))
+    per_cluster = pd.DataFrame(weight.T).groupby(scores.bootstrap.cluster)
     assert (per_cluster.nunique() == 1).all(axis=None)
-    assert (per_cluster.first().sum() == resamples.n_clusters).all()
+    assert (per_cluster.first().sum() == scores.bootstrap.n_clusters).all()
 
 
 def test_few_chromosomes_are_resampled_by_pairs_and_marked_so():
     scores = PairScores(table(chromosomes=4), n_resamples=50)
-    assert "over pairs" in scores.document()["intervals"]
-    assert "96 pairs" in scores.difference("m", "coin", "auprc").units
+    assert "over pairs" in scores.over
+    assert "96 pairs" in scores.difference("m", "coin", "auprc").over
     wide = PairScores(table(chromosomes=8), n_resamples=50)
-    assert wide.document()["intervals"] == "over 8 chromosomes"
+    assert wide.over == "over 8 chromosomes"
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
@@ -234,9 +239,9 @@ def test_without_validation_nothing_is_called():
     assert "f1" not in shown(scores).split("Not applicable")[0]
 
 
-def shown(scores: PairScores, lineup: Lineup = LINEUP, width: int = 100) -> str:
+def shown(scores: PairScores, roles: RowRoles = ROLES, width: int = 100) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render(scores, lineup, "m on pairs, fold 0"))
+    console.print(render(scores, roles, "m on pairs, fold 0"))
     return " ".join(console.export_text().split())
 
 
@@ -251,37 +256,54 @@ def test_the_table_says_who_is_who(scores):
 
 def test_the_table_fits_in_100_columns(scores):
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render(scores, LINEUP, "m on pairs"))
+    console.print(render(scores, ROLES, "m on pairs"))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 100
     head = next(line for line in lines if "auprc ↑" in line)
     assert [word for word in head.split() if word != "↑"] == ["auprc", "auroc", "f1", "precision", "recall"]
 
 
-def test_the_verdict_is_read_back_by_the_page(scores):
-    said = verdict(scores, LINEUP)
-    assert said[0].startswith("m beats coin on auprc: difference +")
-    assert said[1].startswith("m beats coin on auroc: difference +")
-    assert said[2].startswith("m beats m (enhancer only) on auprc")
-    assert said[-1] == "distance is shown and not counted: it would cheat."
-    assert verdict_of(said).lead.says == "better"
-    reverse = Lineup("coin", (), ("m",))
-    assert verdict_of(verdict(scores, reverse)).lead.says == "worse"
+def test_the_verdict_is_records_and_its_sentences_come_last(scores):
+    found = verdict(scores, ROLES)
+    assert [(one.reference, one.metric, one.basis, one.outcome) for one in found] == [
+        ("coin", "auprc", "best baseline", "better"),
+        ("coin", "auroc", "best baseline", "better"),
+        ("m (enhancer only)", "auprc", "masked input", "better"),
+        ("m (enhancer only)", "auroc", "masked input", "better"),
+    ]
+    gap = scores.difference("m", "coin", "auprc")
+    assert (found[0].difference, found[0].low, found[0].high, found[0].n) == (gap.mean, gap.low, gap.high, 8)
+    words = said(scores)
+    assert words[0].startswith("m beats coin on auprc: difference +")
+    assert words[2].startswith("m beats m (enhancer only) on auprc")
+    assert words[-1] == "distance is shown and not counted: it would cheat."
+    page = verdict_of("m", found, ROLES.not_counted)
+    assert (page.lead.says, page.lead.text) == ("better", words[0])
+    assert [one.text for one in page.beside] == words[1:]
+    reverse = RowRoles("coin", (), ("m",))
+    assert verdict_of("coin", verdict(scores, reverse), {}).lead.says == "worse"
+
+
+def test_a_comparison_turned_around_is_the_same_with_another_sign(scores):
+    one, other = compare(scores, "m", "coin", "auprc"), compare(scores, "coin", "m", "auprc")
+    assert (one.difference, one.low, one.high) == pytest.approx((-other.difference, -other.high, -other.low))
+    assert (one.outcome, other.outcome) == ("better", "worse")
 
 
 def test_the_best_baseline_is_the_one_that_counts(scores):
-    everyone = Lineup("m", (), ("coin", "distance"))
-    assert " is worse than distance on auprc" in verdict(scores, everyone)[0]
-    assert verdict(scores, Lineup("m"))[0].startswith("No baseline was scored beside m")
+    everyone = RowRoles("m", (), ("coin", "distance"))
+    assert " is worse than distance on auprc" in said(scores, everyone)[0]
+    assert said(scores, RowRoles("m"))[0].startswith("No baseline was scored beside m")
     with pytest.raises(RequestError, match="'x' was not scored"):
-        verdict(scores, Lineup("x"))
+        verdict(scores, RowRoles("x"))
 
 
 def test_too_few_pairs_decide_nothing():
     frame = table(lines=("A",), chromosomes=2, per=4)
-    said = verdict(PairScores(frame, n_resamples=50), LINEUP)
-    assert "too few to decide (fewer than 6); pool lines and folds" in said[0]
-    assert verdict_of(said).lead.says == "undecided"
+    found = verdict(PairScores(frame, n_resamples=50), ROLES)
+    assert {one.outcome for one in found} == {"too few units"}
+    assert "too few to decide (fewer than 6); pool lines and folds" in said(PairScores(frame, n_resamples=50))[0]
+    assert verdict_of("m", found, {}).lead.says == "undecided"
 
 
 def test_resamples_that_mostly_lack_a_label_decide_nothing():
@@ -292,13 +314,15 @@ def test_resamples_that_mostly_lack_a_label_decide_nothing():
     scores = PairScores(frame, n_resamples=400)
     assert np.isnan(scores.summary("m", "auprc")["low"])
     assert np.isfinite(scores.by_line["low"]).any()
-    assert "too few to decide (most resamples have no value)" in verdict(scores, LINEUP)[0]
+    assert verdict(scores, ROLES)[0].outcome == "mostly undefined"
+    assert "too few to decide (most resamples have no value)" in said(scores)[0]
 
 
 def test_one_label_in_all_is_said_and_not_crashed_on():
     scores = PairScores(table().assign(label=1), n_resamples=10)
-    assert verdict(scores, LINEUP)[0] == "auprc is not applicable here: the pairs have one label alone."
-    json.dumps(scores.document(), allow_nan=False)
+    assert said(scores)[0] == "auprc is not applicable here: the pairs have one label alone."
+    metrics = PairMetrics(task="pairs", model="m", primary="auprc", scale="probability", **scores.tables())
+    json.loads(schema.dumped(metrics), parse_constant=pytest.fail)
 
 
 def test_runs_are_pooled_by_what_they_share():
@@ -313,10 +337,13 @@ def test_runs_are_pooled_by_what_they_share():
         pooled([])
 
 
-def test_the_lineup_survives_its_document():
-    assert Lineup.stored(json.loads(json.dumps(LINEUP.document()))) == LINEUP
-    assert LINEUP.among(["m", "coin"]).names == ("m", "coin")
-    assert LINEUP.bare("m (enhancer only)") == "enhancer only"
+def test_the_roles_survive_their_document():
+    document = {"task": "pairs", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}
+    metrics = PairMetrics(**document, roles=ROLES.by_name, not_counted=dict(ROLES.not_counted))
+    again = schema.validated(PairMetrics, json.loads(schema.dumped(metrics)), "metrics.json")
+    assert RowRoles.of_metrics(again) == ROLES
+    assert ROLES.among(["m", "coin"]).names == ("m", "coin")
+    assert ROLES.short("m (enhancer only)") == "enhancer only"
 
 
 class Says:
@@ -339,26 +366,26 @@ def test_predictions_are_put_in_the_order_of_pairs():
     assert (rows.tolist(), probability.tolist()) == ([2, 5, 7], [0.2, 0.3, 0.1])
 
 
-@pytest.mark.parametrize(("values", "said"), [
+@pytest.mark.parametrize(("values", "words"), [
     ([0.1, 0.2], "shape"), ([0.1, 0.2, np.nan], "predicts nan"), ([0.1, 0.2, 1.5], "predicts 1.5"),
 ])  # fmt: skip
-def test_what_is_no_probability_is_refused(values, said):
-    with pytest.raises(RequestError, match=said):
+def test_what_is_no_probability_is_refused(values, words):
+    with pytest.raises(RequestError, match=words):
         predicted(Says(values), batches([0, 1], [2]), "m")
 
 
-def test_marks_are_met_missed_or_not_measured():
+def test_criteria_pass_fail_or_are_not_measured():
     targets = [
         Target("a", 0.5, 1.0, "a at least one half"),
         Target("b", -np.inf, 0.1, "b at most 0.1"),
         Target("c", 0, 1, "c"),
         Target("d", 0, 1, "d"),
     ]
-    marks = marks_of(targets, {"a": Watched(0.5, 0.25, "of two"), "b": Watched(0.2), "d": Watched(np.nan)})
-    assert [mark.met for mark in marks] == [True, False, None, None]
-    assert marks[0].said == "met: a at least one half (a 0.5, chance 0.25; of two)"
-    assert marks[1].said == "missed: b at most 0.1 (b 0.2)"
-    assert marks[2].said == "not measured: c (c)"
+    found = criteria_of(targets, {"a": Watched(0.5, 0.25, "of two"), "b": Watched(0.2), "d": Watched(np.nan)})
+    assert [one.passed for one in found] == [True, False, None, None]
+    assert criterion_text(found[0]) == "pass: a at least one half (a 0.5, chance 0.25; of two)"
+    assert criterion_text(found[1]) == "fail: b at most 0.1 (b 0.2)"
+    assert criterion_text(found[2]) == "not measured: c (c)"
 
 
 def seeds(n=3) -> list[pd.DataFrame]:
@@ -370,10 +397,15 @@ def seeds(n=3) -> list[pd.DataFrame]:
     return [first, *others]
 
 
+def over_seeds(frames, **options) -> PairScores:
+    """The scores of several seeds together."""
+    return PairScores(pd.concat([one.assign(**{REPEAT: n}) for n, one in enumerate(frames)]), **options)
+
+
 def test_over_seeds_every_value_is_the_mean_and_intervals_share_their_resamples():
     frames = seeds()
-    parts = tuple(PairScores(frame, n_resamples=60, seed=3) for frame in frames)
-    together = SeedMeans.over(parts)
+    parts = [PairScores(frame, n_resamples=60, seed=3) for frame in frames]
+    together = over_seeds(frames, n_resamples=60, seed=3)
     for metric in PAIRS:
         expected = np.mean([part.summary("m", metric)["mean"] for part in parts])
         assert together.summary("m", metric)["mean"] == pytest.approx(expected, rel=1e-12)
@@ -383,18 +415,44 @@ def test_over_seeds_every_value_is_the_mean_and_intervals_share_their_resamples(
     drawn = np.mean([plain_draws(frame, "m", 60, 3) for frame in frames], axis=0)
     row = together.summary("m", "auprc")
     assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), rel=1e-12)
+    assert row["n"] == parts[0].summary("m", "auprc")["n"]
 
 
-def test_over_one_seed_and_over_equal_seeds_nothing_changes():
-    one = PairScores(two_folds(), n_resamples=20)
-    for parts in ((one,), (one, one)):
-        pd.testing.assert_frame_equal(SeedMeans.over(parts).aggregate, one.aggregate)
-        pd.testing.assert_frame_equal(SeedMeans.over(parts).pooled, one.pooled)
+def test_over_equal_seeds_nothing_changes():
+    frame = two_folds()
+    one, twice = PairScores(frame, n_resamples=20), over_seeds([frame, frame], n_resamples=20)
+    pd.testing.assert_frame_equal(twice.aggregate, one.aggregate)
+    pd.testing.assert_frame_equal(twice.pooled, one.pooled)
+    pd.testing.assert_frame_equal(twice.by_fold, one.by_fold)
 
 
 def test_seeds_may_list_their_models_in_any_order():
     frames = seeds(2)
     turned = frames[1].sort_values("model", kind="stable", ascending=False, ignore_index=True)
-    a, b = (SeedMeans.over((PairScores(frames[0], n_resamples=10), PairScores(frame, n_resamples=10)))
-            for frame in (frames[1], turned))  # fmt: skip
+    a, b = (over_seeds([frames[0], frame], n_resamples=10) for frame in (frames[1], turned))
     pd.testing.assert_frame_equal(a.aggregate, b.aggregate)
+
+
+def test_a_model_of_one_seed_is_compared_with_one_of_three():
+    frames = seeds(3)
+    own = [of(frame, "m").assign(model="three") for frame in frames]
+    table = pd.concat(
+        [one.assign(**{REPEAT: n}) for n, one in enumerate(own)] + [of(frames[0], "coin").assign(repeat=0)]
+    )
+    scores = PairScores(table, n_resamples=60, seed=3)
+    drawn = np.mean([plain_draws(frame, "m", 60, 3) for frame in frames], axis=0) - plain_draws(
+        frames[0], "coin", 60, 3
+    )
+    gap = scores.difference("three", "coin", "auprc")
+    assert (gap.low, gap.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), rel=1e-12)
+
+
+def test_seeds_of_other_splits_hold_pairs_in_other_folds():
+    """A pair lies in fold 0 of one split and in fold 1 of another: each ranking is of its own fold and split."""
+    first = two_folds(lines=("A",))
+    turned = first.assign(fold=1 - first["fold"])
+    expected = PairScores(first, n_resamples=20).summary("m", "auprc")
+    row = over_seeds([first, turned], n_resamples=20).summary("m", "auprc")
+    assert (row["mean"], row["low"], row["high"], row["n"]) == pytest.approx(
+        (expected["mean"], expected["low"], expected["high"], expected["n"]), rel=1e-12
+    )

@@ -220,12 +220,12 @@ def test_wandb_goes_online_only_where_somebody_is_logged_in(monkeypatch, tmp_pat
 
 
 def test_a_run_that_falls_leaves_no_half_written_file(monkeypatch, outputs):
-    from pertexp.evaluation.screens.scoring import Scores
+    from pertexp.evaluation.screens.evaluation import ScreenReport
 
     def fall(self, folder):
         raise OSError("disk full")
 
-    monkeypatch.setattr(Scores, "write", fall)
+    monkeypatch.setattr(ScreenReport, "write_units", fall)
     assert command(*TINY).code == 1
     left = {path.name for path in outputs.rglob("*") if path.is_file()}
     assert not left & {"metrics.json", "metrics.parquet"}

@@ -10,13 +10,18 @@ import pytest
 from rich.console import Console
 
 from pertexp.errors import RequestError
+from pertexp.evaluation.bootstrap import bootstrap_mean
+from pertexp.evaluation.comparison import verdict
+from pertexp.evaluation.screens.evaluation import ScreenReport
 from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import measure, pooled
-from pertexp.evaluation.screens.scoring import Scores, verdict
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.core import CORE
-from pertexp.metrics.intervals import bootstrap_mean
 from pertexp.report.screens.console import plain_text, render
+from pertexp.report.sentences import verdict_sentences
+from pertexp.runs.reading import read_metrics
+from pertexp.runs.schema import ScreenMetrics
 
 
 def measured(one):
@@ -56,6 +61,11 @@ def frame(n=12, contexts=1, fold=0, quality=0.3, combos=False, replicate=True, g
 
 def scored(**kwargs):
     return score(frame(**kwargs), n_resamples=200)
+
+
+def said(scores, model="nbglm", metrics=None):
+    """The verdict in words."""
+    return verdict_sentences(model, verdict(scores, scores.roles(model), metrics), {})
 
 
 def test_every_prediction_every_metric_every_unit_has_a_row():
@@ -126,22 +136,22 @@ def test_combinations_are_aggregated_by_members_seen():
 
 
 def test_a_better_model_is_said_to_beat_the_best_baseline():
-    first = verdict(scored(), "nbglm")[0]
+    first = said(scored(), "nbglm")[0]
     assert first.startswith("nbglm beats train_mean on pearson_delta: difference +")
     assert first.endswith("over 12 perturbations.")
 
 
 def test_lower_is_better_where_it_is():
-    sentences = verdict(scored(), "nbglm", ["mse"])
+    sentences = said(scored(), "nbglm", ["mse"])
     assert len(sentences) == 1
     assert sentences[0].startswith("nbglm beats no_change on mse: difference -")
-    assert "nbglm is worse than" in verdict(scored(quality=30.0), "nbglm", ["mse"])[0]
+    assert "nbglm is worse than" in said(scored(quality=30.0), "nbglm", ["mse"])[0]
 
 
 def test_a_copy_of_the_best_baseline_cannot_be_told_apart():
     one = frame()
     copied = replace(one, predictions=one.predictions | {"nbglm": one.predictions["train_mean"]})
-    sentence = verdict(score(copied, n_resamples=100), "nbglm", ["pearson_delta"])[0]
+    sentence = said(score(copied, n_resamples=100), "nbglm", ["pearson_delta"])[0]
     assert sentence == (
         "nbglm does not beat train_mean on pearson_delta: difference +0.000 [0.000, 0.000] "
         "over 12 perturbations; the two cannot be told apart."
@@ -155,7 +165,7 @@ def test_the_verdict_on_pure_noise_is_rarely_a_win():
         one = frame(fold=fold, n=40, genes=20)
         noise = np.random.default_rng(1000 + fold).normal(size=(2, *one.truth.shape))
         rivals = {"a": one.truth + noise[0], "b": one.truth + noise[1]}
-        sentence = verdict(score(replace(one, predictions=rivals), n_resamples=200), "a", ["pearson_delta"])[0]
+        sentence = said(score(replace(one, predictions=rivals), n_resamples=200), "a", ["pearson_delta"])[0]
         told_apart += "cannot be told apart" not in sentence
     assert told_apart <= 9
 
@@ -172,72 +182,74 @@ def test_of_baselines_that_tie_the_first_is_named_and_all_are_starred():
     one = frame(n=8)
     copies = {"nbglm": one.control, "train_mean": one.train_mean, "knn": one.train_mean + 1e-14}
     scores = score(replace(one, predictions=copies), n_resamples=20)
-    assert "train_mean on mse" in verdict(scores, "nbglm", ["mse"])[0]
+    assert "train_mean on mse" in said(scores, "nbglm", ["mse"])[0]
     starred = {line.split()[0] for line in plain_text(scores, "t").splitlines() if "*" in line}
     assert starred >= {"train_mean", "knn"}
 
 
 def test_the_replicate_is_no_baseline():
-    assert not any("replicate" in sentence for sentence in verdict(scored(quality=5.0), "nbglm"))
+    assert not any("replicate" in sentence for sentence in said(scored(quality=5.0), "nbglm"))
 
 
 def test_the_primary_metric_is_named_once_and_first():
-    sentences = verdict(score(frame(), n_resamples=200, primary="mse"), "nbglm")
+    sentences = said(score(frame(), n_resamples=200, primary="mse"), "nbglm")
     assert [" on mse:" in sentence for sentence in sentences] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_few_perturbations_decide_nothing(n):
-    sentences = verdict(scored(n=n, quality=0.01), "nbglm")
+    sentences = said(scored(n=n, quality=0.01), "nbglm")
     assert f"over {n} " in sentences[0]
     assert "too few to decide (fewer than 6)" in sentences[0]
     assert not any(word in " ".join(sentences) for word in ("beats", "is worse"))
-    assert verdict(scored(n=6, quality=0.01), "nbglm")[0].startswith("nbglm beats")
+    assert said(scored(n=6, quality=0.01), "nbglm")[0].startswith("nbglm beats")
 
 
 def test_one_unit_has_no_discrimination_and_no_interval():
     scores = scored(n=1)
-    sentences = verdict(scores, "nbglm")
+    sentences = said(scores, "nbglm")
     assert "intervals" not in plain_text(scores, "t").lower()
     assert sentences[-1].startswith("discrimination_cosine is not applicable here: fewer than 3 candidates")
 
 
 def test_one_perturbation_in_many_contexts_is_counted_in_contexts():
-    assert "over 6 contexts and folds of one perturbation" in verdict(scored(n=1, contexts=6), "nbglm")[0]
+    assert "over 6 contexts and folds of one perturbation" in said(scored(n=1, contexts=6), "nbglm")[0]
 
 
 def test_without_baselines_nothing_is_said():
     alone = replace(frame(), predictions={"nbglm": frame().truth})
-    assert verdict(score(alone, n_resamples=20), "nbglm") == [
+    assert said(score(alone, n_resamples=20), "nbglm") == [
         "No baseline was scored beside nbglm: nothing can be said about it."
     ]
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(RequestError, match="'nbgl' was not scored; did you mean nbglm"):
-        verdict(scored(), "nbgl")
+        said(scored(), "nbgl")
     with pytest.raises(RequestError, match="'pearson' was not scored; did you mean pearson_delta"):
-        verdict(scored(), "nbglm", ["pearson"])
+        said(scored(), "nbglm", ["pearson"])
 
 
 def test_small_differences_keep_their_digits():
-    sentence = verdict(scored(scale=1e-3), "nbglm", ["mse"])[0]
+    sentence = said(scored(scale=1e-3), "nbglm", ["mse"])[0]
     assert "0.000" not in sentence
     assert "e-0" in sentence
 
 
 def test_written_files_hold_the_tables_in_valid_json(tmp_path):
-    scores = scored(n=2, contexts=2, combos=True)
-    scores.write(tmp_path / "run")
+    one = frame(n=2, contexts=2, combos=True)
+    scores = score(one, n_resamples=200)
+    report = ScreenReport.of("nbglm", one, scores).with_validation({"val/loss": 0.5})
+    report.write(tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "calibration.parquet",
         "metrics.json",
         "metrics.parquet",
+        "predictions.h5ad",
     ]
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run" / "metrics.parquet"), scores.per_unit)
     text = (tmp_path / "run" / "metrics.json").read_text(encoding="utf-8")
-    refuse = pytest.fail
-    document = json.loads(text, parse_constant=refuse)
+    document = json.loads(text, parse_constant=pytest.fail)
     assert document["scale"] == "log1p of counts per median depth"
     rows = {(row["model"], row["metric"]): row for row in document["aggregate"]}
     assert rows["nbglm", "mse"]["mean"] == scores.summary("nbglm", "mse")["mean"]
@@ -245,10 +257,22 @@ def test_written_files_hold_the_tables_in_valid_json(tmp_path):
     assert rows["nbglm", "discrimination_l2"]["mean"] is None
     assert rows["nbglm", "discrimination_l2"]["n_left_out"] == 4
     assert {row["members"] for row in document["by_seen"]} == {1, 2}
+    assert document["roles"] == {
+        "nbglm": "model", "train_mean": "baseline", "no_change": "baseline", "replicate": "replicate",
+    }  # fmt: skip
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    one = frame(n=2, contexts=2, combos=True)
+    report = ScreenReport.of("nbglm", one, score(one, n_resamples=200)).with_validation({"val/loss": 0.5})
+    report.write(tmp_path)
+    again = read_metrics(tmp_path, ScreenMetrics)
+    assert repr(again).replace("inf", "nan") == repr(report.metrics).replace("-inf", "nan").replace("inf", "nan")
+    assert again.validation == {"val/loss": 0.5}
 
 
 def test_a_write_that_fails_leaves_the_old_files_and_nothing_else(tmp_path, monkeypatch):
-    scored().write(tmp_path)
+    scored().write_units(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def fail(self, path, **kwargs):
@@ -257,7 +281,7 @@ def test_a_write_that_fails_leaves_the_old_files_and_nothing_else(tmp_path, monk
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
     with pytest.raises(OSError, match="disk full"):
-        scored(quality=3.0).write(tmp_path)
+        scored(quality=3.0).write_units(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -330,7 +354,9 @@ def test_a_baseline_without_a_value_is_not_the_best():
     table = scores.measured.per_unit.copy()
     table.loc[(table["model"] == "train_mean") & (table["metric"] == "mse"), "value"] = np.nan
     again = Scores.of(replace(scores.measured, per_unit=table), n_resamples=50)
-    assert "no_change on mse" in verdict(again, "nbglm", ["mse"])[0]
+    assert "no_change on mse" in said(again, "nbglm", ["mse"])[0]
     table.loc[(table["model"] != "nbglm") & (table["metric"] == "mse"), "value"] = np.nan
     nothing = Scores.of(replace(scores.measured, per_unit=table), n_resamples=50)
-    assert verdict(nothing, "nbglm", ["mse"])[0].startswith("no baseline has a value on mse")
+    assert said(nothing, "nbglm", ["mse"])[0].endswith(
+        "has no value on mse where nbglm has one: they cannot be compared."
+    )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -11,11 +12,16 @@ import pytest
 from command import TINY, Ran, command
 from conftest import ROOT
 from omegaconf import OmegaConf
+from one_answer import assert_one_answer
 
-from pertexp.errors import DataError, RequestError
-from pertexp.evaluation.against import against_reference
-from pertexp.evaluation.pooling import pooled_over_folds
-from pertexp.sweep import Job, finished_jobs, summarise
+from pertexp.errors import DataError
+from pertexp.evaluation.results.tables import ResultsTable, tables_of
+from pertexp.evaluation.screens.measuring import pooled as joined
+from pertexp.evaluation.screens.measuring import stored
+from pertexp.report.__main__ import report
+from pertexp.report.sentences import short
+from pertexp.runs.jobs import finished_jobs
+from pertexp.tasks.leaderboard import Compared, summary_of
 
 CONF = ROOT / "conf"
 ONE_EPOCH = (*TINY, "trainer.max_epochs=1")
@@ -93,49 +99,114 @@ def test_best_first_and_every_baseline_once(grid):
     own = table[table["role"] == "model"]
     assert own["pearson_delta"].is_monotonic_decreasing
     baselines = OmegaConf.load(CONF / "evaluation" / "screens.yaml").baselines
-    assert list(table["role"]) == ["model"] * 2 + ["baseline"] * (len(baselines) + 1)
+    assert list(table["role"]) == ["model"] * 2 + ["baseline"] * len(baselines) + ["replicate"]
     assert list(table["model"][2:]) == [*baselines, "replicate"]
     assert table["model.rank"][2:].isna().all()
 
 
 def test_the_table_is_on_the_console(grid):
-    assert "20 jobs, folds together, mean ± s.d. over seeds, best pearson_delta first" in grid.out
+    assert "20 jobs on simulated_screen, folds together, mean ± s.d. over seeds, best pearson_delta first" in grid.out
     best = table_of(grid).iloc[0]
     assert f"{best['pearson_delta']:.4f} ± {best['pearson_delta_sd']:.3f}" in grid.out
 
 
-def test_settings_are_held_against_the_reference_unit_by_unit(grid, pooled):
-    def per_unit(rank: str) -> pd.Series:
-        found = pooled[rank, "0"]
+def test_console_files_and_page_say_the_same_over_folds_and_seeds(grid):
+    comparisons = assert_one_answer(grid)
+    assert set(comparisons["basis"]) == {"best baseline", "setting"}
+
+
+def test_a_learning_rate_is_chosen_on_validation_fold_by_fold():
+    """The validation metric is that of the epoch that was kept: the lowest of those that were logged."""
+    words = ("optimizer.lr=0.001,0.05", "data.split.fold=0,1", "trainer.max_epochs=3", "model.start.kind=zero")
+    chosen = ("hydra.callbacks.sweep_table.choose=val/loss", "hydra.callbacks.sweep_table.over=[optimizer.lr]")
+    done = command("-m", *TINY, *words, *chosen)
+    assert (done.code, done.err) == (0, "")
+    best: dict[int, tuple[float, float]] = {}
+    for path in sorted(done.folder.parent.glob("*/metrics.json")):
+        config = OmegaConf.load(path.parent / "config" / "config.yaml")
+        logged = pd.read_csv(path.parent / "logs" / "metrics.csv")["val/loss"].min()
+        kept = json.loads(path.read_text())["validation"]["val/loss"]
+        assert kept == pytest.approx(logged, rel=1e-6)
+        best[config.data.split.fold] = min(best.get(config.data.split.fold, (np.inf, 0.0)), (kept, config.optimizer.lr))
+    own = table_of(done).query("role == 'model'")
+    assert len(own) == 1
+    if best[0][1] == best[1][1]:
+        assert own["chosen"].item() == f"optimizer.lr={best[0][1]}"
+    else:
+        assert own["chosen"].item() == "; ".join(f"optimizer.lr={best[n][1]} (fold {n})" for n in (0, 1))
+    assert "optimizer.lr chosen in each fold by val/loss, on validation units" in " ".join(done.out.split())
+    again = report([str(done.folder.parent)])
+    assert "optimizer.lr chosen in each fold by val/loss" in again.read_text()
+
+
+def test_half_a_choice_is_refused_before_any_job(outputs):
+    done = sweep("model.rank=2,3", "hydra.callbacks.sweep_table.choose=val/loss")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "hydra.callbacks.sweep_table.over go together" in done.err
+    assert not list(outputs.rglob("metrics.json"))
+
+
+def test_a_choice_between_losses_is_refused_with_what_to_do():
+    chosen = ("hydra.callbacks.sweep_table.choose=val/loss", "hydra.callbacks.sweep_table.over=[loss]")
+    done = sweep("loss=nb,mse", *chosen)
+    assert done.code == 2
+    assert "choose=val/loss cannot be compared over loss" in done.err
+
+
+def compared(folder: Path, reference: str) -> Compared:
+    """The one table of a sweep, compared with a reference."""
+    (one,) = summary_of([folder], reference=reference).tables
+    return one
+
+
+def test_settings_are_compared_with_the_reference_unit_by_unit(grid, pooled):
+    def per_unit(rank: str, seed: str) -> pd.Series:
+        found = pooled[rank, seed]
         values = correlation(found.X, found.layers["truth"], found.layers["control"])
         return pd.Series(values, index=found.obs["perturbation"].astype(str))
 
-    gap = (per_unit("32") - per_unit("8")).to_numpy()  # by the names of the perturbations
-    table = pd.read_csv(grid.folder.parent / "against.csv")
-    (row,) = table.to_dict("records")
-    assert (row["model.rank"], row["over"]) == (8, "15 perturbations")
+    gaps = [per_unit("8", seed) - per_unit("32", seed) for seed in ("0", "1")]  # by the names of the perturbations
+    gap = ((gaps[0] + gaps[1]) / 2).to_numpy()
+    table = pd.read_csv(grid.folder.parent / "comparison.csv")
+    (row,) = table[table["basis"] == "setting"].to_dict("records")
+    assert (row["model"], row["reference"]) == ("nbglm model.rank=8", "nbglm model.rank=32")
+    assert (row["n"], row["over"]) == (15, "15 perturbations")
     assert row["difference"] == pytest.approx(gap.mean(), rel=1e-6)
     assert row["low"] < gap.mean() < row["high"]
     assert (row["high"] - row["low"]) / (2 * 1.96 * gap.std() / np.sqrt(15)) == pytest.approx(1, abs=0.25)
-    word = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "cannot be told apart"
-    assert row["reference"] == word
-    assert "pearson_delta of model.rank=32, less that of the others; paired over 15 perturbations" in grid.out
-    assert re.search(rf"^ *8 .* {word} *$", grid.out, re.MULTILINE)
+    assert row["outcome"] == ("better" if row["low"] > 0 else "worse" if row["high"] < 0 else "not different")
+    assert "pearson_delta of every setting minus that of model.rank=32; paired over 15 perturbations" in grid.out
+    assert re.search(rf"^ *nbglm model\.rank=8 +{re.escape(short(row['difference'], '+'))} \[", grid.out, re.MULTILINE)
 
 
-def test_a_reference_that_no_job_has_costs_the_table_nothing(grid):
-    jobs = finished_jobs(grid.folder.parent)
-    with pytest.raises(RequestError, match=r"model\.rnak was not swept; did you mean model\.rank\?"):
-        against_reference(jobs, "model.rnak=8", "pearson_delta")
-    with pytest.raises(RequestError, match=r"no finished job has model\.rank=9, which .* held against; known: 32, 8"):
-        against_reference(jobs, "model.rank=9", "pearson_delta")
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("model.rnak=8", r"model\.rnak was not swept; did you mean model\.rank\?"),
+        ("model.rank=9", r"no finished job has model\.rank=9; known: 32, 8"),
+        ("3", r"type hydra\.callbacks\.sweep_table\.reference="),
+    ],
+)
+def test_a_reference_that_no_job_has_costs_the_table_nothing(grid, reference, message):
+    one = compared(grid.folder.parent, reference)
+    assert re.search(message, one.refused)
+    assert (len(one.comparisons), len(one.table.settings)) == (0, 2)
 
 
-def test_settings_on_other_units_are_not_compared(grid):
-    jobs = finished_jobs(grid.folder.parent)
-    fewer = [job for job in jobs if job.overrides["model.rank"] == "32" or job.overrides["data.split.fold"] != "0"]
-    with pytest.raises(DataError, match=r"model\.rank=8 was scored on other units than model\.rank=32"):
-        against_reference(fewer, "model.rank=32", "pearson_delta")
+def test_settings_on_other_units_are_not_compared(grid, tmp_path):
+    copied = copy_of(grid.folder.parent, tmp_path)
+    for path in copied.glob("*/config/config.yaml"):
+        config = OmegaConf.load(path)
+        if (config.model.rank, config.data.split.fold) == (8, 0):
+            (path.parents[1] / "metrics.json").unlink()
+    tables = summary_of([copied], reference="model.rank=32").tables
+    assert [one.refused.startswith("no setting was scored on the same units as") for one in tables] == [True, True]
+
+
+def copy_of(folder: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize(
@@ -149,19 +220,18 @@ def test_settings_on_other_units_are_not_compared(grid):
 def test_a_reference_is_what_it_means_and_not_how_it_is_typed(grid, reference, written, other):
     key = reference.lstrip("+").partition("=")[0]
     values = {"32": written, "8": other}
-    jobs = [
-        Job(job.folder, {key: values[job.overrides["model.rank"]], "seed": job.seed})
-        for job in finished_jobs(grid.folder.parent)
-    ]
-    (row,) = against_reference(jobs, reference, "pearson_delta").to_dict("records")
-    assert row[key] == other
+    table = compared(grid.folder.parent, "model.rank=8").table
+    settings = [replace(one, overrides={key: values[one.overrides["model.rank"]]}) for one in table.settings]
+    renamed: ResultsTable = replace(table, settings=settings, swept=[key])
+    (found,) = renamed.with_reference(reference)
+    assert (found.model, found.reference) == ("nbglm model.rank=8", "nbglm model.rank=32")
 
 
 def test_values_in_brackets_stand_in_the_tables():
     done = sweep("evaluation=[core],[core,gears]", 'hydra.callbacks.sweep_table.reference="evaluation=[core]"')
     assert (done.code, done.err) == (0, "")
-    assert "of evaluation=[core], less that of the others; paired over" in done.out
-    assert re.search(r"^ *\[core,gears\] +\+0\.000 \[0\.000, 0\.000\] ", done.out, re.MULTILINE)
+    assert "of every setting minus that of evaluation=[core]; paired over" in done.out
+    assert re.search(r"evaluation=\[core,gears\] +\+0\.000 \[0\.000, 0\.000\] ", done.out)
 
 
 def test_a_reference_that_is_a_number_costs_the_page_nothing(outputs):
@@ -174,7 +244,7 @@ def test_a_reference_that_is_a_number_costs_the_page_nothing(outputs):
 def test_a_sweep_may_be_asked_for_between_the_words():
     done = command(*ONE_EPOCH, "-m", "model.rank=2,3")
     assert (done.code, done.err) == (0, "")
-    assert "2 jobs, folds together" in done.out
+    assert "2 jobs on simulated_screen, folds together" in done.out
 
 
 def test_values_in_brackets_are_shown():
@@ -212,16 +282,16 @@ def test_the_same_sweep_does_nothing_twice_and_still_ends_with_its_table():
     assert {path: path.stat().st_mtime_ns for path in second.folder.parent.glob("*/metrics.json")} == stamps
     assert second.folder == first.folder
     assert second.out.count("already done") == 2
-    assert "2 jobs, folds together" in second.out
+    assert "2 jobs on simulated_screen, folds together" in second.out
 
 
-def test_a_sweep_that_is_done_is_held_against_a_reference_without_doing_it_again():
+def test_a_sweep_that_is_done_is_compared_with_a_reference_without_doing_it_again():
     first = sweep("model.rank=2,3")
     second = sweep("model.rank=2,3", 'hydra.callbacks.sweep_table.reference="model.rank=3"')
     assert second.folder == first.folder
     assert second.out.count("already done") == 2
-    assert "of model.rank=3, less that of the others; paired over" in second.out
-    assert (second.folder.parent / "against.csv").is_file()
+    assert "of every setting minus that of model.rank=3; paired over" in second.out
+    assert "setting" in set(pd.read_csv(second.folder.parent / "comparison.csv")["basis"])
 
 
 def test_job_folders_are_named_by_what_was_composed_and_not_by_their_number():
@@ -238,7 +308,7 @@ def test_a_job_that_fails_costs_the_others_nothing():
     assert done.err.count("\n") == 1
     assert done.err.startswith("pertexp: 1 of 4 jobs failed: loss=nb_deviance has no minimum in θ")
     assert len(table_of(done).query("role == 'model'")) == 3
-    assert "3 jobs, folds together" in done.out
+    assert "3 jobs on simulated_screen, folds together" in done.out
 
 
 def test_a_bug_in_one_job_shows_its_traceback_and_the_table_of_the_others(monkeypatch):
@@ -256,7 +326,7 @@ def test_a_bug_in_one_job_shows_its_traceback_and_the_table_of_the_others(monkey
     assert done.code == 1
     assert "Traceback" in done.out
     assert "1 of 2 jobs failed: ZeroDivisionError: a bug of ours" in done.err
-    assert "1 jobs, folds together" in done.out
+    assert "1 jobs on simulated_screen, folds together" in done.out
 
 
 def test_a_failed_job_is_done_again(monkeypatch, outputs, recwarn):
@@ -284,7 +354,7 @@ def test_jobs_of_an_earlier_sweep_under_other_defaults_stay_out_of_the_table(out
     stale = next(path.parent for path in first.folder.parent.glob("*/metrics.json"))
     stale.rename(stale.with_name("ffffffffffff"))
     again = sweep("model.rank=2,3")
-    assert "2 jobs, folds together" in again.out
+    assert "2 jobs on simulated_screen, folds together" in again.out
     assert len(finished_jobs(again.folder.parent)) == 2
 
 
@@ -301,12 +371,18 @@ def test_folds_with_genes_of_their_own_are_each_scored_on_theirs():
 def test_one_fold_twice_cannot_be_pooled(grid):
     folder = next(grid.folder.parent.glob("*/metrics.json")).parent
     with pytest.raises(DataError, match="stands in several of the runs to pool"):
-        pooled_over_folds([folder, folder])
+        joined([stored(folder), stored(folder)])
 
 
 def test_a_metric_that_is_better_when_lower_is_sorted_that_way(grid):
-    table = summarise(finished_jobs(grid.folder.parent), "mse")
-    assert table[table["role"] == "model"]["mse"].is_monotonic_increasing
+    settings = [one.setting for one in compared(grid.folder.parent, "model.rank=8").table.settings]
+    for setting in settings:
+        for run in setting.runs:
+            object.__setattr__(run, "metrics", replace(run.metrics, primary="mse"))
+    (table,) = tables_of(settings)
+    assert table.primary == "mse"
+    means = [row.values["mse"].mean for row in table.rows if row.role == "model"]
+    assert means == sorted(means)
 
 
 def test_the_primary_metric_of_the_table_is_that_of_the_evaluation():
@@ -315,15 +391,23 @@ def test_the_primary_metric_of_the_table_is_that_of_the_evaluation():
     assert table_of(done).query("role == 'model'")["mae"].is_monotonic_increasing
 
 
-def test_baselines_that_differ_between_settings_keep_their_setting():
+def test_settings_on_other_data_stand_in_tables_of_their_own():
     done = sweep("data.simulator.seed=0,1")
     table = table_of(done)
-    assert len(table[table["model"] == "bilinear_ridge"]) == 2
-    assert set(table[table["model"] == "bilinear_ridge"]["data.simulator.seed"]) == {0, 1}
+    assert sorted(table.loc[table["model"] == "bilinear_ridge", "table"]) == [1, 2]
+    assert done.out.count("1 jobs on simulated_screen, folds together") == 2
+    assert "best of" not in done.out.split("folds together")[-1]
+
+
+def test_baselines_that_differ_between_settings_keep_their_setting():
+    done = sweep("evaluation.baselines.knn.k=1,5")
+    table = table_of(done)
+    assert list(table.loc[table["model"] == "knn", "evaluation.baselines.knn.k"]) == [1, 5]
+    assert len(table[table["model"] == "bilinear_ridge"]) == 1
 
 
 def test_a_job_returns_its_value_also_when_it_was_done_before(monkeypatch):
-    from pertexp.evaluation import sweep as module
+    import pertexp.sweep as module
 
     returned = []
     original = module.job_of_sweep
@@ -345,11 +429,6 @@ def test_two_sweeps_in_one_process_have_folders_of_their_own():
     assert sweep("model.rank=2").folder.parent != sweep("model.rank=3").folder.parent
 
 
-def test_jobs_know_their_seed():
-    assert Job(Path(), {"seed": "3"}).seed == "3"
-    assert Job(Path(), {}).seed == ""
-
-
 def test_a_job_that_another_process_is_at_is_left_to_it():
     from filelock import FileLock
 
@@ -360,13 +439,13 @@ def test_a_job_that_another_process_is_at_is_left_to_it():
         beside = sweep(*words)
     assert (beside.code, beside.err) == (0, "")
     assert "left to the process that is at it" in beside.out
-    assert "1 jobs, folds together" in beside.out
+    assert "1 jobs on simulated_screen, folds together" in beside.out
     assert not (job / "metrics.json").is_file()
-    assert "2 jobs, folds together" in sweep(*words).out
+    assert "2 jobs on simulated_screen, folds together" in sweep(*words).out
 
 
 def test_a_sweep_ends_with_a_verdict_over_the_pooled_folds(grid):
-    said = " ".join(grid.out.split("jobs, folds together")[-1].split())
-    assert "best of 2 settings, chosen on these units: model.rank=" in said
+    said = " ".join(grid.out.split("folds together")[-1].split())
+    assert "best of 2 settings, chosen on these units: nbglm model.rank=" in said
     assert "on pearson_delta: difference" in said
     assert "over 15 perturbations" in said

@@ -159,9 +159,11 @@ def test_a_job_of_a_sweep_computes_with_the_threads_that_were_set(tmp_path, monk
     torch.set_num_threads(1)
     done = command("-m", *words, f"ckpt_path={earlier},null")
     assert done.code == 0, done.err
-    jobs = {job.overrides["ckpt_path"]: job.folder for job in finished_jobs(done.folder.parent)}
-    found = {word: json.loads((job / "environment.json").read_text())["threads"] for word, job in jobs.items()}
-    assert found == {str(earlier): threads.cores(), "null": 1}
+    found = {}
+    for job in finished_jobs(done.folder.parent):
+        resumed = "ckpt_path=null" not in (job / "config" / "overrides.yaml").read_text()
+        found[resumed] = json.loads((job / "environment.json").read_text())["threads"]
+    assert found == {True: threads.cores(), False: 1}
 
 
 def test_a_run_writes_its_threads_down(tmp_path, monkeypatch):

@@ -1,27 +1,42 @@
 """What a run asks of whatever scores its model."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, Self
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from pertexp.runs.record import whole
+from pertexp.runs.schema import METRICS, RunMetrics, dumped
 
 
-class Report(Protocol):
-    """What a run has to say."""
+@dataclass(frozen=True, kw_only=True)
+class Report(ABC):
+    """The results of one run.
 
-    @property
-    def value(self) -> float:
-        """Mean of the model on the primary metric."""
+    Attributes
+    ----------
+    metrics
+        What metrics.json holds.
+    """
 
-    def means(self) -> dict[str, float]:
-        """The model's mean on every metric that applies."""
+    metrics: RunMetrics
+
+    def with_validation(self, validation: Mapping[str, float]) -> Self:
+        """Add the validation metrics of the epoch that was kept."""
+        return replace(self, metrics=replace(self.metrics, validation=dict(validation)))
 
     def write(self, folder: Path) -> None:
-        """Write what was scored and the scores; metrics.json last."""
+        """Write what was scored, then metrics.json, each file whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        text = dumped(self.metrics)
+        self.write_units(folder)
+        with whole(folder / METRICS) as partial:
+            partial.write_text(text, encoding="utf-8")
 
-    def show(self, console: "Console", title: str) -> None:
-        """Print the table and the verdict."""
+    @abstractmethod
+    def write_units(self, folder: Path) -> None:
+        """Write what was scored, unit by unit."""
 
 
 class Evaluation(Protocol):

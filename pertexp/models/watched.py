@@ -4,24 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-
-@dataclass(frozen=True)
-class Watched:
-    """A quantity that was looked at after training.
-
-    Attributes
-    ----------
-    value
-        What it is; NaN where it cannot be had.
-    chance
-        What it would be if there were nothing to see; None where that means nothing.
-    note
-        How it was measured, in words.
-    """
-
-    value: float
-    chance: float | None = None
-    note: str = ""
+from pertexp.runs.schema import Diagnostic as Watched
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ USAGE = """python -m pertexp.report FOLDER [FOLDER ...] [out=leaderboard.html]
   a sweep folder, or a parent  one leaderboard over all runs beneath it: <folder>/report.html
   several folders              one leaderboard over all of them: leaderboard.html
 
-Folds of one setting are pooled, seeds averaged; settings stand in one table where they were judged by the same units.
+Folds of one setting are pooled, seeds averaged; settings stand in one table where they were scored on the same units.
 A run that cannot be read or pooled is listed with the reason. A wrong request: one sentence, exit code 2."""
 
 
@@ -31,14 +31,16 @@ def report(words: list[str]) -> Path:
     folders, out = _asked(words)
     single = len(folders) == 1 and (folders[0] / "metrics.json").is_file()
     if single and out is None:
-        from pertexp.report.rendering import write_page
+        from pertexp.tasks.registry import write_page
 
         return write_page(folders[0])
-    from pertexp.report.leaderboard import write_leaderboard
+    from pertexp.sweep import sweep_options
+    from pertexp.tasks.leaderboard import summary_of
 
     if out is None:
         out = folders[0] / "report.html" if len(folders) == 1 else Path("leaderboard.html")
-    return write_leaderboard(folders, out)
+    choice, reference = sweep_options(folders[0]) if len(folders) == 1 else (None, None)
+    return summary_of(folders, choice, reference).write_page(out)
 
 
 def _asked(words: list[str]) -> tuple[list[Path], Path | None]:

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from pertexp.evaluation.claims import ties
+from pertexp.evaluation.comparison import ties
 from pertexp.metrics.registry import METRICS
 
 _COLUMNS = 5

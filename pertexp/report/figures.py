@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from pertexp.evaluation.screens.frame import REPLICATE as REPLICATE_NAME
+from pertexp.evaluation.roles import REPLICATE as REPLICATE_NAME
 from pertexp.report.drawing import (
     BASELINE,
     INK,

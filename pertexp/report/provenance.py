@@ -26,7 +26,7 @@ class Provenance:
 def provenance_of(run: RunFolder) -> Provenance:
     """What the folder of a run says of it."""
     return Provenance(
-        title=f"{run.summary.model} on {run.data_name}",
+        title=f"{run.metrics.model} on {run.data_name}",
         meta=_meta(run),
         data=[(key.replace("_", " "), _plain(value)) for key, value in (run.data.notes if run.data else {}).items()],
         config=run.config_text,

@@ -10,26 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pertexp.report.provenance import provenance_of
 from pertexp.report.tables import interval, number, signed, significant
 from pertexp.runs.record import whole
-from pertexp.tasks.registry import kind_of
 
 PAGE = "report.html"
 _PACKAGE = "pertexp.report"
-
-
-def write_page(folder: Path) -> Path:
-    """Write report.html of a run from what lies in its folder; its path.
-
-    Raises
-    ------
-    DataError
-        Where the folder holds no finished run, or a file of it cannot be read.
-    """
-    kind = kind_of(folder)
-    run = kind.read(folder)
-    return write_html(folder / PAGE, kind.template, {"page": kind.page_of(run), "run": provenance_of(run)})
 
 
 def write_html(path: Path, template: str, values: Mapping[str, Any]) -> Path:

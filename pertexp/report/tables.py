@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pertexp.evaluation.claims import ties
-from pertexp.evaluation.screens.frame import REPLICATE
+from pertexp.evaluation.comparison import ties
+from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.metric import Level
 from pertexp.metrics.registry import METRICS
-from pertexp.runs.reading import Aggregate, Trust
+from pertexp.runs.schema import CalibrationRow, Role, ScoreRow
 
 FIRST_FAMILY = "core"
 COMPETITORS = ("model", "baseline")
@@ -63,7 +63,7 @@ class Column:
     higher_is_better: bool
     decimals: int
     missing: str = ""
-    trust: Trust | None = None
+    trust: CalibrationRow | None = None
 
     @property
     def family(self) -> str:
@@ -119,28 +119,32 @@ def family_of(metric: str) -> str:
     return metric.rpartition("/")[0] or FIRST_FAMILY
 
 
-def kind_of(name: str, own: str) -> str:
-    """What a scored name is."""
-    if name == REPLICATE:
-        return REPLICATE
-    return "model" if name == own else "baseline"
-
-
-def rows_of(aggregate: Iterable[Aggregate], own: str) -> list[Row]:
+def rows_of(aggregate: Iterable[ScoreRow], roles: RowRoles) -> list[Row]:
     """One row per scored name, in the order of the file."""
-    rows: dict[str, dict[str, Value]] = {}
+    values: dict[str, dict[str, Value]] = {}
     for entry in aggregate:
-        rows.setdefault(entry.model, {})[entry.metric] = value_of(entry)
-    return [Row(name, kind_of(name, own), values) for name, values in rows.items()]
+        values.setdefault(entry.model, {})[entry.metric] = value_of(entry)
+    return [row_of(name, roles, own) for name, own in values.items()]
 
 
-def value_of(entry: Aggregate) -> Value:
-    """A cell from a row of metrics.json, in which null stands for what is not a number."""
-    mean, low, high, calibrated = map(_number, (entry.mean, entry.low, entry.high, entry.calibrated))
-    return Value(mean, low, high, calibrated, entry.n)
+def row_of(name: str, roles: RowRoles, values: dict[str, Value]) -> Row:
+    """A row by what it is; a masked one is named by what is left of the input."""
+    note = f"not counted: {roles.not_counted[name]}" if name in roles.not_counted else ""
+    short = roles.short(name) if name in roles.masked else ""
+    return Row(name, style_of(roles.by_name.get(name, "baseline")), values, name=short, note=note)
 
 
-def columns_of(aggregate: Sequence[Aggregate], trust: Iterable[Trust]) -> list[Column]:
+def style_of(role: Role) -> str:
+    """The style of a row, as style.css has it."""
+    return "aside" if role == "not counted" else role
+
+
+def value_of(entry: ScoreRow) -> Value:
+    """A cell from a row of metrics.json."""
+    return Value(entry.mean, entry.low, entry.high, entry.calibrated, entry.n)
+
+
+def columns_of(aggregate: Sequence[ScoreRow], trust: Iterable[CalibrationRow]) -> list[Column]:
     """The metrics of a file, in its order; one that this version does not know is a matter of detail."""
     known = {entry.metric: entry for entry in trust}
     first = {entry.metric: entry for entry in reversed(aggregate)}
@@ -171,7 +175,7 @@ def best_row(rows: Iterable[Row], column: Column) -> Row | None:
     return next((row for row in defined if ties(sign * row.values[column.name].mean, best)), None)
 
 
-def left_out(aggregate: Sequence[Aggregate], columns: Sequence[Column], model: str, what: str = "unit") -> list[str]:
+def left_out(aggregate: Sequence[ScoreRow], columns: Sequence[Column], model: str, what: str = "unit") -> list[str]:
     """Name the metrics that some or all units cannot have, and why."""
     why = {column.name: column.missing or "reason unknown to this version" for column in columns}
     by_reason: dict[tuple[str, int, int], list[str]] = {}
@@ -240,17 +244,13 @@ def _defined(row: Row, metric: str) -> bool:
     return metric in row.values and row.values[metric].n > 0 and math.isfinite(row.values[metric].mean)
 
 
-def _higher_is_better(entry: Aggregate) -> bool:
-    return entry.worst is not None and entry.best is not None and entry.best > entry.worst
+def _higher_is_better(entry: ScoreRow) -> bool:
+    return entry.best > entry.worst
 
 
-def _decimals(means: Iterable[float | None]) -> int:
+def _decimals(means: Iterable[float]) -> int:
     """Three digits of the largest mean, between 0 and 6 after the point; three after it for numbers around one."""
-    largest = max((abs(mean) for mean in means if mean is not None and math.isfinite(mean)), default=0.0)
+    largest = max((abs(mean) for mean in means if math.isfinite(mean)), default=0.0)
     if largest == 0 or 0.1 <= largest < 10:
         return 3
     return min(6, max(0, 2 - math.floor(math.log10(largest))))
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

@@ -1,17 +1,20 @@
-"""The sentences of a verdict, and in one word what each says."""
+"""The verdict of a page: sentences, each with its outcome and the family of its metric."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pertexp.report.sentences import no_baseline, sentence
 from pertexp.report.tables import FIRST_FAMILY, family_of
+from pertexp.runs.schema import Comparison
 
-_SAYS = (
-    ("too few to decide", "undecided"),
-    (" does not beat ", "even"),
-    (" is worse than ", "worse"),
-    (" beats ", "better"),
-)
+# The style of an outcome, as style.css has it.
+_STYLES = {
+    "better": "better",
+    "worse": "worse",
+    "not different": "even",
+    "too few units": "undecided",
+    "mostly undefined": "undecided",
+}
 WORDS = {
     "better": "beats the best baseline",
     "even": "cannot be told apart from the best baseline",
@@ -28,7 +31,7 @@ class Sentence:
     Attributes
     ----------
     text
-        As the run wrote it.
+        In words.
     says
         `better`, `even`, `worse`, `undecided`, or `other` where it is none of these.
     family
@@ -36,8 +39,8 @@ class Sentence:
     """
 
     text: str
-    says: str
-    family: str
+    says: str = "other"
+    family: str = FIRST_FAMILY
 
     @property
     def word(self) -> str:
@@ -49,35 +52,26 @@ class Sentence:
 class Verdict:
     """The first sentence, those about the same family, and those about further families."""
 
-    lead: Sentence | None
+    lead: Sentence
     beside: list[Sentence]
     further: dict[str, list[Sentence]]
 
     def tally(self, family: str) -> str:
         """How many sentences of a further family say what."""
         said = [sentence.says for sentence in self.further[family]]
-        short = {"better": "better", "even": "even", "worse": "worse", "undecided": "undecided"}
-        return ", ".join(f"{said.count(key)} {word}" for key, word in short.items() if key in said)
+        return ", ".join(f"{said.count(key)} {key}" for key in WORDS if key != "other" and key in said)
 
 
-def verdict_of(lines: Iterable[str]) -> Verdict:
-    """Sort the sentences of metrics.json; the first is about the primary metric."""
-    said = [_sentence(line) for line in lines]
-    if not said:
-        return Verdict(None, [], {})
+def verdict_of(model: str, found: Sequence[Comparison], not_counted: Mapping[str, str]) -> Verdict:
+    """Sort comparisons, the primary metric first, by the families of their metrics."""
+    said = [Sentence(sentence(one), _STYLES.get(one.outcome, "other"), family_of(one.metric)) for one in found]
+    if not any(one.basis == "best baseline" for one in found):
+        said.insert(0, Sentence(no_baseline(model)))
+    lead, *others = said
+    beside = [one for one in others if one.family == lead.family]
+    beside += [Sentence(f"{name} is shown and not counted: {why}.") for name, why in not_counted.items()]
     further: dict[str, list[Sentence]] = {}
-    for sentence in said[1:]:
-        if sentence.family != said[0].family:
-            further.setdefault(sentence.family, []).append(sentence)
-    return Verdict(said[0], [sentence for sentence in said[1:] if sentence.family == said[0].family], further)
-
-
-def _sentence(line: str) -> Sentence:
-    says = next((key for words, key in _SAYS if words in line), "other")
-    metric = re.search(r" on (\S+?)(?::| \(not to be trusted)", line)
-    return Sentence(line, says, family_of(metric[1]) if metric else _first_word_family(line.split()))
-
-
-def _first_word_family(words: Sequence[str]) -> str:
-    """`<metric> is not applicable here` names its metric first."""
-    return family_of(words[0]) if words and "not applicable" in " ".join(words) else FIRST_FAMILY
+    for one in others:
+        if one.family != lead.family:
+            further.setdefault(one.family, []).append(one)
+    return Verdict(lead, beside, further)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,84 +12,23 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
 
 from pertexp.errors import DataError
+from pertexp.runs.schema import (
+    DATA,
+    ENVIRONMENT,
+    METRICS,
+    DataRecord,
+    Environment,
+    RunMetrics,
+    load,
+    require_format,
+    validated,
+)
 
 T = TypeVar("T")
-S = TypeVar("S", bound="Summary")
-SCORES = "metrics.json"
+M = TypeVar("M", bound=RunMetrics)
 UNNAMED = "screen"  # what the configuration calls data that have no preset
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """A row of metrics.json: one model on one metric, over all units or over a subgroup of them."""
-
-    model: str
-    metric: str
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-    best: float | None = None
-    worst: float | None = None
-    calibrated: float | None = None
-    members: int | None = None
-    seen: int | None = None
-    n_left_out: int = 0
-    prevalence: float | None = None
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How far one metric is to be trusted on this data: the ends of its calibration, DRF and BDS with intervals."""
-
-    metric: str
-    trusted: bool
-    negative: str = ""
-    zero: float | None = None
-    one: float | None = None
-    drf: float | None = None
-    drf_low: float | None = None
-    drf_high: float | None = None
-    bds: float | None = None
-    bds_low: float | None = None
-    bds_high: float | None = None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """metrics.json, as far as every kind of experiment writes it."""
-
-    model: str
-    primary: str
-    scale: str
-    aggregate: list[Aggregate]
-    verdict: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    kind: str = "screen"
-
-
-@dataclass(frozen=True)
-class DataRecord:
-    """data.json, as far as every kind of experiment writes it."""
-
-    split_hash: str | None = None
-    fold: int | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Environment:
-    """environment.json."""
-
-    command: str = ""
-    git_revision: str | None = None
-    python: str = ""
-    platform: str = ""
-    threads: int | None = None
-    packages: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,7 +39,7 @@ class RunFolder:
     ----------
     folder
         Where it lies.
-    summary
+    metrics
         metrics.json, which every scored run has.
     data, environment
         data.json and environment.json.
@@ -111,7 +50,7 @@ class RunFolder:
     """
 
     folder: Path
-    summary: Summary
+    metrics: RunMetrics
     data: DataRecord | None
     environment: Environment | None
     config: dict[str, Any] | None
@@ -122,7 +61,7 @@ class RunFolder:
     @property
     def data_name(self) -> str:
         """Name of the data."""
-        return name_of_data(self.config, self.data)
+        return name_of_data(self.config, {} if self.data is None else self.data.notes)
 
     @property
     def seed(self) -> str:
@@ -141,12 +80,12 @@ class RunFolder:
         time = re.match(r"(\d\d)-(\d\d)-(\d\d)", self.folder.name)
         if time and re.fullmatch(r"\d{4}-\d\d-\d\d", self.folder.parent.name):
             return f"{self.folder.parent.name} {time[1]}:{time[2]}"
-        written = (self.folder / SCORES).stat().st_mtime
+        written = (self.folder / METRICS).stat().st_mtime
         return pd.Timestamp(written, unit="s").strftime("%Y-%m-%d %H:%M UTC")
 
 
-def shared_files(folder: Path, summary: type[Summary], data: type[DataRecord]) -> dict[str, Any]:
-    """The fields of `RunFolder`, with metrics.json and data.json as a kind of experiment writes them.
+def shared_files(folder: Path, metrics: type[RunMetrics], data: type[DataRecord]) -> dict[str, Any]:
+    """Read the fields of `RunFolder`, with metrics.json and data.json as a task writes them.
 
     Raises
     ------
@@ -156,9 +95,9 @@ def shared_files(folder: Path, summary: type[Summary], data: type[DataRecord]) -
     config_text, config = _config(folder / "config" / "config.yaml")
     return {
         "folder": folder,
-        "summary": read_summary(folder, summary),
-        "data": optional(folder / "data.json", lambda path: json_as(data, path)),
-        "environment": optional(folder / "environment.json", lambda path: json_as(Environment, path)),
+        "metrics": read_metrics(folder, metrics),
+        "data": optional(folder / DATA, lambda path: load(data, path)),
+        "environment": optional(folder / ENVIRONMENT, lambda path: load(Environment, path)),
         "config": config,
         "config_text": config_text,
         "overrides": optional(folder / "config" / "overrides.yaml", _overrides),
@@ -166,29 +105,50 @@ def shared_files(folder: Path, summary: type[Summary], data: type[DataRecord]) -
     }
 
 
-def read_setting(folder: Path) -> tuple[Summary, dict[str, Any], list[str], str]:
-    """Summary, configuration, overrides and name of the data: what a leaderboard needs of a run beside its scores."""
+def read_setting(folder: Path) -> tuple[dict[str, Any], list[str], str]:
+    """Read configuration, overrides and name of the data: what sorts a run into its setting."""
     _, config = _config(folder / "config" / "config.yaml")
-    data = optional(folder / "data.json", lambda path: json_as(DataRecord, path))
+    notes = optional(folder / DATA, _notes) or {}
     words = optional(folder / "config" / "overrides.yaml", _overrides) or []
-    return read_summary(folder, Summary), config or {}, words, name_of_data(config, data)
+    return config or {}, words, name_of_data(config, notes)
 
 
-def name_of_data(config: dict[str, Any] | None, data: DataRecord | None) -> str:
+def task_name(folder: Path) -> str:
+    """Read which task a run belongs to; DataError where metrics.json cannot be read or is of another version."""
+    return guarded(_metrics_path(folder), lambda path: str(_metrics_values(path).get("task")))
+
+
+def read_metrics(folder: Path, kind: type[M]) -> M:
+    """Read metrics.json of a run folder; DataError where it cannot be read or is of another version."""
+    return guarded(_metrics_path(folder), lambda path: validated(kind, _metrics_values(path), path))
+
+
+def _metrics_path(folder: Path) -> Path:
+    path = folder / METRICS
+    if not path.is_file():
+        raise DataError(f"{folder} is no folder of a finished run (no {METRICS}): name outputs/runs/<date>/<run>.")
+    return path
+
+
+def _metrics_values(path: Path) -> dict[str, Any]:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    require_format(values, path)
+    return dict(values)
+
+
+def _notes(path: Path) -> dict[str, Any]:
+    """What data.json of any task notes about the data."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    notes = found.get("notes") if isinstance(found, dict) else None
+    return notes if isinstance(notes, dict) else {}
+
+
+def name_of_data(config: dict[str, Any] | None, notes: dict[str, Any]) -> str:
     """Name of a preset as configured; for other data, also those of a checkpoint scored anew, what data.json says."""
     configured = at(config, "data", "name")
     if configured not in (None, UNNAMED):
         return str(configured)
-    notes = {} if data is None else data.notes
     return str(notes.get("file") or notes.get("source") or configured or "unnamed data")
-
-
-def read_summary(folder: Path, kind: type[S]) -> S:
-    """metrics.json of a run folder."""
-    path = folder / SCORES
-    if not path.is_file():
-        raise DataError(f"{folder} is no folder of a finished run (no {SCORES}): name outputs/runs/<date>/<run>.")
-    return guarded(path, lambda path: json_as(kind, path))
 
 
 def at(tree: Any, *keys: str) -> Any:
@@ -217,28 +177,6 @@ def guarded(path: Path, read: Callable[[Path], T]) -> T:
         ) from fault
 
 
-def json_as(kind: type[T], path: Path) -> T:
-    """A JSON file as a type of ours."""
-    return _typed(kind, json.loads(path.read_text(encoding="utf-8")), path)
-
-
-def _typed(kind: type[T], values: Any, path: Path) -> T:
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise DataError(f"{path} is not what a run writes ({where}: {first['msg']}).") from fault
-
-
-def with_columns(table: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
-    """The table itself; refused where it lacks a column."""
-    missing = [name for name in wanted if name not in table.columns]
-    if missing:
-        raise DataError(f"the table lacks {', '.join(missing)}; expected what a run writes.")
-    return table
-
-
 def _curves(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path)
     return table.select_dtypes(np.number)
@@ -246,7 +184,7 @@ def _curves(path: Path) -> pd.DataFrame:
 
 def _overrides(path: Path) -> list[str]:
     lines = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return _typed(list[str], lines or [], path)
+    return validated(list[str], lines or [], path)
 
 
 def _config(path: Path) -> tuple[str, dict[str, Any] | None]:

@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from pertexp import __version__, threads
 from pertexp.errors import DataError, RequestError
+from pertexp.runs.schema import DATA, ENVIRONMENT, DataRecord, Environment, dumped
 
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "anndata", "scanpy")
 CONFIG = Path("config") / "config.yaml"
-ENVIRONMENT = "environment.json"
 
 
 class RecordedSplit(Protocol):
@@ -39,8 +39,8 @@ class RecordedDesign(Protocol):
     def schema(self) -> dict[str, Any]:
         """What a model that was trained here needs to be used elsewhere: plain values."""
 
-    def record(self) -> dict[str, Any]:
-        """What the data are: plain values."""
+    def record(self) -> DataRecord:
+        """What the data are."""
 
 
 def saved_config(folder: str) -> DictConfig:
@@ -77,16 +77,16 @@ def save_config(config: DictConfig, folder: Path) -> None:
         partial.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """Command, git revision, threads, and versions of everything that computes."""
-    return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "git_revision": _git_revision(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": threads.count(),
-        "packages": {"pertexp": __version__, **{name: _version(name) for name in PACKAGES}},
-    }
+    return Environment(
+        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        git_revision=_git_revision(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        threads=threads.count(),
+        packages={"pertexp": __version__, **{name: _version(name) for name in PACKAGES}},
+    )
 
 
 def schema(design: RecordedDesign) -> dict[str, Any]:
@@ -98,14 +98,19 @@ def schema(design: RecordedDesign) -> dict[str, Any]:
 def write_record(folder: Path, design: RecordedDesign) -> None:
     """Write split.parquet, data.json and environment.json."""
     design.split.write(folder / "split.parquet")
-    write_json(folder / "data.json", design.record())
-    write_json(folder / ENVIRONMENT, environment())
+    write_text(folder / DATA, dumped(design.record()))
+    write_text(folder / ENVIRONMENT, dumped(environment()))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
     with whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager

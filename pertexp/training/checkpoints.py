@@ -167,10 +167,11 @@ class SchemaStamp(Callback):
         self._schema, self._restorable, self._setting = schema, cache(restorable), dict(setting)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Names and their order, split hash, versions, and what the model is rebuilt from: plain values."""
+        """Add names and their order, split hash, versions, what the model is rebuilt from, and validation metrics."""
         checkpoint["schema"] = self._schema()
         checkpoint["restore"] = self._restorable()
         checkpoint["setting"] = self._setting
+        checkpoint["validation"] = validation_metrics(trainer)
 
 
 def require_resumable(path: str, module: LightningModule, schema: dict[str, Any], setting: Mapping[str, Any]) -> None:
@@ -197,9 +198,22 @@ def require_resumable(path: str, module: LightningModule, schema: dict[str, Any]
     _require_fit(path, checkpoint["state_dict"], module)
 
 
-def load_weights(module: LightningModule, path: str | Path) -> None:
-    """Load the weights of a checkpoint; DataError where it is absent, truncated, foreign or holds code."""
-    module.load_state_dict(read_checkpoint(path)["state_dict"])
+def validation_metrics(trainer: Trainer) -> dict[str, float]:
+    """Return the validation metrics of the latest epoch by their logged names, `val/...`."""
+    return {str(name): float(value) for name, value in trainer.callback_metrics.items() if str(name).startswith("val/")}
+
+
+def load_weights(module: LightningModule, path: str | Path) -> dict[str, float]:
+    """Load the weights of a checkpoint; return the validation metrics of the epoch that it was written in.
+
+    Raises
+    ------
+    DataError
+        Where it is absent, truncated, foreign or holds code.
+    """
+    checkpoint = read_checkpoint(path)
+    module.load_state_dict(checkpoint["state_dict"])
+    return dict(checkpoint.get("validation", {}))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from pertexp.data.pairs.pairs import Pairs
 from pertexp.data.pairs.split_table import PairSplit
 from pertexp.errors import DataError
+from pertexp.runs.schema import PairRecord, plain
 
 Splitter = Callable[[Pairs], PairSplit]
 
@@ -112,20 +113,19 @@ class PairDesign:
             "fold": self.split.fold,
         }
 
-    def record(self) -> dict[str, Any]:
-        """What the pairs are, for the record of a run: plain values."""
-        roles = {role: int((self.role == role).sum()) for role in sorted(set(self.role))}
-        return {
-            "kind": "pairs",
-            "pairs": len(self.pairs),
-            "elements": len(self.pairs.elements),
-            "lines": list(self.lines),
-            "split_hash": self.split.hash,
-            "fold": self.split.fold,
-            "tests": self.split.name,
-            "pairs_by_role": roles,
-            "notes": {**self.pairs.provenance, "said": list(self.notes)},
-        }
+    def record(self) -> PairRecord:
+        """What the pairs are, for the record of a run."""
+        return PairRecord(
+            task="pairs",
+            split_hash=self.split.hash,
+            fold=self.split.fold,
+            notes=plain({**self.pairs.provenance, "said": list(self.notes)}),
+            pairs=len(self.pairs),
+            elements=len(self.pairs.elements),
+            lines=list(self.lines),
+            tests=self.split.name,
+            pairs_by_role={str(role): int((self.role == role).sum()) for role in sorted(set(self.role))},
+        )
 
     def _known(self, number: int) -> bool:
         return bool((self.train_lines == number).any())

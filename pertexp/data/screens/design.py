@@ -26,6 +26,7 @@ from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
 from pertexp.data.screens.split_table import NOT_TESTED, SplitTable
 from pertexp.data.screens.splits import AtFold
 from pertexp.errors import DataError, MismatchError
+from pertexp.runs.schema import ScreenRecord, plain
 
 log = logging.getLogger(__name__)
 
@@ -161,18 +162,19 @@ class Design:
             "fold": self.split.fold,
         }
 
-    def record(self) -> dict[str, Any]:
-        """What the data are, for the record of a run: plain values."""
+    def record(self) -> ScreenRecord:
+        """What the data are, for the record of a run."""
         roles = self.split.roles()["role"].value_counts().to_dict()
-        return {
-            "cells": self.screen.n_cells,
-            "genes": self.screen.n_genes,
-            "split_hash": self.split.hash,
-            "fold": self.split.fold,
-            "units_by_role": {str(role): int(count) for role, count in roles.items()},
-            "cells_by_role": {role: int((self.role == role).sum()) for role in sorted(set(self.role))},
-            "notes": self.notes,
-        }
+        return ScreenRecord(
+            task="screens",
+            split_hash=self.split.hash,
+            fold=self.split.fold,
+            notes=plain(self.notes),
+            cells=self.screen.n_cells,
+            genes=self.screen.n_genes,
+            units_by_role={str(role): int(count) for role, count in roles.items()},
+            cells_by_role={str(role): int((self.role == role).sum()) for role in sorted(set(self.role))},
+        )
 
 
 @dataclass(kw_only=True)

@@ -9,18 +9,19 @@ import pandas as pd
 
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.errors import MismatchError, RequestError, nearest
-from pertexp.evaluation.pairs.generalisation import Generalisation, Predicted, over_draws, over_roles
-from pertexp.evaluation.pairs.lineup import Lineup
-from pertexp.evaluation.pairs.marks import marks_of
+from pertexp.evaluation.comparison import verdict
+from pertexp.evaluation.pairs.criteria import criteria_of
+from pertexp.evaluation.pairs.generalisation import Predicted, over_draws, over_roles
 from pertexp.evaluation.pairs.masking import masked_batches
 from pertexp.evaluation.pairs.predictions import predicted, tabled
-from pertexp.evaluation.pairs.report import PairReport
+from pertexp.evaluation.pairs.report import TASK, PairReport
 from pertexp.evaluation.pairs.scoring import PairScores
-from pertexp.evaluation.pairs.verdict import verdict
+from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.pairs import PAIRS, best_threshold
 from pertexp.models.pair_baselines import PairBaseline, standing
 from pertexp.models.pair_predictor import PairPredictor
-from pertexp.models.watched import HasTargets, Watched, Watches
+from pertexp.models.watched import HasTargets, Watches
+from pertexp.runs.schema import Diagnostic, Generalisation, PairMetrics, RoleScore
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,28 @@ class PairEvaluation:
         scored = {role: predicted(model, data.loader(role), name) for role in _held_out(data)}
         threshold = _threshold(data, scored.get("val"))
         tables, thresholds = self._tables(data, model, name, scored["test"], threshold)
-        lineup = self._lineup(data, name, [table["model"].iloc[0] for table in tables])
+        roles = self._roles(data, name, [table["model"].iloc[0] for table in tables])
         scores = PairScores(pd.concat(tables, ignore_index=True), self.primary, self.n_resamples, self.seed)
         gap = over_roles(model, data, scored, name, self.n_train, self.seed)
-        watched = dict(model.watched(data)) if isinstance(model, Watches) else {}
-        known = {**_quantities(scores, name, gap), **watched}
-        return PairReport(
-            lineup=lineup,
-            scores=scores,
-            verdict=verdict(scores, lineup),
+        diagnostics = dict(model.watched(data)) if isinstance(model, Watches) else {}
+        targets = model.targets if isinstance(model, HasTargets) else ()
+        metrics = PairMetrics(
+            task=TASK,
+            model=name,
+            primary=self.primary,
+            scale="probability",
+            roles=roles.by_name,
+            not_counted=dict(roles.not_counted),
+            verdict=verdict(scores, roles),
+            notes=[*data.design.notes, *_describing(data), *_distances_lacking(data)],
             thresholds=thresholds,
             generalisation=gap,
-            draws=over_draws(model, data, scored["test"], name, self.n_draws),
-            watched=watched,
-            marks=marks_of(model.targets if isinstance(model, HasTargets) else (), known),
-            notes=(*data.design.notes, *_describing(data), *_distances_lacking(data)),
+            support_draws=over_draws(model, data, scored["test"], name, self.n_draws),
+            diagnostics=diagnostics,
+            success_criteria=criteria_of(targets, {**_quantities(scores, name, gap), **diagnostics}),
+            **scores.tables(),
         )
+        return PairReport(metrics=metrics, scores=scores, roles=roles)
 
     def _tables(
         self, data: PairData, model: PairPredictor, name: str, test: Predicted, threshold: float | None
@@ -111,9 +118,9 @@ class PairEvaluation:
             tables.append(tabled(data.design, *_named(row, _of_baseline(data, fitted, "test")), thresholds[row]))
         return tables, thresholds
 
-    def _lineup(self, data: PairData, name: str, rows: list[str]) -> Lineup:
+    def _roles(self, data: PairData, name: str, rows: list[str]) -> RowRoles:
         why = {row: standing(baseline, data.design) for row, baseline in self.baselines.items()}
-        return Lineup(
+        return RowRoles(
             name,
             tuple(row for row in rows if row != name and row not in self.baselines),
             tuple(row for row, reason in why.items() if reason is None),
@@ -152,14 +159,14 @@ def _threshold(data: PairData, val: Predicted | None) -> float | None:
     return None if val is None else best_threshold(val[1], data.design.pairs.label[val[0]])
 
 
-def _quantities(scores: PairScores, name: str, gap: Generalisation) -> Mapping[str, Watched]:
-    """What a target can name beside the quantities that a model watches."""
+def _quantities(scores: PairScores, name: str, gap: Generalisation) -> Mapping[str, Diagnostic]:
+    """What a criterion can name beside the diagnostics of a model."""
     own = {metric: scores.summary(name, metric) for metric in PAIRS}
     prevalence = float(own["auprc"]["prevalence"])
     chance = {"auprc": prevalence, "auroc": 0.5, "precision": prevalence}
-    found = {f"test/{metric}": Watched(float(row["mean"]), chance.get(metric)) for metric, row in own.items()}
-    for role in ("train", "val"):
-        side = getattr(gap, role)
-        if side is not None:
-            found[f"{role}/auprc"] = Watched(side.auprc, side.prevalence)
-    return {**found, "gap": Watched(gap.gap, gap.chance, "auprc on training minus test pairs")}
+    found = {f"test/{metric}": Diagnostic(float(row["mean"]), chance.get(metric)) for metric, row in own.items()}
+    of_role: dict[str, RoleScore | None] = {"train": gap.train, "val": gap.val}
+    found |= {
+        f"{role}/auprc": Diagnostic(one.auprc, one.prevalence) for role, one in of_role.items() if one is not None
+    }
+    return {**found, "gap": Diagnostic(gap.gap, gap.chance, "auprc on training minus test pairs")}

@@ -11,10 +11,12 @@ from pertexp.data.pairs.loader import Batch
 from pertexp.data.pairs.pairs import KEY
 from pertexp.errors import DataError, RequestError
 from pertexp.models.pair_predictor import PairPredictor
+from pertexp.runs.reading import guarded
+from pertexp.runs.schema import PAIR_PREDICTIONS
 
 UNIT = [*KEY, "chromosome", "fold"]
-COLUMNS = ["model", *UNIT, "label", "probability", "called"]
-FILE = "predictions.parquet"
+COLUMNS = list(PAIR_PREDICTIONS.columns)
+FILE = PAIR_PREDICTIONS.file
 
 
 def predicted(model: PairPredictor, batches: Iterable[Batch], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +64,7 @@ def tabled(
 
 
 def pooled(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The pairs of several runs together; models that are not in every run are left out.
+    """Join the pairs of several runs; models that are not in every run are left out.
 
     Raises
     ------
@@ -86,11 +88,23 @@ def pooled(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def stored(folder: Path) -> pd.DataFrame:
-    """The table that a run left in its folder."""
-    try:
-        return pd.read_parquet(folder / FILE)[COLUMNS]
-    except (OSError, ValueError, KeyError) as fault:
-        raise DataError(
-            f"{folder} holds no predictions that can be read ({type(fault).__name__}): name a folder that a run "
-            "finished in."
-        ) from fault
+    """Read the table that a run left in its folder.
+
+    Raises
+    ------
+    DataError
+        Where it is absent, cannot be read, or is no table that a run writes.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise DataError(f"{folder} holds no {FILE}: the predictions that were scored are not on record; run it again.")
+    return guarded(path, lambda path: _checked(PAIR_PREDICTIONS.read(path.parent)))
+
+
+def _checked(table: pd.DataFrame) -> pd.DataFrame:
+    if not (table["label"].isin([0, 1]).all() and table["probability"].between(0, 1).all()):
+        raise DataError("the table holds labels other than 0 and 1, or numbers that are no probability.")
+    twice = table.duplicated(["model", *UNIT])
+    if twice.any() or table.groupby("model").size().nunique() > 1:
+        raise DataError("the table holds a pair twice, or not all pairs of every model; expected what a run writes.")
+    return table

@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from rich.console import Console
 
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, halves, unit_profiles
 from pertexp.errors import MismatchError, RequestError, nearest
+from pertexp.evaluation.comparison import verdict
+from pertexp.evaluation.contract import Report
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.families import Core, Family
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import Measured, measure
-from pertexp.evaluation.screens.scoring import Scores, verdict
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.models.baselines import Baseline, NoChange, Predictor, TrainMean
-from pertexp.report.screens.console import render
 from pertexp.runs.record import whole, write_json
+from pertexp.runs.schema import RECOVERY, ScreenMetrics
 
 
 @runtime_checkable
@@ -30,42 +31,36 @@ class FindsTruth(Protocol):
         """Named scores of the recovery."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a run has to say: the frame that was scored, the scores, and the verdict in words."""
+@dataclass(frozen=True, kw_only=True)
+class ScreenReport(Report):
+    """The results of a run on a screen.
 
-    model: str
+    Attributes
+    ----------
+    frame, scores
+        What was scored, and the scores.
+    recovery
+        How well the truth that a simulator planted was found, by name; empty where there is none.
+    """
+
+    metrics: ScreenMetrics
     frame: EvaluationFrame
     scores: Scores
-    verdict: list[str]
     recovery: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def value(self) -> float:
-        """Mean of the model on the primary metric."""
-        return float(self.scores.summary(self.model, self.scores.primary)["mean"])
+    @classmethod
+    def of(cls, model: str, frame: EvaluationFrame, scores: Scores) -> "ScreenReport":
+        """Compare the model with the baselines, and put everything on record."""
+        found = verdict(scores, scores.roles(model))
+        return cls(metrics=scores.metrics_of(model, found), frame=frame, scores=scores)
 
-    def means(self) -> dict[str, float]:
-        """The model's mean on every metric that applies."""
-        own = self.scores.aggregate[self.scores.aggregate["model"] == self.model].dropna(subset=["mean"])
-        return dict(zip(own["metric"], own["mean"].astype(float), strict=True))
-
-    def write(self, folder: Path) -> None:
-        """Write predictions.h5ad and what `Scores.write` writes, each whole or not at all; metrics.json last."""
+    def write_units(self, folder: Path) -> None:
+        """Write predictions.h5ad, recovery.json, metrics.parquet and calibration.parquet."""
         with whole(folder / "predictions.h5ad") as partial:
-            self.frame.to_anndata(self.model).write_h5ad(partial)
+            self.frame.to_anndata(self.metrics.model).write_h5ad(partial)
         if self.recovery:
-            write_json(folder / "recovery.json", self.recovery)
-        self.scores.write(folder, {"model": self.model, "verdict": self.verdict})
-
-    def show(self, console: Console, title: str) -> None:
-        """Print the table and the verdict."""
-        console.print(render(self.scores, title))
-        for line in self.verdict:
-            console.print(line, highlight=False)
-        if self.recovery:
-            found = "; ".join(f"{name} {value:.3f}" for name, value in self.recovery.items())
-            console.print(f"planted truth: {found}", highlight=False)
+            write_json(folder / RECOVERY, self.recovery)
+        self.scores.write_units(folder)
 
 
 @dataclass(frozen=True)
@@ -124,11 +119,11 @@ class ScreenEvaluation:
         for family in self.families.values():
             family.require(design.screen.scale)
 
-    def __call__(self, data: ScreenData, model: Predictor, name: str) -> Report:
+    def __call__(self, data: ScreenData, model: Predictor, name: str) -> ScreenReport:
         """Predict the test units with the model and every baseline, and score them."""
         design = data.design
         frame = self.frame(design, {name: model.predict(design.units("test"))})
-        report = self.judge(frame, TestedCells.of(design, self.seed), name)
+        report = self.report(frame, TestedCells.of(design, self.seed), name)
         if isinstance(model, FindsTruth) and design.screen.truth is not None:
             report.recovery.update(model.recovery(design))
         return report
@@ -155,10 +150,9 @@ class ScreenEvaluation:
         measured = measure(frame, cells, self.families)
         return Scores.of(measured, self.primary, self.n_resamples, self.seed)
 
-    def judge(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> Report:
-        """Score a frame, and say what becomes of the model called `name`."""
-        scores = self.scores(frame, cells)
-        return Report(name, frame, scores, verdict(scores, name))
+    def report(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> ScreenReport:
+        """Score a frame, and compare the model called `name` with the baselines."""
+        return ScreenReport.of(name, frame, self.scores(frame, cells))
 
 
 def require_screens(evaluation: object) -> ScreenEvaluation:

@@ -15,11 +15,11 @@ from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.data.screens.splits import NamedTest
 from pertexp.errors import DataError
 from pertexp.evaluation.screens.cells import TestedCells
-from pertexp.evaluation.screens.evaluation import Report, ScreenEvaluation
+from pertexp.evaluation.screens.evaluation import ScreenEvaluation, ScreenReport
 from pertexp.evaluation.screens.external import Foreign, PredictionScale, known_perturbations, read_foreign
 from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
 from pertexp.evaluation.screens.measuring import measure, pooled
-from pertexp.evaluation.screens.scoring import Scores, verdict
+from pertexp.evaluation.screens.scoring import Scores
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def judge_foreign(
     depth: float | None,
     shared: bool,
     by_split: bool,
-) -> tuple[Report, Design]:
+) -> tuple[ScreenReport, Design]:
     """Score a file of predictions; returns the report, and the design of its (first) fold.
 
     What the file predicts is the test set, and the baselines are fitted on the other perturbations of the truth. Where
@@ -60,8 +60,8 @@ def judge_foreign(
         raise DataError(f"no test unit of the truth is predicted in {Path(path).name}: compare contexts and names.")
     parts = [measure(one.frame, one.cells, evaluation.families) for one in judged]
     scores = Scores.of(pooled(parts), evaluation.primary, evaluation.n_resamples, evaluation.seed)
-    report = Report(foreign.name, concatenate([one.frame for one in judged]), scores, verdict(scores, foreign.name))
-    return report, judged[0].design
+    frame = concatenate([one.frame for one in judged])
+    return ScreenReport.of(foreign.name, frame, scores), judged[0].design
 
 
 class _OnFold(NamedTuple):

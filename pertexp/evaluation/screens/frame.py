@@ -10,9 +10,9 @@ import pandas as pd
 
 from pertexp.data.screens.screen import CONTROL, JOIN, members
 from pertexp.errors import DataError, RequestError, nearest
+from pertexp.evaluation.roles import REPLICATE
 from pertexp.metrics.core import Scored
 
-REPLICATE = "replicate"
 _TESTS = ("de_score", "de_fdr", "rest_score")
 _TABLES = ("truth", "control", "train_mean", *_TESTS)
 _HALVES = ("replicate_a", "replicate_b")

@@ -1,6 +1,5 @@
 """From an evaluation frame and its cells to long tables: every metric of every prediction, and how far to trust it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,15 @@ import numpy as np
 import pandas as pd
 
 from pertexp.errors import DataError
+from pertexp.evaluation.roles import REPLICATE
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.families import Family, Judge, Values
-from pertexp.evaluation.screens.frame import REPLICATE, EvaluationFrame
+from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.calibration import bound_discrimination, dynamic_range_fraction
 from pertexp.metrics.metric import Metric
 from pertexp.metrics.registry import METRICS
+from pertexp.runs.reading import guarded, read_metrics
+from pertexp.runs.schema import UNIT_CALIBRATION, UNIT_SCORES, ScreenMetrics, Table
 
 UNIT = ["perturbation", "context", "fold", "seen"]
 TRUST = ["metric", *UNIT, "drf", "bds"]
@@ -65,7 +67,7 @@ def measure(frame: EvaluationFrame, cells: TestedCells, families: Mapping[str, F
 
 
 def pooled(parts: list[Measured]) -> Measured:
-    """The units of several folds together; models and metrics that are not in every part are left out."""
+    """Join the units of several folds; models and metrics that are not in every part are left out."""
     if not parts:
         raise DataError("there are no scores to pool; expected those of one run per fold.")
     scales = sorted({part.scale for part in parts})
@@ -95,40 +97,23 @@ def _refuse_repeats(table: pd.DataFrame) -> None:
         )
 
 
-def side_by_side(parts: Mapping[str, tuple[Measured, str]], metric: str) -> Measured:
-    """One model of each of several settings on one metric and the same units, under the names of the settings.
-
-    Parameters
-    ----------
-    parts
-        By setting: what was measured there, and the model's name in it.
-    """
-    first, _ = next(iter(parts.values()))
-    tables = [_own(measured, model, metric).assign(model=name) for name, (measured, model) in parts.items()]
-    units = pd.MultiIndex.from_frame(tables[0][UNIT])
-    for name, table in zip(parts, tables, strict=True):
-        if set(pd.MultiIndex.from_frame(table[UNIT])) != set(units):
-            raise DataError(f"{name} was scored on other units than {next(iter(parts))}: they cannot be compared.")
-    tables = [table.set_index(UNIT).loc[units].reset_index()[["model", "metric", *UNIT, "value"]] for table in tables]
-    trust = first.reliability[first.reliability["metric"] == metric]
-    return Measured(pd.concat(tables, ignore_index=True), trust, first.scale)
-
-
-def _own(measured: Measured, model: str, metric: str) -> pd.DataFrame:
-    table = measured.per_unit
-    return table[(table["model"] == model) & (table["metric"] == metric)]
-
-
 def stored(folder: Path) -> Measured:
-    """What a run left in its folder."""
-    try:
-        scale = str(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["scale"])
-        tables = [pd.read_parquet(folder / f"{name}.parquet") for name in ("metrics", "calibration")]
-    except (OSError, ValueError, KeyError) as fault:
-        raise DataError(
-            f"{folder} holds no scores that can be read ({type(fault).__name__}): name a folder that a run finished in."
-        ) from fault
-    return Measured(tables[0], tables[1], scale)
+    """Read what a run left in its folder.
+
+    Raises
+    ------
+    DataError
+        Where a file is absent, cannot be read, or is not what a run writes.
+    """
+    scale = read_metrics(folder, ScreenMetrics).scale
+    per_unit, reliability = (_stored(kind, folder) for kind in (UNIT_SCORES, UNIT_CALIBRATION))
+    return Measured(per_unit, reliability, scale)
+
+
+def _stored(kind: Table, folder: Path) -> pd.DataFrame:
+    if not (folder / kind.file).is_file():
+        raise DataError(f"{folder} holds no {kind.file}: what was scored is not on record; run it again.")
+    return guarded(folder / kind.file, lambda path: kind.read(path.parent))
 
 
 def _units(frame: EvaluationFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""What runs on screens were judged by: values unit by unit, of every metric."""
+"""What runs on screens were scored on: values unit by unit, of every metric."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,56 +9,77 @@ from typing import Any
 import pandas as pd
 
 from pertexp.errors import DataError
-from pertexp.evaluation.results.evidence import Evidence, Standing
+from pertexp.evaluation.results.results import Results
+from pertexp.evaluation.roles import RowRoles
 from pertexp.evaluation.screens.measuring import UNIT, Measured, pooled, stored
-from pertexp.evaluation.screens.scoring import Scores, verdict
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.registry import METRICS
-from pertexp.report.screens.tables import screen_footnotes, screen_tiles
-from pertexp.report.tables import Column, Row, Tile, kind_of
-from pertexp.runs.reading import Summary, Trust, read_summary
+from pertexp.runs.reading import read_metrics
+from pertexp.runs.schema import Bootstrap, ScreenMetrics
+
+SEVERAL = -1  # fold of a unit that different splits hold out in different folds
+_WHO = ["perturbation", "context"]
 
 
 @dataclass(frozen=True, eq=False)
-class ScreenEvidence(Evidence):
+class ScreenResults(Results):
     """Test units of screens; over seeds, the mean of every value of every unit."""
 
-    model: str
+    roles: RowRoles
     measured: Measured
+    bootstrap: Bootstrap
 
     @classmethod
-    def of(cls, folder: Path) -> "ScreenEvidence":
-        """Of a finished run, on the metrics that this version knows."""
-        model, measured = read_summary(folder, Summary).model, stored(folder)
-        known = _numeric(measured.per_unit, ["value"], folder / "metrics.parquet")
-        trust = measured.reliability
-        trust = trust if trust.empty else _numeric(trust, ["drf", "bds"], folder / "calibration.parquet")
-        if "model" not in known or model not in set(known["model"]):
-            raise DataError(f"{folder} holds no score of {model} on a metric that this version knows.")
-        return cls(model, Measured(known, trust, measured.scale))
+    def of(cls, folder: Path) -> "ScreenResults":
+        """Read those of a finished run, on the metrics that this version knows."""
+        metrics, measured = read_metrics(folder, ScreenMetrics), stored(folder)
+        known, trust = (
+            table[table["metric"].isin(list(METRICS))] for table in (measured.per_unit, measured.reliability)
+        )
+        if metrics.model not in set(known["model"]):
+            raise DataError(f"{folder} holds no score of {metrics.model} on a metric that this version knows.")
+        return cls(
+            RowRoles.of_metrics(metrics), replace(measured, per_unit=known, reliability=trust), metrics.bootstrap
+        )
 
     @classmethod
-    def pooled(cls, parts: Sequence["ScreenEvidence"]) -> "ScreenEvidence":
-        """Units of several folds, joined."""
-        return cls(parts[0].model, pooled([part.measured for part in parts]))
+    def pooled(cls, parts: Sequence["ScreenResults"]) -> "ScreenResults":
+        """Join the units of several folds."""
+        return parts[0]._with(pooled([part.measured for part in parts]))
 
     @classmethod
-    def averaged(cls, parts: Sequence["ScreenEvidence"]) -> "ScreenEvidence":
-        """The mean over seeds, unit by unit."""
-        return cls(parts[0].model, _averaged([part.measured for part in parts]))
+    def averaged(cls, parts: Sequence["ScreenResults"]) -> "ScreenResults":
+        """Average over seeds; rows and metrics that are not in every seed are left out."""
+        return parts[0]._with(_averaged([part.measured for part in parts]))
+
+    @classmethod
+    def side_by_side(cls, parts: Mapping[str, "ScreenResults"]) -> "ScreenResults":
+        """Put the models of several settings beside one another, on the metrics that all have."""
+        first, *_ = parts.values()
+        shared = set.intersection(*(set(part.metrics) for part in parts.values()))
+        tables = {name: part._own(name, shared) for name, part in parts.items()}
+        units = pd.MultiIndex.from_frame(next(iter(tables.values()))[["metric", *_WHO, "fold"]])
+        for name, table in tables.items():
+            if set(pd.MultiIndex.from_frame(table[["metric", *_WHO, "fold"]])) != set(units):
+                raise DataError(f"{name} was scored on other units than {next(iter(parts))}: they cannot be compared.")
+        own = [table.set_index(["metric", *_WHO, "fold"]).loc[units].reset_index() for table in tables.values()]
+        columns = list(first.measured.per_unit.columns)
+        joined = replace(first.measured, per_unit=pd.concat([table[columns] for table in own], ignore_index=True))
+        return replace(first, roles=RowRoles(next(iter(parts))), measured=joined)
 
     @cached_property
     def tested(self) -> tuple[int, ...]:
-        """Folds that its units were held out in."""
+        """Folds that units were held out in."""
         return tuple(sorted({int(fold) for fold in self.measured.per_unit["fold"]}))
 
     @property
     def where(self) -> str:
         """The folds."""
-        return ", ".join(map(str, self.tested))
+        return "all folds" if self.tested == (SEVERAL,) else ", ".join(map(str, self.tested))
 
     @cached_property
     def units(self) -> frozenset[tuple[Any, ...]]:
-        """Perturbation, context and fold of all that it was judged by."""
+        """Perturbation, context and fold of everything that was scored."""
         return frozenset(self.measured.per_unit[UNIT[:3]].drop_duplicates().itertuples(index=False, name=None))
 
     @cached_property
@@ -69,90 +90,35 @@ class ScreenEvidence(Evidence):
     def means(self) -> pd.DataFrame:
         """Means over the units."""
         table = self.measured.per_unit
-        return table.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
+        means = table.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
+        return means.loc[list(dict.fromkeys(table["model"])), [m for m in self.metrics if m in means]]
 
-    def beside(self, first: "ScreenEvidence") -> "ScreenEvidence":  # noqa: ARG002
-        """All of it: its intervals cost little."""
-        return self
-
-    def standing(self, primary: str) -> Standing:
+    def scores(self, primary: str) -> Scores:
         """Scores over the units."""
-        return _ScreenStanding(self.model, Scores.of(self.measured, primary, seed=0), self.tested)
+        return Scores.of(self.measured, primary, self.bootstrap.n_resamples, self.bootstrap.seed)
+
+    def _with(self, measured: Measured) -> "ScreenResults":
+        return replace(self, measured=measured, roles=self.roles.among(measured.per_unit["model"].unique()))
+
+    def _own(self, name: str, metrics: Collection[str]) -> pd.DataFrame:
+        table = self.measured.per_unit
+        return table[(table["model"] == self.roles.model) & table["metric"].isin(list(metrics))].assign(model=name)
 
 
-@dataclass(frozen=True, eq=False)
-class _ScreenStanding:
-    model: str
-    scores: Scores
-    folds: tuple[int, ...]
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        return self.scores.models
-
-    @property
-    def aggregate(self) -> pd.DataFrame:
-        return self.scores.aggregate
-
-    def summary(self, model: str, metric: str) -> pd.Series:
-        return self.scores.summary(model, metric)
-
-    def verdict(self) -> list[str]:
-        return verdict(self.scores, self.model)
-
-    def kind(self, name: str) -> str:
-        return kind_of(name, self.model)
-
-    def note(self, name: str) -> str:  # noqa: ARG002
-        return ""
-
-    @property
-    def trust(self) -> list[Trust]:
-        rows = self.scores.calibration.to_dict("records")
-        return [Trust(**{str(key): row[key] for key in row if key in Trust.__dataclass_fields__}) for row in rows]
-
-    @property
-    def said(self) -> str:
-        folds = ", ".join(map(str, self.folds))
-        table = self.scores.per_unit
-        contexts = table["context"].nunique()
-        words = [f"folds {folds} pooled" if len(self.folds) > 1 else f"fold {folds}"]
-        words.append(f"{table['perturbation'].nunique()} held-out perturbations")
-        words += [f"{contexts} contexts"] if contexts > 1 else []
-        return f"{', '.join(words)}; scale: {self.scores.scale}"
-
-    def chance(self, metric: str) -> float | None:  # noqa: ARG002
-        return None
-
-    def tiles(self, rows: Sequence[Row], baseline: Row | None, column: Column) -> list[Tile]:
-        return screen_tiles(rows, baseline, column)
-
-    def footnotes(self, columns: Sequence[Column]) -> list[str]:
-        return screen_footnotes(columns)
-
-
-def _numeric(table: pd.DataFrame, values: list[str], path: Path) -> pd.DataFrame:
-    """Rows on metrics that this version knows, values as numbers; refused where it is no table that a run wrote."""
-    missing = {"metric", *UNIT, *values} - set(table.columns)
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(sorted(missing))}; expected what a run writes.")
-    try:
-        kinds: dict[str, Any] = {"fold": int, "seen": int} | dict.fromkeys(values, float)
-        typed = table.astype(kinds)
-    except (TypeError, ValueError) as fault:
-        raise DataError(f"{path} holds no numbers where a run writes some ({fault}).") from fault
-    return typed[typed["metric"].isin(list(METRICS))]
-
-
-def _averaged(parts: list[Measured]) -> Measured:
-    """The mean over seeds of every value of every unit."""
-    if len(parts) == 1:
-        return parts[0]
-    keys = ["model", "metric", *UNIT]
-    joined = pd.concat([part.per_unit for part in parts])
-    per_unit = joined.groupby(keys, sort=False, as_index=False)[["value"]].mean()
+def _averaged(parts: Sequence[Measured]) -> Measured:
+    """Average every value of every unit; units of different splits are alike by name, whatever their fold."""
+    tables = [part.per_unit for part in parts]
+    for key in ("model", "metric"):
+        shared = set.intersection(*(set(table[key]) for table in tables))
+        tables = [table[table[key].isin(shared)] for table in tables]
+    several = len({frozenset(zip(*(table[key] for key in UNIT[:3]), strict=True)) for table in tables}) > 1
+    unit = [*_WHO, "seen"] if several else UNIT
+    joined = pd.concat(tables)
+    per_unit = joined.groupby(["model", "metric", *unit], sort=False, as_index=False)[["value"]].mean()
     trust = parts[0].reliability
     if all(not part.reliability.empty for part in parts):
         tried = pd.concat([part.reliability for part in parts])
-        trust = tried.groupby(["metric", *UNIT], sort=False, as_index=False)[["drf", "bds"]].mean()
-    return Measured(per_unit, trust, parts[0].scale)
+        trust = tried.groupby(["metric", *unit], sort=False, as_index=False)[["drf", "bds"]].mean()
+    if several:
+        per_unit, trust = per_unit.assign(fold=SEVERAL), trust.assign(fold=SEVERAL)
+    return Measured(per_unit[list(parts[0].per_unit.columns)], trust, parts[0].scale)

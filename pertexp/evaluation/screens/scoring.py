@@ -1,26 +1,33 @@
-"""From what was measured to means, their intervals, their calibration, and a verdict in words."""
+"""From what was measured to means, their intervals and their calibration."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from pertexp.data.screens.screen import members
-from pertexp.errors import RequestError, nearest
-from pertexp.evaluation.claims import Difference, best_of, claim
-from pertexp.evaluation.screens.frame import REPLICATE
+from pertexp.evaluation.bootstrap import Interval, bootstrap_mean, bootstrap_median, paired_difference
+from pertexp.evaluation.comparison import Difference
+from pertexp.evaluation.roles import REPLICATE, RowRoles
 from pertexp.evaluation.screens.measuring import Measured
 from pertexp.metrics.calibration import TRUSTED, calibrated
-from pertexp.metrics.intervals import Interval, bootstrap_mean, bootstrap_median, paired_difference
 from pertexp.metrics.registry import METRICS
-from pertexp.runs.record import whole
+from pertexp.runs import schema
+from pertexp.runs.record import whole, write_text
+from pertexp.runs.schema import (
+    Bootstrap,
+    CalibrationMetrics,
+    CalibrationRow,
+    Comparison,
+    ScoreRow,
+    ScreenMetrics,
+    Table,
+)
 
-REMEDY = "pool folds with -m data.split.fold=0,1,..."
+TASK = "screens"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +58,7 @@ class Scores:
     primary: str
     n_resamples: int
     seed: int
+    remedy: ClassVar[str] = "pool folds with -m data.split.fold=0,1,..."
 
     @classmethod
     def of(cls, measured: Measured, primary: str | None = None, n_resamples: int = 2000, seed: int = 0) -> "Scores":
@@ -110,53 +118,64 @@ class Scores:
         table = self.aggregate
         return table[(table["model"] == model) & (table["metric"] == metric)].iloc[0]
 
-    def difference(self, model: str, other: str, metric: str) -> Interval:
-        """Paired difference model - other, with its bootstrap interval."""
+    @property
+    def over(self) -> str:
+        """What is resampled, in words."""
+        alone = self.per_unit["perturbation"].nunique() == 1
+        return "over contexts and folds" if alone else "over perturbations"
+
+    def difference(self, model: str, other: str, metric: str) -> Difference:
+        """Paired difference model - other; over perturbations, of a single one over its contexts and folds."""
         a, b = self.rows(model, metric), self.rows(other, metric)
         names = a["perturbation"].to_numpy(dtype=str)
         left, right = a["value"].to_numpy(dtype=float), b["value"].to_numpy(dtype=float)
-        return paired_difference(left, right, names, self.n_resamples, self.seed)
+        return _difference(paired_difference(left, right, names, self.n_resamples, self.seed))
 
-    def write(self, folder: str | Path, said: Mapping[str, Any] | None = None) -> None:
-        """Write `metrics.parquet` and `calibration.parquet` (per unit), then `metrics.json` (aggregates), each whole.
+    def roles(self, model: str) -> RowRoles:
+        """What each row is, where the model is called `model`."""
+        aside = (model, REPLICATE)
+        baselines = tuple(name for name in self.models if name not in aside)
+        return RowRoles(model, baselines=baselines, replicate=tuple(name for name in self.models if name == REPLICATE))
 
-        `said` is put into metrics.json as it is.
-        """
-        folder = Path(folder)
+    def metrics_of(self, model: str, verdict: list[Comparison]) -> ScreenMetrics:
+        """Everything that metrics.json holds of a run."""
+        return ScreenMetrics(
+            task=TASK,
+            model=model,
+            primary=self.primary,
+            scale=self.scale,
+            roles=self.roles(model).by_name,
+            bootstrap=Bootstrap(self.n_resamples, self.seed, over=self.over),
+            aggregate=schema.rows(ScoreRow, self.aggregate),
+            verdict=verdict,
+            notes=list(self.notes),
+            by_seen=schema.rows(ScoreRow, self.by_seen),
+            calibration=schema.rows(CalibrationRow, self.calibration),
+        )
+
+    def write_calibration(self, folder: Path, data_name: str) -> None:
+        """Write the unit tables, then calibration.json: what calibration finds on a data set, without any model."""
+        summary = CalibrationMetrics(
+            data=data_name,
+            scale=self.scale,
+            bootstrap=Bootstrap(self.n_resamples, self.seed, over=self.over),
+            aggregate=schema.rows(ScoreRow, self.aggregate),
+            calibration=schema.rows(CalibrationRow, self.calibration),
+            notes=list(self.notes),
+        )
+        self.write_units(folder)
+        write_text(folder / schema.CALIBRATION, schema.dumped(summary))
+
+    def write_units(self, folder: Path) -> None:
+        """Write metrics.parquet and calibration.parquet, a row per unit, each whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self._summary_document() | dict(said or {}), indent=1, allow_nan=False)
-        for name, table in (("metrics", self.per_unit), ("calibration", self.measured.reliability)):
-            with whole(folder / f"{name}.parquet") as partial:
+        tables: list[tuple[Table, pd.DataFrame]] = [
+            (schema.UNIT_SCORES, self.per_unit),
+            (schema.UNIT_CALIBRATION, self.measured.reliability),
+        ]
+        for kind, table in tables:
+            with whole(folder / kind.file) as partial:
                 table.to_parquet(partial, index=False)
-        with whole(folder / "metrics.json") as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
-
-    def _summary_document(self) -> dict[str, Any]:
-        return {
-            "scale": self.scale,
-            "primary": self.primary,
-            "bootstrap": {"n_resamples": self.n_resamples, "seed": self.seed, "level": 0.95},
-            "notes": list(self.notes),
-            "aggregate": records(self.aggregate),
-            "by_seen": records(self.by_seen),
-            "calibration": records(self.calibration),
-        }
-
-
-def verdict(scores: Scores, model: str, metrics: Sequence[str] | None = None) -> list[str]:
-    """Say for each metric (default: the headline, the primary one first) whether the model beats the best baseline.
-
-    The best baseline is the one of best mean on that metric, the first of those that tie. The replicate is none: it
-    says how well the data agree with themselves.
-    """
-    chosen = scores.headline if metrics is None else tuple(metrics)
-    for name, known in ((model, scores.models), *((metric, scores.metrics) for metric in chosen)):
-        if name not in known:
-            raise RequestError(f"{name!r} was not scored; {nearest(name, known)}")
-    baselines = [name for name in scores.models if name not in (model, REPLICATE)]
-    if not baselines:
-        return [f"No baseline was scored beside {model}: nothing can be said about it."]
-    return [_sentence(scores, model, baselines, metric) for metric in chosen]
 
 
 def _calibration(measured: Measured, aggregate: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFrame:
@@ -191,7 +210,9 @@ def _aggregate(table: pd.DataFrame, keys: list[str], n_resamples: int, seed: int
         metric = METRICS[str(named["metric"])]
         names = part["perturbation"].to_numpy(dtype=str)
         interval = bootstrap_mean(part["value"].to_numpy(dtype=float), names, n_resamples, seed)
-        records.append(named | asdict(interval) | {"best": metric.best, "worst": metric.worst})
+        found = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+        found |= {"n_perturbations": interval.n_clusters, "n_left_out": interval.n_left_out}
+        records.append(named | found | {"best": metric.best, "worst": metric.worst})
     return pd.DataFrame.from_records(records)
 
 
@@ -203,36 +224,7 @@ def _by_seen(per_unit: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFram
     return _aggregate(table, ["model", "metric", "members", "seen"], n_resamples, seed)
 
 
-def _sentence(scores: Scores, model: str, baselines: list[str], metric: str) -> str:
-    if scores.summary(model, metric)["n"] == 0:
-        return f"{metric} is not applicable here: {METRICS[metric].missing}."
-    higher = METRICS[metric].higher_is_better
-    means = {name: float(scores.summary(name, metric)["mean"]) for name in baselines}
-    best = best_of(means, higher_is_better=higher)
-    gap = over_units(scores.difference(model, best, metric))
-    if gap.n_units == 0:
-        return f"no baseline has a value on {metric} where {model} has one: nothing can be said of it."
-    mark = " (not to be trusted here: see the marks)" if metric in scores.untrusted else ""
-    return claim(model, best, metric, gap, higher_is_better=higher, remedy=REMEDY, mark=mark)
-
-
-def over_units(gap: Interval) -> Difference:
-    """Over perturbations; with one alone, over its contexts and folds."""
-    alone = gap.n_perturbations == 1
-    counted = f"{gap.n} contexts and folds of one perturbation" if alone else f"{gap.n_perturbations} perturbations"
-    return Difference(gap.mean, gap.low, gap.high, gap.n if alone else gap.n_perturbations, counted)
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values; what JSON cannot say (NaN, an infinite worst) becomes null."""
-    return [{str(key): plain(value) for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def plain(value: Any) -> Any:
-    """As JSON has it, nested as it is; what it cannot say (NaN, an infinite bound) becomes null."""
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    bare = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(bare, float) and not np.isfinite(bare) else bare
+def _difference(gap: Interval) -> Difference:
+    alone = gap.n_clusters == 1
+    over = f"{gap.n} contexts and folds of one perturbation" if alone else f"{gap.n_clusters} perturbations"
+    return Difference(gap.mean, gap.low, gap.high, gap.n if alone else gap.n_clusters, over)

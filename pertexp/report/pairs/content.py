@@ -1,30 +1,22 @@
 """What the page of a run on pairs says, in the order in which it says it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.pairs import ScoredPairs
 from pertexp.report import figures
 from pertexp.report.pairs.figures import Ranking, ranking
-from pertexp.report.pairs.reading import (
-    Draws,
-    Gap,
-    GroupValue,
-    MarkValue,
-    PairFolder,
-    PairRecord,
-    PairSummary,
-    WatchedValue,
-)
+from pertexp.report.pairs.reading import PairFolder
 from pertexp.report.pairs.tables import (
     chance_of,
     group_label,
     group_table,
     pair_footnotes,
-    pair_rows,
     pair_tiles,
 )
 from pertexp.report.tables import (
@@ -37,9 +29,19 @@ from pertexp.report.tables import (
     columns_of,
     family_tables,
     left_out,
+    rows_of,
 )
 from pertexp.report.training_figures import Multiples, training_multiples
 from pertexp.report.verdicts import Verdict, verdict_of
+from pertexp.runs.schema import (
+    Diagnostic,
+    Generalisation,
+    GroupScore,
+    PairMetrics,
+    PairRecord,
+    SuccessCriterion,
+    SupportDraws,
+)
 
 _ROLES = ("train", "val", "test", "excluded")
 _MOST_RANKINGS = 8
@@ -75,10 +77,10 @@ class PairPage:
     pooled: list[GroupTable]
     rankings: list[Ranking]
     rankings_left: int
-    marks: list[MarkValue]
-    watched: dict[str, WatchedValue]
-    gap: Gap
-    draws: Draws | None
+    criteria: list[SuccessCriterion]
+    diagnostics: dict[str, Diagnostic]
+    gap: Generalisation
+    draws: SupportDraws | None
     thresholds: list[tuple[str, float | None]]
     curves: str | None
     multiples: list[Multiples]
@@ -88,29 +90,29 @@ class PairPage:
 
 def pair_page_of(run: PairFolder) -> PairPage:
     """Work out what a run has to say."""
-    summary = run.summary
+    summary, roles = run.metrics, RowRoles.of_metrics(run.metrics)
     columns = columns_of(summary.aggregate, [])
-    rows = pair_rows(summary.aggregate, summary.lineup)
+    rows = rows_of(summary.aggregate, roles)
     primary = next((column for column in columns if column.name == summary.primary), None)
     baseline = None if primary is None else best_row([row for row in rows if row.kind == "baseline"], primary)
-    prevalence = next((entry.prevalence for entry in summary.own if entry.metric == summary.primary), None)
+    prevalence = _prevalence(summary)
     rankings = _rankings(run, baseline)
-    named = {mark.quantity for mark in summary.marks}
+    named = {criterion.quantity for criterion in summary.success_criteria}
     return PairPage(
         model=summary.model,
-        verdict=verdict_of(summary.verdict),
+        verdict=verdict_of(summary.model, summary.verdict, summary.not_counted),
         notes=[*summary.notes, *left_out(summary.aggregate, columns, summary.model, "pair")],
         primary=primary,
         tiles=[] if primary is None else pair_tiles(rows, baseline, primary, prevalence),
         ladder=_ladder(rows, primary, prevalence),
         families=family_tables(columns, rows),
-        footnotes=pair_footnotes(summary.lineup, prevalence, summary.intervals),
+        footnotes=pair_footnotes(roles, prevalence, summary.bootstrap.over),
         only=_only(summary),
-        **_groups(summary, columns),
+        **_groups(summary, roles, columns),
         rankings=rankings,
         rankings_left=max(0, len(_cells(run.predictions)) - len(rankings)),
-        marks=summary.marks,
-        watched={name: found for name, found in summary.watched.items() if name not in named},
+        criteria=summary.success_criteria,
+        diagnostics={name: found for name, found in summary.diagnostics.items() if name not in named},
         gap=summary.generalisation,
         draws=summary.support_draws,
         thresholds=list(summary.thresholds.items()),
@@ -121,18 +123,23 @@ def pair_page_of(run: PairFolder) -> PairPage:
     )
 
 
-def _ladder(rows: Sequence[Row], primary: Column | None, prevalence: float | None) -> str | None:
+def _prevalence(metrics: PairMetrics) -> float:
+    own = ((row.model, row.metric) == (metrics.model, metrics.primary) for row in metrics.aggregate)
+    return next((row.prevalence for row, mine in zip(metrics.aggregate, own, strict=True) if mine), math.nan)
+
+
+def _ladder(rows: Sequence[Row], primary: Column | None, prevalence: float) -> str | None:
     if primary is None:
         return None
     return figures.ladder(rows, primary, chance=chance_of(primary.name, prevalence))
 
 
-def _groups(summary: PairSummary, columns: Sequence[Column]) -> dict[str, list[GroupTable]]:
+def _groups(summary: PairMetrics, roles: RowRoles, columns: Sequence[Column]) -> dict[str, list[GroupTable]]:
     """Headline metrics by line, by fold where a line has several, and over all pairs where there are several groups."""
 
-    def tables(values: Sequence[GroupValue], group: str) -> list[GroupTable]:
+    def tables(values: Sequence[GroupScore], group: str) -> list[GroupTable]:
         headline = [column for column in columns if column.level == "headline"]
-        found = [group_table(values, column, summary.lineup, _NAMES[group]) for column in headline]
+        found = [group_table(values, column, roles, _NAMES[group]) for column in headline]
         return [table for table in found if table.groups]
 
     cells = {(value.cell_line, value.fold) for value in summary.by_fold}
@@ -144,13 +151,13 @@ def _groups(summary: PairSummary, columns: Sequence[Column]) -> dict[str, list[G
     }
 
 
-def _only(summary: PairSummary) -> str:
+def _only(summary: PairMetrics) -> str:
     """The line and fold that all was tested on, with its size; empty where there are several."""
     cells = {(value.cell_line, value.fold): group_label(value.cell_line, value) for value in summary.by_fold}
     return next(iter(cells.values())) if len(cells) == 1 else ""
 
 
-_NAMES: dict[str, Callable[[GroupValue], str]] = {
+_NAMES: dict[str, Callable[[GroupScore], str]] = {
     "line": lambda one: one.cell_line,
     "fold": lambda one: f"{one.cell_line}, fold {one.fold}",
     "all": lambda one: "all pairs at once",  # noqa: ARG005
@@ -167,7 +174,7 @@ def _cells(predictions: pd.DataFrame | None) -> list[tuple[str, int]]:
 
 def _rankings(run: PairFolder, baseline: Row | None) -> list[Ranking]:
     """Figures for each cell line and fold, of the model and the best baseline."""
-    table, names = run.predictions, [run.summary.model, *([baseline.label] if baseline else [])]
+    table, names = run.predictions, [run.metrics.model, *([baseline.label] if baseline else [])]
     if table is None:
         return []
     cells = _cells(table)[:_MOST_RANKINGS]

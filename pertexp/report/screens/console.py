@@ -7,10 +7,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pertexp.evaluation.screens.frame import REPLICATE
+from pertexp.evaluation.roles import REPLICATE
+from pertexp.evaluation.screens.evaluation import ScreenReport
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.registry import METRICS
 from pertexp.report.console import TableRow, blocks
+from pertexp.report.sentences import verdict_sentences
 
 _FEW = 20
 
@@ -22,6 +24,15 @@ def render(scores: Scores, title: str) -> RenderableType:
     """
     notes = [Text(line, style="dim") for line in _footnotes(scores)]
     return Group(Text(title, style="bold"), *blocks(scores, _rows(scores)), *notes)
+
+
+def report_console(report: ScreenReport, title: str) -> list[RenderableType]:
+    """Show a run: the table, the verdict, and what was found of a planted truth."""
+    metrics = report.metrics
+    lines = verdict_sentences(metrics.model, metrics.verdict, metrics.not_counted)
+    if report.recovery:
+        lines.append("planted truth: " + "; ".join(f"{name} {value:.3f}" for name, value in report.recovery.items()))
+    return [render(report.scores, title), *lines]
 
 
 def render_calibration(scores: Scores, title: str) -> RenderableType:
@@ -56,7 +67,7 @@ def plain_text(scores: Scores, title: str, width: int = 100) -> str:
 
 
 def _rows(scores: Scores) -> list[TableRow]:
-    labels = {REPLICATE: f"{REPLICATE} (half vs half)"}
+    labels: dict[str, str] = {REPLICATE: f"{REPLICATE} (half vs half)"}
     return [
         TableRow(name, labels.get(name, name), competes=name != REPLICATE, opens_section=name == REPLICATE)
         for name in scores.models

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pertexp.evaluation.roles import RowRoles
 from pertexp.report import figures
-from pertexp.report.screens.reading import ScreenFolder, ScreenRecord
+from pertexp.report.screens.reading import ScreenFolder
 from pertexp.report.screens.tables import screen_footnotes, screen_tiles
 from pertexp.report.screens.units import LISTED, Unit, effects_of, ranked, units_of
 from pertexp.report.tables import (
@@ -21,7 +22,7 @@ from pertexp.report.tables import (
     rows_of,
 )
 from pertexp.report.verdicts import Verdict, verdict_of
-from pertexp.runs.reading import Aggregate, Trust
+from pertexp.runs.schema import CalibrationRow, ScoreRow, ScreenRecord
 
 _ROLES = ("train", "val", "test", "control", "excluded")
 _FEW = 20
@@ -68,7 +69,7 @@ class ScreenPage:
     effects: list[Option]
     score_over_effect: str | None
     curves: str | None
-    calibration: list[tuple[Trust, Column]]
+    calibration: list[tuple[CalibrationRow, Column]]
     split: Split | None
     recovery: dict[str, float]
     data: ScreenRecord | None
@@ -76,9 +77,9 @@ class ScreenPage:
 
 def screen_page_of(run: ScreenFolder) -> ScreenPage:
     """Work out what a run has to say."""
-    summary = run.summary
+    summary, roles = run.metrics, RowRoles.of_metrics(run.metrics)
     columns = columns_of(summary.aggregate, summary.calibration)
-    rows = rows_of(summary.aggregate, summary.model)
+    rows = rows_of(summary.aggregate, roles)
     primary = next((column for column in columns if column.name == summary.primary), None)
     baseline = None if primary is None else best_row([row for row in rows if row.kind == "baseline"], primary)
     units = units_of(run, summary.primary, baseline.label if baseline else None)
@@ -89,7 +90,7 @@ def screen_page_of(run: ScreenFolder) -> ScreenPage:
     return ScreenPage(
         model=summary.model,
         scale=summary.scale,
-        verdict=verdict_of(summary.verdict),
+        verdict=verdict_of(summary.model, summary.verdict, summary.not_counted),
         notes=[
             *summary.notes,
             *_caution(summary.aggregate, summary.model),
@@ -101,7 +102,7 @@ def screen_page_of(run: ScreenFolder) -> ScreenPage:
         ladder=None if primary is None else figures.ladder(rows, primary),
         families=family_tables(columns, rows),
         footnotes=screen_footnotes(columns),
-        subgroups=_subgroups(summary.by_seen, columns, summary.model),
+        subgroups=_subgroups(summary.by_seen, columns, roles),
         units=units,
         best=[units[position] for position in order[:listed]],
         worst=[units[position] for position in order[::-1][: min(listed, len(order) - listed)]],
@@ -115,7 +116,7 @@ def screen_page_of(run: ScreenFolder) -> ScreenPage:
     )
 
 
-def _caution(aggregate: Sequence[Aggregate], model: str) -> list[str]:
+def _caution(aggregate: Sequence[ScoreRow], model: str) -> list[str]:
     n = max((entry.n for entry in aggregate if entry.model == model), default=0)
     if not 1 < n < _FEW:
         return []
@@ -125,21 +126,21 @@ def _caution(aggregate: Sequence[Aggregate], model: str) -> list[str]:
     ]
 
 
-def _subgroups(by_seen: Sequence[Aggregate], columns: Sequence[Column], model: str) -> list[GroupTable]:
+def _subgroups(by_seen: Sequence[ScoreRow], columns: Sequence[Column], roles: RowRoles) -> list[GroupTable]:
     """The headline metrics by subgroup; none where there are no combinations."""
     found = []
     for column in columns:
         entries = [entry for entry in by_seen if entry.metric == column.name]
         if column.level != "headline" or not entries:
             continue
-        sizes = {(entry.members or 0, entry.seen or 0): entry.n for entry in entries if entry.model == model}
+        sizes = {(entry.members or 0, entry.seen or 0): entry.n for entry in entries if entry.model == roles.model}
         if not any(sizes.values()):
             continue
         by_group = [replace(entry, metric=_group((entry.members or 0, entry.seen or 0))) for entry in entries]
         names = [(_group(key), sizes[key]) for key in sorted(sizes)]
         rows = [
             replace(row, values={name: row.values[name] for name, _ in names if name in row.values})
-            for row in rows_of(by_group, model)
+            for row in rows_of(by_group, roles)
         ]
         found.append(GroupTable(column, [f"{name} (n = {size})" for name, size in names], rows))
     return found
@@ -154,7 +155,7 @@ def _group(key: tuple[int, int]) -> str:
 
 def _effects(run: ScreenFolder, units: list[Unit], upward: bool) -> list[Option]:
     found = effects_of(run, units, upward)
-    model, scale = run.summary.model, run.summary.scale
+    model, scale = run.metrics.model, run.metrics.scale
     return [
         Option(effect.unit.label, effect.why, figures.observed_and_predicted(effect, model, scale, position))
         for position, effect in enumerate(found)

@@ -1,42 +1,15 @@
 """What the folder of a run on a screen holds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from pertexp.evaluation.screens.frame import EvaluationFrame
-from pertexp.runs.reading import (
-    Aggregate,
-    DataRecord,
-    RunFolder,
-    Summary,
-    Trust,
-    json_as,
-    optional,
-    shared_files,
-    with_columns,
-)
+from pertexp.runs.reading import RunFolder, optional, shared_files
+from pertexp.runs.schema import RECOVERY, SCREEN_SPLIT, UNIT_SCORES, ScreenMetrics, ScreenRecord, load
 
 UNIT = ["perturbation", "context", "fold"]
-
-
-@dataclass(frozen=True)
-class ScreenSummary(Summary):
-    """metrics.json of a screen."""
-
-    by_seen: list[Aggregate] = field(default_factory=list)
-    calibration: list[Trust] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ScreenRecord(DataRecord):
-    """data.json of a screen."""
-
-    cells: int | None = None
-    genes: int | None = None
-    units_by_role: dict[str, int] = field(default_factory=dict)
-    cells_by_role: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,7 +28,7 @@ class ScreenFolder(RunFolder):
         recovery.json: how much of what a simulator planted was found.
     """
 
-    summary: ScreenSummary
+    metrics: ScreenMetrics
     data: ScreenRecord | None
     per_unit: pd.DataFrame | None
     frame: EvaluationFrame | None
@@ -78,29 +51,12 @@ def read_screen(folder: Path) -> ScreenFolder:
     """
     folder = folder.resolve()
     return ScreenFolder(
-        **shared_files(folder, ScreenSummary, ScreenRecord),
-        per_unit=optional(folder / "metrics.parquet", _per_unit),
+        **shared_files(folder, ScreenMetrics, ScreenRecord),
+        per_unit=optional(folder / UNIT_SCORES.file, lambda path: UNIT_SCORES.read(path.parent)),
         frame=optional(folder / "predictions.h5ad", _frame),
-        split=optional(folder / "split.parquet", _split),
-        recovery=optional(folder / "recovery.json", lambda path: json_as(dict[str, float], path)),
+        split=optional(folder / SCREEN_SPLIT.file, lambda path: SCREEN_SPLIT.read(path.parent)),
+        recovery=optional(folder / RECOVERY, lambda path: load(dict[str, float], path)),
     )
-
-
-def _named(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(
-        perturbation=table["perturbation"].astype(str),
-        context=table["context"].astype(str),
-        fold=table["fold"].astype(int),
-    )
-
-
-def _per_unit(path: Path) -> pd.DataFrame:
-    table = _named(with_columns(pd.read_parquet(path), ["model", "metric", *UNIT, "value"]))
-    return table.assign(value=table["value"].astype(float))
-
-
-def _split(path: Path) -> pd.DataFrame:
-    return _named(with_columns(pd.read_parquet(path), [*UNIT, "role"]))
 
 
 def _frame(path: Path) -> EvaluationFrame:

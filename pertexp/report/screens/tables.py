@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pertexp.evaluation.screens.frame import REPLICATE
+from pertexp.evaluation.roles import REPLICATE
 from pertexp.report.tables import ARROWS, Column, Row, Tile, number, tile
 
 

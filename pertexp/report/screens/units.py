@@ -71,7 +71,7 @@ def units_of(run: ScreenFolder, metric: str, baseline: str | None) -> list[Unit]
     if run.per_unit is None:
         return []
     table = run.per_unit[run.per_unit["metric"] == metric]
-    own = table[table["model"] == run.summary.model].drop_duplicates(UNIT).set_index(UNIT)["value"]
+    own = table[table["model"] == run.metrics.model].drop_duplicates(UNIT).set_index(UNIT)["value"]
     other = table[table["model"] == baseline].drop_duplicates(UNIT).set_index(UNIT)["value"].reindex(own.index)
     keys = [(str(name), str(context), int(fold)) for name, context, fold in own.index]
     effects, significant = _of_truth(run.frame, keys)
@@ -91,12 +91,12 @@ def effects_of(run: ScreenFolder, units: list[Unit], higher_is_better: bool) -> 
     """Effects of the three best, the three worst and the two largest units; empty where there is no frame."""
     if run.frame is None or run.per_unit is None:
         return []
-    if run.summary.model not in run.frame.predictions:
-        raise DataError(f"{run.folder / 'predictions.h5ad'} holds no prediction of {run.summary.model}.")
+    if run.metrics.model not in run.frame.predictions:
+        raise DataError(f"{run.folder / 'predictions.h5ad'} holds no prediction of {run.metrics.model}.")
     index = _own_index(run)
     position = {key: row for row, key in enumerate(_keys(run.frame))}
     return [
-        _effect(run.frame, run.summary.model, position[index[chosen]], units[chosen], why)
+        _effect(run.frame, run.metrics.model, position[index[chosen]], units[chosen], why)
         for chosen, why in _chosen(units, higher_is_better).items()
         if index[chosen] in position
     ]
@@ -123,7 +123,7 @@ def _effect(frame: EvaluationFrame, model: str, row: int, unit: Unit, why: str) 
 
 def _own_index(run: ScreenFolder) -> list[Key]:
     table = run.per_unit if run.per_unit is not None else pd.DataFrame(columns=["model", "metric", *UNIT])
-    own = table[(table["model"] == run.summary.model) & (table["metric"] == run.summary.primary)]
+    own = table[(table["model"] == run.metrics.model) & (table["metric"] == run.metrics.primary)]
     return [tuple(row) for row in own.drop_duplicates(UNIT)[UNIT].itertuples(index=False)]
 
 

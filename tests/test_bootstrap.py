@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, t
 
-from pertexp.metrics.intervals import bootstrap_mean, paired_difference
+from pertexp.evaluation.bootstrap import bootstrap_mean, paired_difference
 
 
 def names(n):
@@ -16,7 +16,7 @@ def test_the_mean_is_the_mean_and_the_interval_holds_it():
     interval = bootstrap_mean(x, names(50))
     assert interval.mean == pytest.approx(x.mean(), abs=1e-15)
     assert interval.low < interval.mean < interval.high
-    assert (interval.n, interval.n_perturbations, interval.n_left_out) == (50, 50, 0)
+    assert (interval.n, interval.n_clusters, interval.n_left_out) == (50, 50, 0)
 
 
 def test_the_interval_is_scipys_percentile_bootstrap():
@@ -49,7 +49,7 @@ def test_rows_of_one_perturbation_move_together():
     clustered = bootstrap_mean(x, np.repeat(names(20), 5))
     single = bootstrap_mean(x[::5], names(20))
     assert (clustered.low, clustered.high) == pytest.approx((single.low, single.high), abs=1e-12)
-    assert (clustered.n, clustered.n_perturbations) == (100, 20)
+    assert (clustered.n, clustered.n_clusters) == (100, 20)
     naive = bootstrap_mean(x, names(100))
     assert naive.high - naive.low < 0.6 * (clustered.high - clustered.low)
 
@@ -66,7 +66,7 @@ def test_with_one_perturbation_the_rows_are_drawn():
     one = bootstrap_mean(x, np.full(12, "p"))
     rows = bootstrap_mean(x, [f"{i:02d}" for i in range(12)])
     assert (one.low, one.high) == (rows.low, rows.high)
-    assert one.n_perturbations == 1
+    assert one.n_clusters == 1
 
 
 def test_rows_that_are_not_applicable_are_left_out_and_counted():
@@ -96,7 +96,7 @@ def test_the_seed_decides():
 def test_draws_in_blocks_are_the_draws_at_once(monkeypatch):
     x = np.random.default_rng(7).normal(size=30)
     whole = bootstrap_mean(x, names(30), n_resamples=500)
-    monkeypatch.setattr("pertexp.metrics.intervals._BLOCK", 30 * 70)
+    monkeypatch.setattr("pertexp.evaluation.bootstrap._BLOCK", 30 * 70)
     blocks = bootstrap_mean(x, names(30), n_resamples=500)
     assert (whole.low, whole.high) == (blocks.low, blocks.high)
 

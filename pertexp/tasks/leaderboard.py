@@ -1,0 +1,78 @@
+"""Many runs of any task: found, sorted into settings, and shown on one page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pertexp.errors import DataError, RequestError
+from pertexp.evaluation.results.choice import Choice
+from pertexp.evaluation.results.finding import Refused, find_runs
+from pertexp.evaluation.results.settings import gather
+from pertexp.evaluation.results.tables import ResultsTable, tables_of
+from pertexp.report.leaderboard import ShownTable, write_leaderboard
+from pertexp.report.provenance import spoken
+from pertexp.report.settings import SettingsText
+from pertexp.runs.schema import Comparison
+from pertexp.tasks.registry import TASKS, read_results
+
+_MOST_NAMES = 3
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A table of settings, its comparisons with a reference, and why there are none where one was asked for."""
+
+    table: ResultsTable
+    reference: str | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    refused: str = ""
+
+    @property
+    def text(self) -> SettingsText:
+        """What its task says about it."""
+        return TASKS[self.table.task].settings_text
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The results of many runs, computed once: the console, CSV files and the page show them."""
+
+    source: str
+    tables: list[Compared]
+    refused: list[Refused]
+
+    def write_page(self, out: Path) -> Path:
+        """Write the page; its path."""
+        shown = [ShownTable(one.table, one.text, one.reference, one.comparisons) for one in self.tables]
+        return write_leaderboard(out, shown, self.refused, self.source)
+
+
+def summary_of(paths: Sequence[Path], choice: Choice | None = None, reference: str | None = None) -> Summary:
+    """Compute the results of all runs at or beneath these paths.
+
+    Parameters
+    ----------
+    choice
+        What is chosen on validation.
+    reference
+        `key=value` of the setting that the others are compared with.
+
+    Raises
+    ------
+    RequestError
+        Where there is no run, or the choice cannot be made.
+    """
+    runs, failed = find_runs(paths)
+    found = gather(runs, read_results, choice)
+    tables = [_compared(table, reference) for table in tables_of(found.settings)]
+    named = ", ".join(spoken(path.resolve()) for path in paths[:_MOST_NAMES])
+    return Summary(named + (", …" if len(paths) > _MOST_NAMES else ""), tables, [*found.refused, *failed])
+
+
+def _compared(table: ResultsTable, reference: str | None) -> Compared:
+    if reference is None:
+        return Compared(table)
+    try:
+        return Compared(table, reference, tuple(table.with_reference(reference)))
+    except (RequestError, DataError) as fault:
+        return Compared(table, reference, refused=str(fault))

@@ -1,0 +1,20 @@
+"""Pairs: enhancer-promoter pairs observed in several cell lines."""
+
+from pertexp.evaluation.pairs.results import PairResults
+from pertexp.report.pairs.console import report_console
+from pertexp.report.pairs.content import pair_page_of
+from pertexp.report.pairs.reading import read_pairs
+from pertexp.report.pairs.settings import PairSettings
+from pertexp.runs.schema import PairMetrics
+from pertexp.tasks.base import Task
+
+PAIRS = Task(
+    name="pairs",
+    metrics=PairMetrics,
+    results=PairResults,
+    read_run=read_pairs,
+    page_of=pair_page_of,
+    template="pairs.html.j2",
+    console=report_console,
+    settings_text=PairSettings(),
+)
