@@ -25,7 +25,7 @@ from pertexp.models.restoring import restore
 from pertexp.models.trained import Trained
 from pertexp.record import saved_config
 
-WORDS = (*PRISM, "trainer.max_epochs=2", "callbacks.curriculum.frozen_epochs=0", "callbacks.best.first_epoch=0")
+WORDS = (*PRISM, "trainer.max_epochs=2", "stages.plan.warm_up.epochs=0", "callbacks.best.first_epoch=0")
 
 
 def predict(*words: str) -> Ran:

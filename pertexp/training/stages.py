@@ -89,7 +89,7 @@ class Stages(BaseFinetuning):
                 )
         for name in self.plan.begins:
             trained = [part for part in parts if self.plan.stages[name].trains(part)]
-            if not any(parameter.requires_grad for part in trained for parameter in _parameters(parts[part])):
+            if not any(parameter.requires_grad for part in trained for parameter in parameters_of(parts[part])):
                 raise MismatchError(
                     f"stages.plan.{name} trains no parameter of {type(model).__name__}: type "
                     f"stages.plan.{name}.epochs=0 to skip it, or stages.plan.{name}.train=all "
@@ -132,7 +132,7 @@ class Stages(BaseFinetuning):
                 self.make_trainable(module)
             else:
                 self.freeze(module, train_bn=False)
-        for parameter in _parameters(part):  # Lightning's functions miss those that a container holds itself
+        for parameter in parameters_of(part):  # Lightning's functions miss those that a container holds itself
             parameter.requires_grad_(trained and parameter not in self._fixed)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -199,13 +199,14 @@ def _members(part: Part) -> list[nn.Module | nn.Parameter]:
     return [part] if isinstance(part, nn.Module) else list(part)
 
 
-def _parameters(part: Part) -> Iterator[nn.Parameter]:
+def parameters_of(part: Part) -> Iterator[nn.Parameter]:
+    """Yield every parameter of a part."""
     for member in _members(part):
         yield from member.parameters() if isinstance(member, nn.Module) else (member,)
 
 
 def _require_partition(model: nn.Module, parts: Any) -> None:
-    held = [parameter for part in parts.values() for parameter in _parameters(part)]
+    held = [parameter for part in parts.values() for parameter in parameters_of(part)]
     for name, parameter in model.named_parameters():
         times = sum(one is parameter for one in held)
         if times != 1:
