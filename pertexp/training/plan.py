@@ -1,7 +1,7 @@
 """The plan of training in stages: which parts of a model are trained in which epochs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -62,16 +62,16 @@ class Stage:
     __pydantic_config__: ClassVar = NO_OTHERS
 
     epochs: Annotated[int, Field(ge=0)] | None = None
-    train: Literal["all"] | tuple[str, ...] = "all"
-    freeze: tuple[str, ...] = ()
+    train: list[str] | Literal["all"] = "all"
+    freeze: list[str] = field(default_factory=list)
 
     def trains(self, part: str) -> bool:
         """Whether the parameters of a part are trained."""
         return part not in self.freeze and (self.train == "all" or part in self.train)
 
-    def named(self) -> dict[str, tuple[str, ...]]:
+    def named(self) -> dict[str, list[str]]:
         """The parts that each option names."""
-        return {"train": () if self.train == "all" else self.train, "freeze": self.freeze}
+        return {"train": [] if self.train == "all" else self.train, "freeze": self.freeze}
 
 
 class Plan:
@@ -163,7 +163,7 @@ class Plan:
 
 def _require_no_contradiction(name: str, stage: Stage) -> None:
     for part in stage.freeze:
-        if stage.train != "all" and part in stage.train:
+        if part in stage.named()["train"]:
             raise RequestError(
                 f"stages.plan.{name} has {part} in train and in freeze: leave it out of one of them, as in "
                 f"stages.plan.{name}.freeze=[]."
