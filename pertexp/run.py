@@ -215,10 +215,10 @@ def _check_values(config: DictConfig) -> None:
         check_type(hint, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, name)
     if config.ckpt_path is not None:
         threads.same_as(read_checkpoint(config.ckpt_path).get("threads"), config.ckpt_path)
-    for group in (*SETTING, "trainer", "evaluation"):
-        if group not in config:
+    for name in (*SETTING, "trainer", "evaluation"):
+        if name not in config:
             raise RequestError(
-                f"~{group} leaves out what every run needs: remove it, or type {group}=<choice>, as listed by --help."
+                f"~{name} leaves out what every run needs: remove it, or type {name}=<choice>, as listed by --help."
             )
     for group, node in config.items():
         with _fitting(str(group)):

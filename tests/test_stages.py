@@ -148,18 +148,19 @@ def test_a_model_is_told_which_epoch_of_which_stage_begins():
 
 
 @pytest.mark.parametrize(
-    ("skipped", "order"),
+    ("skipped", "order", "active"),
     [
-        ("first", ["second", "third", "third"]),
-        ("second", ["first", "first", "third"]),
-        ("third", ["first", "first", "second"]),
+        ("first", ["second", "third", "third"], {"head": 2, "loose": 2, "base": 1}),
+        ("second", ["first", "first", "third"], {"base": 2, "loose": 2, "head": 0}),
+        ("third", ["first", "first", "second"], {"base": 2, "loose": 2, "head": 0}),
     ],
 )
-def test_a_stage_of_no_epochs_is_skipped(skipped, order):
+def test_a_stage_of_no_epochs_is_skipped(skipped, order, active):
     model = Toy()
     plan = {name: {**stage, "epochs": 0} if name == skipped else stage for name, stage in THREE.items()}
     seen = trained(model, stages(plan), 3)
     assert list({(now.stage, now.epoch): now.stage for now in model.told}.values()) == order
+    assert model.told[-1].active == active
     by_name = {"first": ("base", "loose"), "second": ("head", "loose"), "third": ("base", "head")}
     assert seen.trainable == [names(model, *by_name[name]) for name in order]
 
