@@ -199,6 +199,7 @@ def test_a_plan_that_freezes_nothing_is_named(data, caplog) -> None:
     warn_without_stages(model(data), curriculum())
     warn_without_stages(model(data), curriculum(0))
     warn_without_stages(torch.nn.Module(), one)
+    warn_without_stages(model(data), Stages.from_config({"joint": {}}, **{"from": "outputs/runs/before"}))
     assert not caplog.records
     warn_without_stages(model(data), one)
     assert "PRISM has parts to train in stages (backbone, interaction, environment, temperature, terms)" in caplog.text

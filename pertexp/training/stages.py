@@ -181,8 +181,8 @@ class Stages(BaseFinetuning):
 
 
 def warn_without_stages(model: object, stages: Stages) -> None:
-    """Say where a model has parts to train in stages, and its plan has no stage that leaves one out."""
-    if isinstance(model, Staged) and not stages.plan.freezes:
+    """Say where a model that begins anew has parts to train in stages, and no stage of its plan leaves one out."""
+    if isinstance(model, Staged) and stages.start is None and not stages.plan.freezes:
         log.warning(
             "%s has parts to train in stages (%s), and stages.plan trains all of them from the first epoch on: type "
             "stages=curriculum or stages=two_stage, unless that is meant.",
