@@ -35,7 +35,7 @@ class Stages(BaseFinetuning):
     plan
         The stages.
     start
-        Folder of the run to begin from; None: from the model's own start. Who builds the model loads it.
+        Folder of the run whose weights the model begins from, loaded by whoever builds the model; None: no run.
     """
 
     def __init__(self, plan: Plan, start: str | None = None) -> None:
@@ -46,7 +46,7 @@ class Stages(BaseFinetuning):
 
     @classmethod
     def from_config(cls, plan: dict[str, Any], **others: Any) -> "Stages":
-        """Build it from `stages.plan` and `stages.from`, which as a word of Python is no name of a parameter."""
+        """Build it from `stages.plan` and `stages.from`; `from` is a keyword of Python and cannot name a parameter."""
         for name in others:
             if name != "from":
                 raise RequestError(f"stages.{name} is not an option; {nearest(name, ('from', 'plan'))}")
@@ -136,13 +136,13 @@ class Stages(BaseFinetuning):
             parameter.requires_grad_(trained and parameter not in self._fixed)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say which stages and epochs are in vain."""
+        """Warn of stages that never begin, and of epochs that count before all parts are trained."""
         super().on_fit_start(trainer, pl_module)
         if isinstance(pl_module, Staged):
-            for message in self._in_vain(trainer, pl_module):
+            for message in self._warnings(trainer, pl_module):
                 log.warning(message)
 
-    def _in_vain(self, trainer: Trainer, model: Staged) -> list[str]:
+    def _warnings(self, trainer: Trainer, model: Staged) -> list[str]:
         first_trained = self.plan.first_trained(model.parts())
         missed = {name: first for name, first in self.plan.begins.items() if ends_before(trainer, first)}
         if missed:
