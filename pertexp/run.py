@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SWEEP = "PERTEXP_SWEEP"
 MULTIRUN = ("-m", "--multirun")
-SETTING = ("model", "data", "loss", "optimizer")
+SETTING = ("model", "data", "loss", "optimizer", "stages")
 
 
 def config_hash(*, _root_: DictConfig) -> str:
@@ -121,20 +121,20 @@ def prepare(config: DictConfig) -> Prepared:
     from pertexp.composition import build, build_group
     from pertexp.inference.trained import restorable
     from pertexp.runs.record import schema
-    from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, require_resumable
-    from pertexp.training.curriculum import warn_without_stages
+    from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, begin_from, require_resumable
+    from pertexp.training.stages import warn_without_stages
 
     _quieten()
     _check_values(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, loss = build(config.data, "data"), build(config.loss, "loss")
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
-    callbacks = build_group(config.get("callbacks"), "callbacks")
+    callbacks, stages = build_group(config.get("callbacks"), "callbacks"), build(config.stages, "stages")
     loggers = list(build_group(config.get("logger"), "logger").values())
     stamp = SchemaStamp(
         lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)), setting(config)
     )
-    own = [EpochClock(), RandomState(), stamp]
+    own = [stages, EpochClock(), RandomState(), stamp]
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
     threads.settle(trainer.num_devices)
     _require_validation(data, callbacks)
@@ -142,9 +142,12 @@ def prepare(config: DictConfig) -> Prepared:
     with _fitting("model"):
         model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer)
     _require_optimizer(model)
-    warn_without_stages(model, list(callbacks.values()))
+    stages.require(model, trainer)
+    warn_without_stages(model, stages)
     if config.ckpt_path is not None:
         require_resumable(config.ckpt_path, model, schema(data.design), setting(config))
+    elif stages.start is not None:
+        begin_from(model, stages.start, schema(data.design), setting(config)["model"])
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     return Prepared(data, model, trainer, evaluation)
@@ -215,6 +218,11 @@ def _check_values(config: DictConfig) -> None:
         check_type(hint, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, name)
     if config.ckpt_path is not None:
         threads.same_as(read_checkpoint(config.ckpt_path).get("threads"), config.ckpt_path)
+    for name in (*SETTING, "trainer", "evaluation"):
+        if name not in config:
+            raise RequestError(
+                f"~{name} leaves out what every run needs: remove it, or type {name}=<choice>, as listed by --help."
+            )
     for group, node in config.items():
         with _fitting(str(group)):
             check_node(node, str(group))

@@ -18,11 +18,12 @@ from pertexp.composition import build, build_group, check_node
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
-from pertexp.evaluation.screens.evaluation import ScreenEvaluation
+from pertexp.evaluation.screens.evaluation.evaluation import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
 from pertexp.losses.gears import GearsLoss
 from pertexp.losses.interaction import PairLoss
 from pertexp.models.backbones.backbone import SequenceBackbone
+from pertexp.training.stages import Stages
 
 CONF = ROOT / "conf"
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
@@ -99,6 +100,10 @@ def build_callbacks(config: DictConfig) -> None:
     assert all(isinstance(made, Callback) for made in build_group(config.callbacks, "callbacks").values())
 
 
+def build_stages(config: DictConfig) -> None:
+    assert isinstance(build(config.stages, "stages"), Stages)
+
+
 def build_loggers(config: DictConfig) -> None:
     assert all(isinstance(made, Logger) for made in build_group(config.logger, "logger").values())
 
@@ -149,6 +154,7 @@ GROUPS: dict[str, Any] = {
     "trainer": build_trainer,
     "optimizer": build_optimizer,
     "callbacks": build_callbacks,
+    "stages": build_stages,
     "logger": build_loggers,
     "evaluation": build_evaluation,
     "paths": build_all_but_model,
@@ -179,10 +185,11 @@ def test_prism_brings_its_data_loss_evaluation_and_stages(composed):
     config = composed("model=prism")
     assert (config.data.name, config.loss._target_.rpartition(".")[2]) == ("ep_pairs", "Immax")
     assert config.evaluation._target_.endswith("PairEvaluation")
-    assert config.callbacks.curriculum.frozen_epochs == 2
-    typed = composed("model=prism", "data=simulated_pairs", "loss=bce", "callbacks=default", "data.lines_per_step=2")
+    assert (list(config.stages.plan), config.stages.plan.warm_up.epochs) == (["warm_up", "joint"], 2)
+    assert config.stages.plan.warm_up.freeze == ["environment"]
+    typed = composed("model=prism", "data=simulated_pairs", "loss=bce", "stages=one", "data.lines_per_step=2")
     assert (typed.data.name, typed.loss._target_.rpartition(".")[2]) == ("simulated_pairs", "BinaryCrossEntropy")
-    assert "curriculum" not in typed.callbacks
+    assert list(typed.stages.plan) == ["joint"]
     assert typed.data.lines_per_step == 2
 
 

@@ -170,7 +170,7 @@ def test_a_gpu_that_is_not_there():
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    from pertexp.evaluation.screens.evaluation import ScreenEvaluation
+    from pertexp.evaluation.screens.evaluation.evaluation import ScreenEvaluation
 
     def fall(*_):
         raise ZeroDivisionError("a bug of ours")

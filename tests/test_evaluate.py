@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from command import TINY, command, of
 from test_predict import screen_file
 
-from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.evaluation.screens.evaluation.frame import EvaluationFrame
 
 FAST = ("evaluation.n_resamples=50",)
 

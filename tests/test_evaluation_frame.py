@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pertexp.errors import DataError, RequestError
-from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
+from pertexp.evaluation.screens.evaluation.frame import EvaluationFrame, concatenate
 
 GENES = ("A", "B", "C", "D", "E")
 

@@ -12,10 +12,10 @@ from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import MismatchError
-from pertexp.evaluation.screens.cells import Half, TestedCells
-from pertexp.evaluation.screens.evaluation import ScreenEvaluation
-from pertexp.evaluation.screens.families import CellEval, Core, Gears, Vcc2026
-from pertexp.evaluation.screens.measuring import measure, pooled
+from pertexp.evaluation.screens.evaluation.cells import Half, TestedCells
+from pertexp.evaluation.screens.evaluation.evaluation import ScreenEvaluation
+from pertexp.evaluation.screens.evaluation.families import CellEval, Core, Gears, Vcc2026
+from pertexp.evaluation.screens.evaluation.measuring import measure, pooled
 from pertexp.metrics import vcc2026
 from pertexp.metrics.pairs import PAIRS
 from pertexp.metrics.registry import METRICS

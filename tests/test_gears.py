@@ -17,10 +17,10 @@ from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
-from pertexp.evaluation.screens.families import Core
-from pertexp.evaluation.screens.frame import EvaluationFrame
-from pertexp.evaluation.screens.measuring import measure
-from pertexp.evaluation.screens.scoring import Scores
+from pertexp.evaluation.screens.evaluation.families import Core
+from pertexp.evaluation.screens.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.screens.evaluation.measuring import measure
+from pertexp.evaluation.screens.evaluation.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.losses.gears import GearsLoss
 from pertexp.models.gears import GEARS

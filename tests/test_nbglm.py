@@ -15,10 +15,10 @@ from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
-from pertexp.evaluation.screens.evaluation import evaluation_frame
-from pertexp.evaluation.screens.families import Core
-from pertexp.evaluation.screens.measuring import measure
-from pertexp.evaluation.screens.scoring import Scores
+from pertexp.evaluation.screens.evaluation.evaluation import evaluation_frame
+from pertexp.evaluation.screens.evaluation.families import Core
+from pertexp.evaluation.screens.evaluation.measuring import measure
+from pertexp.evaluation.screens.evaluation.scoring import Scores
 from pertexp.losses import counts as losses
 from pertexp.models.baselines import BilinearRidge
 from pertexp.models.learned_scalar import LearnedScalar

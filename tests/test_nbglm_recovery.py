@@ -13,10 +13,10 @@ from pertexp.data.screens.embeddings import EmbeddingTable, Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.evaluation.bootstrap import paired_difference
-from pertexp.evaluation.screens.evaluation import evaluation_frame
-from pertexp.evaluation.screens.families import Core
-from pertexp.evaluation.screens.measuring import measure
-from pertexp.evaluation.screens.scoring import Scores
+from pertexp.evaluation.screens.evaluation.evaluation import evaluation_frame
+from pertexp.evaluation.screens.evaluation.families import Core
+from pertexp.evaluation.screens.evaluation.measuring import measure
+from pertexp.evaluation.screens.evaluation.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.models.nbglm import NBGLM
 from pertexp.models.nbglm.recovery import cosine

@@ -12,7 +12,7 @@ import torch
 from command import TINY, command, of
 
 from pertexp.data.screens.simulator import SimulatedScreen
-from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.evaluation.screens.evaluation.frame import EvaluationFrame
 
 
 def predict(*words):

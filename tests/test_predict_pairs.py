@@ -25,7 +25,7 @@ from pertexp.inference.restoring import restore
 from pertexp.inference.trained import Trained
 from pertexp.runs.record import saved_config
 
-WORDS = (*PRISM, "trainer.max_epochs=2", "callbacks.curriculum.frozen_epochs=0", "callbacks.best.first_epoch=0")
+WORDS = (*PRISM, "trainer.max_epochs=2", "stages.plan.warm_up.epochs=0", "callbacks.best.first_epoch=0")
 
 
 def predict(*words: str) -> Ran:

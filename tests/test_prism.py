@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from command import command
+from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 from sklearn.metrics import average_precision_score, roc_auc_score
 from test_pairs_configs import SMALL, composed, made
@@ -21,7 +22,10 @@ from pertexp.models.backbones.cnn import Cnn
 from pertexp.models.prism import PRISM
 from pertexp.models.prism.epoch import EpochScores
 from pertexp.models.prism.options import PrismOptions
-from pertexp.training.curriculum import Curriculum, KeepBestAfter, StopAfter, warn_without_stages
+from pertexp.models.protocols import StageEpoch
+from pertexp.training.checkpoints import KeepBest
+from pertexp.training.from_epoch import EarlyStoppingFromEpoch, KeepBestFromEpoch
+from pertexp.training.stages import Stages, parameters_of, warn_without_stages
 from pertexp.typed import typed
 
 ADAMW = partial(torch.optim.AdamW, lr=1e-3)
@@ -122,27 +126,50 @@ def test_a_step_holds_as_many_lines_as_there_are_up_to_four() -> None:
 # stages
 
 
-def test_asleep_the_environment_is_frozen_and_says_nothing(data) -> None:
+WARM_UP, JOINT = StageEpoch("warm_up", 0, {}), StageEpoch("joint", 3, {"environment": 3})
+
+
+def test_before_it_is_active_the_environment_has_no_effect_and_no_gradient(data) -> None:
     own, batch = model(data), first(data)
-    own.begin_epoch(None)
+    own.begin_epoch(WARM_UP)
     view = own(batch)
     assert view.line is None
     torch.testing.assert_close(view.reading.logit, view.potential, rtol=1e-6, atol=1e-6)
     own._log = lambda *_, **__: None  # type: ignore[method-assign]
     own.training_step(batch, 0).backward()
-    sleeping = own.network.environment_parameters()
-    assert all(parameter.grad is None for parameter in sleeping)
-    own.begin_epoch(0)
+    environment = list(parameters_of(own.parts()["environment"]))
+    assert len(environment) == 11
+    assert all(parameter.grad is None for parameter in environment)
+    own.begin_epoch(JOINT)
     own.training_step(batch, 0).backward()
-    assert all(parameter.grad is not None for parameter in sleeping)
+    assert all(parameter.grad is not None for parameter in environment)
 
 
 def test_the_stage_lies_in_the_checkpoint(data) -> None:
     own = model(data)
-    own.begin_epoch(None)
-    assert own.state_dict()["awake"].item() == -1
-    own.begin_epoch(3)
-    assert own.state_dict()["awake"].item() == 3
+    own.begin_epoch(WARM_UP)
+    assert own.state_dict()["active_epochs"].item() == -1
+    own.begin_epoch(JOINT)
+    assert own.state_dict()["active_epochs"].item() == 3
+
+
+def test_the_parts_are_what_they_are_called(data) -> None:
+    own = model(data)
+    names = {parameter: name for name, parameter in own.named_parameters()}
+    prefixes = {
+        part: {".".join(names[one].split(".")[:2]) for one in parameters_of(members)}
+        for part, members in own.parts().items()
+    }
+    assert prefixes == {
+        "backbone": {"network.backbone"},
+        "interaction": {"network.invariant", "network.potential"},
+        "environment": {"network.held", "network.environment", "network.energy"},
+        "temperature": {"network.energy"},
+        "terms": {"terms.invariance"},
+    }
+    assert [names[one] for one in parameters_of(own.parts()["temperature"])] == ["network.energy.t"]
+    fixed = model(data, energy={"temperature": {"mode": "fixed"}})
+    assert list(parameters_of(fixed.parts()["temperature"])) == []
 
 
 class FakeTrainer:
@@ -154,36 +181,37 @@ class FakeTrainer:
         self.callbacks: list[object] = []
 
 
-def test_the_curriculum_wakes_the_environment_after_its_epochs(data) -> None:
-    own, stages = model(data), []
+def curriculum(warm_up: int = 2) -> Stages:
+    return Stages.from_config({"warm_up": {"epochs": warm_up, "freeze": ["environment"]}, "joint": {}})
+
+
+def test_the_terms_ramp_once_the_warm_up_is_over(data) -> None:
+    own, epochs = model(data), []
     for epoch in range(5):
-        Curriculum(2).on_train_epoch_start(FakeTrainer(epoch), own)  # type: ignore[arg-type]
-        stages.append(int(own.awake))
-    assert stages == [-1, -1, 0, 1, 2]
-    assert [own.options.terms.correlation.at(max(stage, 0)) for stage in stages[2:]] == pytest.approx([0.1, 0.11, 0.12])
+        curriculum().on_train_start(FakeTrainer(epoch), own)  # type: ignore[arg-type]
+        epochs.append(int(own.active_epochs))
+    assert epochs == [-1, -1, 0, 1, 2]
+    assert [own.options.terms.correlation.at(max(epoch, 0)) for epoch in epochs[2:]] == pytest.approx([0.1, 0.11, 0.12])
 
 
-def test_stages_that_no_callback_leads_are_said(data, caplog) -> None:
-    warn_without_stages(model(data), [Curriculum()])
-    warn_without_stages(torch.nn.Module(), [])
+def test_a_plan_that_freezes_nothing_is_named(data, caplog) -> None:
+    one = Stages.from_config({"joint": {}})
+    warn_without_stages(model(data), curriculum())
+    warn_without_stages(model(data), curriculum(0))
+    warn_without_stages(torch.nn.Module(), one)
+    warn_without_stages(model(data), Stages.from_config({"joint": {}}, **{"from": "outputs/runs/before"}))
     assert not caplog.records
-    warn_without_stages(model(data), [])
-    assert "PRISM has stages, and no callback leads it through them" in caplog.text
+    warn_without_stages(model(data), one)
+    assert "PRISM has parts to train in stages (backbone, interaction, environment, temperature, terms)" in caplog.text
+    assert "type stages=curriculum or stages=two_stage" in caplog.text
 
 
-def test_a_model_without_stages_is_refused_by_the_curriculum() -> None:
-    with pytest.raises(MismatchError, match=r"callbacks.curriculum trains in stages"):
-        Curriculum().on_fit_start(FakeTrainer(0), torch.nn.Module())  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match="frozen_epochs=-1"):
-        Curriculum(-1)
-
-
-@pytest.mark.parametrize("kind", [StopAfter, KeepBestAfter])
+@pytest.mark.parametrize("kind", [EarlyStoppingFromEpoch, KeepBestFromEpoch])
 def test_nothing_counts_before_the_first_epoch_that_does(kind, monkeypatch, tmp_path) -> None:
     seen = []
     for hook in ("on_validation_end", "on_train_epoch_end"):
         monkeypatch.setattr(kind.__mro__[1], hook, lambda _, trainer, __: seen.append(trainer.current_epoch))
-    options = {"dirpath": str(tmp_path), "filename": "best"} if kind is KeepBestAfter else {}
+    options = {"dirpath": str(tmp_path), "filename": "best"} if kind is KeepBestFromEpoch else {}
     callback = kind(monitor="val/auprc", mode="max", first_epoch=2, **options)
     for epoch in range(4):
         callback.on_validation_end(FakeTrainer(epoch), None)
@@ -193,8 +221,8 @@ def test_nothing_counts_before_the_first_epoch_that_does(kind, monkeypatch, tmp_
 
 @pytest.mark.parametrize(("max_epochs", "n_said"), [(2, 2), (3, 1), (4, 1), (5, 0), (-1, 0), (None, 0)])
 def test_training_that_ends_before_a_stage_says_what_is_scored(data, max_epochs, n_said, tmp_path, caplog) -> None:
-    best = KeepBestAfter(str(tmp_path), "best", "val/auprc", first_epoch=4, mode="max")
-    for callback in (Curriculum(2), best):
+    best = KeepBestFromEpoch(str(tmp_path), "best", "val/auprc", first_epoch=4, mode="max")
+    for callback in (curriculum(), best):
         callback.on_fit_start(FakeTrainer(0, max_epochs), model(data))  # type: ignore[arg-type]
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == n_said
@@ -202,16 +230,30 @@ def test_training_that_ends_before_a_stage_says_what_is_scored(data, max_epochs,
     assert not said or "no epoch is chosen by val/auprc, and the last one is scored" in said[-1]
 
 
-def test_epochs_that_count_while_the_environment_sleeps_are_named(data, tmp_path, caplog) -> None:
+def test_epochs_that_count_before_the_environment_is_trained_are_named(data, tmp_path, caplog) -> None:
     trainer = FakeTrainer(0, 30)
-    best = KeepBestAfter(str(tmp_path), "best", "val/auprc", first_epoch=4, mode="max")
-    trainer.callbacks = [best, StopAfter("val/auprc", first_epoch=8, mode="max")]
-    for frozen, names in ((2, []), (4, []), (5, ["best"]), (10, ["best", "early_stopping"])):
+    best = KeepBestFromEpoch(str(tmp_path), "best", "val/auprc", first_epoch=4, mode="max")
+    trainer.callbacks = [best, EarlyStoppingFromEpoch("val/auprc", first_epoch=8, mode="max")]
+    for warm_up, names in ((2, []), (4, []), (5, ["best"]), (10, ["best", "early_stopping"])):
         caplog.clear()
-        Curriculum(frozen).on_fit_start(trainer, model(data))  # type: ignore[arg-type]
+        curriculum(warm_up).on_fit_start(trainer, model(data))  # type: ignore[arg-type]
         said = [record.getMessage() for record in caplog.records]
         assert [line.split(".")[1] for line in said] == names
-        assert all(line.endswith(f"first_epoch={frozen} or more.") for line in said)
+        assert all(f"and stages.plan.warm_up.epochs={warm_up}: " in line for line in said)
+        assert all("an epoch counts in which environment has not been trained yet" in line for line in said)
+        assert all(line.endswith(f"first_epoch={warm_up} or more.") for line in said)
+
+
+def test_callbacks_that_count_every_epoch_are_named(data, tmp_path, caplog) -> None:
+    trainer = FakeTrainer(0, 30)
+    trainer.callbacks = [KeepBest(str(tmp_path), "best", "val/loss"), EarlyStopping("val/loss")]
+    curriculum().on_fit_start(trainer, model(data))  # type: ignore[arg-type]
+    best, stopping = (record.getMessage() for record in caplog.records)
+    assert "callbacks.best counts every epoch, and stages.plan.warm_up.epochs=2: " in best
+    assert stopping.endswith("type callbacks=from_epoch callbacks.early_stopping.first_epoch=2 or more.")
+    caplog.clear()
+    curriculum(0).on_fit_start(trainer, model(data))  # type: ignore[arg-type]
+    assert not caplog.records
 
 
 # what it computes
@@ -253,7 +295,7 @@ def test_the_line_is_known_by_its_support_set_alone(data) -> None:
 def test_a_checkpoint_alone_predicts_the_same(data, tmp_path) -> None:
     options = {"energy": {"temperature": {"mode": "per_line"}}, "environment_width": 5}
     own = model(data, Immax(), **options)
-    own.begin_epoch(1)
+    own.begin_epoch(JOINT)
     torch.save(own.state_dict(), tmp_path / "weights.pt")
     weights = torch.load(tmp_path / "weights.pt", weights_only=True)
     again = PRISM.from_checkpoint(weights, LITTLE, **options)
@@ -274,7 +316,7 @@ def test_every_energy_trains(data, form, resistance, mode) -> None:
     energy = {"form": form, "resistance": resistance, "temperature": {"mode": mode}, "lam": {"mode": "learned"}}
     own = model(data, energy=energy)
     own._log = lambda *_, **__: None  # type: ignore[method-assign]
-    own.begin_epoch(0)
+    own.begin_epoch(StageEpoch("joint", 0, {"environment": 0}))
     loss = own.training_step(first(data), 0)
     loss.backward()
     assert loss.isfinite()

@@ -83,7 +83,7 @@ def test_what_is_fixed_is_no_parameter_and_what_is_learned_is_one() -> None:
     assert energy(lam=LearnedScalar("learned", 0.01)).lam.item() == pytest.approx(0.01)
 
 
-def test_asleep_there_is_no_resistance_and_no_interaction() -> None:
+def test_before_it_is_active_there_is_no_resistance_and_no_interaction() -> None:
     own = energy(lam=LearnedScalar("learned", 5.0))
     potential, held, _ = inputs()
     torch.testing.assert_close(own(potential, held, None).logit, potential, rtol=1e-12, atol=1e-12)

@@ -1,4 +1,4 @@
-"""PRISM over two processes: a sleeping environment stops nothing, and there is one model in the end."""
+"""PRISM over two processes: a frozen environment stops nothing, and there is one model in the end."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def outputs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model_asleep_and_awake(outputs):
+def test_two_processes_train_one_model_in_both_stages(outputs):
     words = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=4", "data.batch_size=32")
     same = "+callbacks.same._target_=processes.SameState"
     done = fresh_command(*PRISM, *words, same, PYTHONPATH=f"{Path(__file__).parents[1]}:{Path(__file__).parent}")
@@ -25,7 +25,7 @@ def test_two_processes_train_one_model_asleep_and_awake(outputs):
     assert done.out.count("prism on simulated_pairs, fold 0") == 1
     assert "sync_dist" not in done.err
     last = torch.load(done.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert int(last["state_dict"]["network.apart.steps"]) == last["global_step"] / 2  # two of four epochs awake
+    assert int(last["state_dict"]["network.apart.steps"]) == last["global_step"] / 2  # two of four epochs are active
 
 
 @pytest.mark.parametrize("words", [("callbacks=default",), ("debug=fast",)])

@@ -1,4 +1,4 @@
-"""PRISM killed while its environment sleeps, as it wakes and after: resumed, it ends with equal bits.
+"""PRISM killed in its warm-up, as that ends and after: resumed, it ends with equal bits.
 
 Also where it is resumed, or repeated, with another number of threads: its sums would be rounded in another way.
 """
@@ -15,7 +15,7 @@ from test_resume import assert_same_end, interrupted, run
 
 from pertexp import threads
 
-# Eleven steps an epoch: two epochs asleep, two awake.
+# Eleven steps an epoch: two epochs of warm-up, two of joint training.
 WORDS = (
     *PRISM,
     "data.batch_size=16",
@@ -63,7 +63,7 @@ def reference(tmp_path_factory):
         ("batch_start", 23, "Fall"),
         ("epoch_start", 4, "Fall"),
     ],
-    ids=["asleep", "awake", "before it wakes", "as it wakes", "between epochs"],
+    ids=["in the warm-up", "in joint training", "before it begins", "as it begins", "between epochs"],
 )  # fmt: skip
 def test_a_killed_run_ends_with_equal_bits(hook, call, kind, reference, outputs):
     folder, diary = reference
@@ -80,7 +80,7 @@ def test_the_stages_are_in_the_checkpoints(reference):
     folder, diary = reference
     assert [page[1] for page in diary if page[0] == "epoch_start"] == [0, 1, 2, 3]
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert (int(last["awake"]), int(last["network.apart.steps"])) == (1, 22)
+    assert (int(last["active_epochs"]), int(last["network.apart.steps"])) == (1, 22)
 
 
 def test_a_run_repeats_to_the_last_bit(reference):

@@ -16,8 +16,8 @@ from one_answer import assert_one_answer
 
 from pertexp.errors import DataError
 from pertexp.evaluation.results.tables import ResultsTable, tables_of
-from pertexp.evaluation.screens.measuring import pooled as joined
-from pertexp.evaluation.screens.measuring import stored
+from pertexp.evaluation.screens.evaluation.measuring import pooled as joined
+from pertexp.evaluation.screens.evaluation.measuring import stored
 from pertexp.report.__main__ import report
 from pertexp.report.sentences import short
 from pertexp.runs.jobs import finished_jobs

@@ -13,20 +13,8 @@ from omegaconf import OmegaConf
 from pertexp.errors import DataError, RequestError
 from pertexp.inference.trained import Restored, Trained, TrainedPairs
 from pertexp.models.vocabulary import Vocabulary
-from pertexp.training.checkpoints import read_checkpoint
+from pertexp.training.checkpoints import checkpoint_of, read_checkpoint
 from pertexp.typed import typed
-
-
-def checkpoint_of(place: str) -> Path:
-    """The best checkpoint of a run folder, its last one where none is best, or the checkpoint file itself."""
-    path = Path(place)
-    if path.is_file():
-        return path
-    found = [path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
-    chosen = next((one for one in found if one.is_file()), None)
-    if chosen is None:
-        raise DataError(f"no checkpoint in {path}: type ckpt=outputs/runs/<date>/<run>, or the .ckpt file itself.")
-    return chosen
 
 
 def restore(place: str, conf: Path) -> Restored:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -174,6 +174,26 @@ class SchemaStamp(Callback):
         checkpoint["validation"] = validation_metrics(trainer)
 
 
+class Advice(NamedTuple):
+    """What to type where a checkpoint does not fit this run: other data, other options, another model."""
+
+    data: str
+    options: str
+    model: str
+
+
+RESUME = Advice(
+    "resume with the configuration of its own run, or start anew without ckpt_path",
+    "resume with the options of its own run, or start anew without ckpt_path",
+    "resume with the model options of its own run",
+)
+BEGIN = Advice(
+    "type the options of data and split of that run, or stages.from=null",
+    "type the model options of that run, or stages.from=null",
+    "type the model options of that run, or stages.from=null",
+)
+
+
 def require_resumable(path: str, module: LightningModule, schema: dict[str, Any], setting: Mapping[str, Any]) -> None:
     """Refuse a checkpoint from which this run cannot go on to the numbers of its own, before anything is trained.
 
@@ -187,15 +207,57 @@ def require_resumable(path: str, module: LightningModule, schema: dict[str, Any]
     checkpoint = read_checkpoint(path)
     if "between_epochs" not in checkpoint:
         raise DataError(f"{path} holds weights alone: resume from the last.ckpt of its run.")
-    theirs = checkpoint["schema"]
-    for key in dict.fromkeys([*schema, *theirs]):
-        if key != "versions" and theirs.get(key) != schema.get(key):
-            raise DataError(
-                f"{path} was trained on other data ({key} differs): resume with the configuration of its own run, "
-                "or start anew without ckpt_path."
-            )
-    _require_setting(path, checkpoint.get("setting"), setting)
-    _require_fit(path, checkpoint["state_dict"], module)
+    _require_schema(path, checkpoint["schema"], schema, RESUME)
+    _require_setting(path, checkpoint.get("setting"), setting, RESUME)
+    _require_fit(path, checkpoint["state_dict"], module.state_dict(), RESUME)
+
+
+def begin_from(module: LightningModule, run: str, schema: dict[str, Any], model: Mapping[str, Any]) -> None:
+    """Load the weights of the best checkpoint of another run, from which training begins.
+
+    The state of the loss stays as it is: this run fits it to its own labels.
+
+    Parameters
+    ----------
+    run
+        Folder of the other run, or one of its checkpoints.
+    schema
+        Of the data of this run.
+    model
+        Options of the model of this run: plain values.
+
+    Raises
+    ------
+    DataError
+        Where there is no checkpoint, it is unreadable, or was trained on other data or another split.
+    MismatchError
+        Where it belongs to another model, or one with other options or shapes.
+    """
+    path = str(checkpoint_of(run, "stages.from"))
+    checkpoint = read_checkpoint(path)
+    theirs, setting = checkpoint.get("schema"), checkpoint.get("setting")
+    if not isinstance(theirs, dict) or not isinstance(setting, dict):
+        raise DataError(f"{path} holds weights but not what they mean: name a run of pertexp in stages.from.")
+    _require_schema(path, theirs, schema, BEGIN)
+    _require_setting(path, {"model": setting.get("model")}, {"model": model}, BEGIN)
+    weights, own = _without_loss(checkpoint["state_dict"]), _without_loss(module.state_dict())
+    _require_fit(path, weights, own, BEGIN)
+    module.load_state_dict(weights, strict=False)
+
+
+def checkpoint_of(place: str, option: str = "ckpt") -> Path:
+    """The best checkpoint of a run folder, its last one where none is best, or the checkpoint file itself.
+
+    `option` is the name on the command line of what holds `place`.
+    """
+    path = Path(place)
+    if path.is_file():
+        return path
+    found = [path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
+    chosen = next((one for one in found if one.is_file()), None)
+    if chosen is None:
+        raise DataError(f"no checkpoint in {path}: type {option}=outputs/runs/<date>/<run>, or the .ckpt file itself.")
+    return chosen
 
 
 def validation_metrics(trainer: Trainer) -> dict[str, float]:
@@ -232,7 +294,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _require_setting(path: str, theirs: object, ours: Mapping[str, Any]) -> None:
+def _without_loss(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("loss.")}
+
+
+def _require_schema(path: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], advice: Advice) -> None:
+    for key in dict.fromkeys([*ours, *theirs]):
+        if key != "versions" and theirs.get(key) != ours.get(key):
+            raise DataError(f"{path} was trained on other data ({key} differs): {advice.data}.")
+
+
+def _require_setting(path: str, theirs: object, ours: Mapping[str, Any], advice: Advice) -> None:
     """Options; a file may lie in another folder, or be named from one, as long as it has its name."""
     if theirs is None:
         return  # written before it was kept
@@ -243,8 +315,7 @@ def _require_setting(path: str, theirs: object, ours: Mapping[str, Any]) -> None
         before, here = was.get(key, "not there"), now.get(key, "not there")
         if before != here and not _are_places_of_one_name(before, here):
             raise MismatchError(
-                f"{path} was trained with {key}={_typed(before)}, and this run has {_typed(here)}: resume with the "
-                "options of its own run, or start anew without ckpt_path."
+                f"{path} was trained with {key}={_typed(before)}, and this run has {_typed(here)}: {advice.options}."
             )
 
 
@@ -266,14 +337,14 @@ def _are_places_of_one_name(before: object, here: object) -> bool:
     return places and Path(str(before)).name == Path(str(here)).name
 
 
-def _require_fit(path: str, weights: dict[str, torch.Tensor], module: LightningModule) -> None:
+def _require_fit(
+    path: str, weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], advice: Advice
+) -> None:
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    ours = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    ours = {name: tuple(tensor.shape) for name, tensor in own.items()}
     different = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
     if different:
-        raise MismatchError(
-            f"{path} belongs to another model ({different[0]} differs): resume with the model options of its own run."
-        )
+        raise MismatchError(f"{path} belongs to another model ({different[0]} differs): {advice.model}.")
 
 
 def _bring(old: Path, new: Path) -> None:

@@ -151,7 +151,7 @@ class Energy(nn.Module):
         potential
             U_I `[n]`.
         own, line
-            e and z_E `[n, width]`; None while the environment is frozen: R_E = 0 and λ = 0.
+            e and z_E `[n, width]`; None until the environment is active: R_E = 0 and λ = 0.
         """
         nothing = torch.zeros_like(potential)
         if line is None or own is None:

@@ -19,6 +19,7 @@ from pertexp.models.prism.network import PrismNetwork, View
 from pertexp.models.prism.options import PrismOptions
 from pertexp.models.prism.terms import Invariance, Seen, terms_of
 from pertexp.models.prism.watching import TARGETS, read, shares, watched
+from pertexp.models.protocols import Part, StageEpoch
 from pertexp.models.watched import Watched
 from pertexp.typed import typed
 
@@ -42,7 +43,7 @@ class PRISM(lightning.LightningModule):
     """
 
     targets = TARGETS
-    awake: Tensor
+    active_epochs: Tensor
     class_of_line: Tensor
 
     def __init__(
@@ -60,7 +61,7 @@ class PRISM(lightning.LightningModule):
         self.network = PrismNetwork(backbone, options.energy, options.invariant_width, options.environment_width)
         self.terms = terms_of(options, int(class_of_line.max()) + 1)
         self.register_buffer("class_of_line", class_of_line)
-        self.register_buffer("awake", torch.tensor(0))  # epochs since the environment woke; -1 while it sleeps
+        self.register_buffer("active_epochs", torch.tensor(0))  # of the environment; -1 before a stage trains it
         self._scores = {"train": EpochScores(), "val": EpochScores()}
 
     @classmethod
@@ -112,15 +113,20 @@ class PRISM(lightning.LightningModule):
         module.load_state_dict(kept, strict=False)
         return module.eval()
 
-    def begin_epoch(self, awake: int | None) -> None:
-        """Let the environment sleep, frozen, with R_E = 0 and λ = 0, or ramp the terms by the epochs it is awake."""
-        self.awake.fill_(-1 if awake is None else awake)
-        for parameter in self.network.environment_parameters():
-            parameter.requires_grad_(awake is not None)
+    def parts(self) -> dict[str, Part]:
+        """`backbone`, `interaction`, `environment`, `temperature` (empty where T is fixed or read off z_E), `terms`."""
+        return {**self.network.parts(), "terms": self.terms}
+
+    def begin_epoch(self, now: StageEpoch) -> None:
+        """Set R_E = 0 and λ = 0 until a stage trains the environment; from there on ramp the terms, epoch by epoch.
+
+        The running statistics of z_E, the queues and the prototypes follow the steps from there on, and none before.
+        """
+        self.active_epochs.fill_(now.active.get("environment", -1))
 
     def forward(self, batch: Batch) -> View:
         """Read a batch in the present stage."""
-        return self.network(batch, environment=bool(self.awake >= 0))
+        return self.network(batch, environment=bool(self.active_epochs >= 0))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Task loss plus weighted terms of one step over G pure batches."""
@@ -135,14 +141,14 @@ class PRISM(lightning.LightningModule):
         return total
 
     def _weighted(self, seen: Seen) -> Tensor:
-        """Σ weight · term; nothing while the environment sleeps."""
+        """Σ weight · term; nothing until the environment is active."""
         total = seen.own.new_zeros(())
-        awake = int(self.awake)
-        if awake < 0:
+        active_epochs = int(self.active_epochs)
+        if active_epochs < 0:
             return total
         for name, term in self.terms.items():
             value = term(seen)
-            weight = getattr(self.options.terms, name).at(awake)
+            weight = getattr(self.options.terms, name).at(active_epochs)
             total = total + weight * value
             self._log(f"train/{name}", value)
             self._log(f"weight/{name}", weight)
@@ -189,7 +195,7 @@ class PRISM(lightning.LightningModule):
             self.log(f"{role}/{name}", value, on_step=False, on_epoch=True, prog_bar=bar, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
-        """The optimizer of the group `optimizer`, over all parameters: those that sleep join when they wake."""
+        """The optimizer of the group `optimizer`, over all parameters, also those that are frozen at first."""
         return self.make_optimizer(self.parameters())
 
     @torch.inference_mode()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pertexp.data.pairs.loader import Batch
 from pertexp.models.backbones.backbone import SequenceBackbone
 from pertexp.models.prism.energy import Energy, EnergyOptions, Reading
+from pertexp.models.protocols import Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class View:
     own
         e `[n, d_E]`.
     line
-        z_E `[G, d_E]`, the mean of e over each support set; None while the environment is frozen.
+        z_E `[G, d_E]`, the mean of e over each support set; None until the environment is active.
     reading
         Logits, R_E and T `[n]`.
     """
@@ -111,7 +112,13 @@ class PrismNetwork(nn.Module):
         features = self.backbone(enhancer.flatten(0, 1), promoter.flatten(0, 1))
         return self.environment(self.held(features.middle)).unflatten(0, enhancer.shape[:2]).mean(dim=1)
 
-    def environment_parameters(self) -> list[nn.Parameter]:
-        """f_E', g_E, λ and what reads T off z_E: what is frozen while the basis is learnt; a learnt T is not."""
-        own = [p for name, p in self.energy.named_parameters() if name != "t"]
-        return [*self.held.parameters(), *self.environment.parameters(), *own]
+    def parts(self) -> dict[str, Part]:
+        """The backbone; f_I and g_I; f_E', g_E, λ and what reads T off z_E; a learned T."""
+        own = dict(self.energy.named_parameters())
+        temperature = [own.pop("t")] if "t" in own else []
+        return {
+            "backbone": self.backbone,
+            "interaction": [self.invariant, self.potential],
+            "environment": [self.held, self.environment, *own.values()],
+            "temperature": temperature,
+        }

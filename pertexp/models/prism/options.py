@@ -16,7 +16,7 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class Term:
-    """A term beside the task loss: its weight when the environment wakes, `ramp` more each epoch, up to `cap`.
+    """A term beside the task loss: its weight when the environment becomes active, `ramp` more each epoch, up to `cap`.
 
     A weight of 0 leaves the term out, whatever its ramp.
     """
@@ -28,7 +28,7 @@ class Term:
     cap: NotNegative = 0.0
 
     def at(self, epoch: int) -> float:
-        """The weight so many epochs after the environment woke."""
+        """The weight so many epochs after the environment became active."""
         return min(self.weight + self.ramp * epoch, max(self.cap, self.weight)) if self.weight else 0.0
 
 
