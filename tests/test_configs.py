@@ -73,7 +73,10 @@ def build_data(config: DictConfig) -> ScreenData | PairData:
 
 def build_model(config: DictConfig) -> None:
     model = build(config.model, "model")(
-        data=build_data(config), loss=build(config.loss, "loss"), optimizer=build(config.optimizer, "optimizer")
+        data=build_data(config),
+        loss=build(config.loss, "loss"),
+        optimizer=build(config.optimizer, "optimizer"),
+        scheduler=build(config.scheduler, "scheduler"),
     )
     assert callable(model.predict)
 
@@ -93,6 +96,12 @@ def build_loss(config: DictConfig) -> None:
 def build_optimizer(config: DictConfig) -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     assert isinstance(build(config.optimizer, "optimizer")([parameter]), torch.optim.Optimizer)
+
+
+def build_scheduler(config: DictConfig) -> None:
+    optimizer = build(config.optimizer, "optimizer")([torch.nn.Parameter(torch.ones(3))])
+    schedule = build(config.scheduler, "scheduler")(optimizer)
+    assert schedule is None or schedule["interval"] in ("epoch", "step")
 
 
 def build_callbacks(config: DictConfig) -> None:
@@ -148,6 +157,7 @@ GROUPS: dict[str, Any] = {
     "loss": build_loss,
     "trainer": build_trainer,
     "optimizer": build_optimizer,
+    "scheduler": build_scheduler,
     "callbacks": build_callbacks,
     "logger": build_loggers,
     "evaluation": build_evaluation,
@@ -209,6 +219,7 @@ def test_gears_brings_its_loss_optimizer_and_batches_to_any_screen(composed):
         config = composed("model=gears", f"data={data}")
         assert config.loss._target_.endswith("GearsLoss")
         assert config.optimizer._target_ == "torch.optim.Adam"
+        assert config.scheduler._target_.endswith("schedulers.step")
         chosen = config.data
         assert (chosen.name, chosen.normalize, chosen.control_match, chosen.batch_size) == (
             data, "where_counts", "context", 32,

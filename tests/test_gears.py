@@ -64,7 +64,7 @@ def data():
 
 
 def trained(model: GEARS, data, steps: int = 40) -> list[float]:
-    optimizer, losses = model.configure_optimizers()["optimizer"], []
+    optimizer, losses = model.configure_optimizers(), []
     model.train()
     loader = data.train_dataloader()
     while len(losses) < steps:
@@ -285,7 +285,6 @@ def test_every_annotated_gene_can_be_a_node(data, tmp_path):
     ("options", "said"),
     [
         ({"hidden_size": 0}, r"model\.hidden_size=0"),
-        ({"lr_decay": 0.0}, r"model\.lr_decay=0\.0"),
         ({"coexpress": {"k": -1}}, r"model\.coexpress\.k=-1"),
         ({"signs": {"_KO": 2}}, r"model\.signs\._KO"),
         ({"reference_mode": True, "coexpress_scope": "none"}, r"model\.reference_mode=true"),

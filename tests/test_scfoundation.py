@@ -247,7 +247,7 @@ def gears(data, embedding: ScFoundation, **options) -> GEARS:
 
 def epochs(model: GEARS, data, n: int) -> int:
     """Train; the number of cells seen."""
-    optimizer, cells = model.configure_optimizers()["optimizer"], 0
+    optimizer, cells = model.configure_optimizers(), 0
     model.train()
     loader = data.train_dataloader()
     for epoch in range(n):
@@ -331,7 +331,7 @@ def test_a_checkpoint_alone_predicts_the_same_with_embeddings(files, tmp_path):
 def test_a_trained_encoder_moves_and_is_kept(files):
     data = screen_data()
     model = gears(data, source(files[0], finetune=True, cache="none", pool=1), encoder_lr_factor=0.1)
-    optimizer = model.configure_optimizers()["optimizer"]
+    optimizer = model.configure_optimizers()
     assert [group["lr"] for group in optimizer.param_groups] == [1e-3, pytest.approx(1e-4)]
     before = model.embedding.encoder.norm.weight.detach().clone()
     batch = next(iter(data.train_dataloader()))

@@ -26,6 +26,7 @@ from pertexp.models.samples import sampled_cells
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
+from pertexp.training.schedulers import Scheduler, configured, constant
 from pertexp.typed import NO_OTHERS, typed
 
 
@@ -151,12 +152,13 @@ class NBGLM(lightning.LightningModule):
         options: NBGLMOptions,
         loss: CountLoss,
         optimizer: Callable[..., Optimizer],
+        scheduler: Scheduler = constant,
     ) -> None:
         super().__init__()
         self.network = network
         self.options = options
         self.loss = loss if options.dispersion == "learned" else loss.at_fixed_theta()
-        self.make_optimizer = optimizer
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
 
     @classmethod
     def from_checkpoint(cls, weights: dict[str, Tensor], vocabulary: Vocabulary, **options: Any) -> "NBGLM":
@@ -205,7 +207,12 @@ class NBGLM(lightning.LightningModule):
 
     @classmethod
     def from_data(
-        cls, data: ScreenData, loss: CountLoss, optimizer: Callable[..., Optimizer], **options: Any
+        cls,
+        data: ScreenData,
+        loss: CountLoss,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Scheduler = constant,
+        **options: Any,
     ) -> "NBGLM":
         """Initialise on the training and control rows of a screen of counts.
 
@@ -222,7 +229,7 @@ class NBGLM(lightning.LightningModule):
         network = build_network(facts, chosen)
         if chosen.start.kind == "closed_form":
             start_from(network, closed_form(design, size_factor, facts, chosen.pseudo_count, chosen.start.ridge))
-        model = cls(network.float(), chosen, loss, optimizer)
+        model = cls(network.float(), chosen, loss, optimizer, scheduler)
         model.vocabulary = Vocabulary.of(design)
         return model
 
@@ -245,9 +252,9 @@ class NBGLM(lightning.LightningModule):
         loss = self.loss(batch["counts"], log_mu, self.network.theta, batch["cells"])
         return loss.sum() / (batch["cells"].sum() * loss.shape[1])
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimizer of the group `optimizer` over all parameters."""
-        return self.make_optimizer(self.parameters())
+    def configure_optimizers(self) -> Any:
+        """The optimizer of the group `optimizer` over all parameters, with the schedule of the group `scheduler`."""
+        return configured(self.make_optimizer(self.parameters()), self.make_scheduler)
 
     def optimizer_step(
         self,
