@@ -133,6 +133,12 @@ def build_embeddings(config: DictConfig) -> None:
         assert build(config.data[kind], f"data.{kind}").fallback in ("zero", "mean", "refuse")
 
 
+def build_batches(config: DictConfig) -> None:
+    layout = build(config.data.batches, "data.batches")
+    assert layout.choice == HydraConfig.get().runtime.choices["data/batches"]
+    assert layout.fields >= {"perturbation", "context"}
+
+
 def build_annotation(config: DictConfig) -> None:
     assert callable(build(config.data.annotation, "data.annotation"))
 
@@ -152,6 +158,7 @@ GROUPS: dict[str, Any] = {
     "data": build_data,
     "data/split": build_split,
     "data/annotation": build_annotation,
+    "data/batches": build_batches,
     "data/gene_embedding": build_embeddings,
     "data/perturbation_embedding": build_embeddings,
     "loss": build_loss,
@@ -221,9 +228,11 @@ def test_gears_brings_its_loss_optimizer_and_batches_to_any_screen(composed):
         assert config.optimizer._target_ == "torch.optim.Adam"
         assert config.scheduler._target_.endswith("schedulers.step")
         chosen = config.data
-        assert (chosen.name, chosen.normalize, chosen.control_match, chosen.batch_size) == (
-            data, "where_counts", "context", 32,
-        )  # fmt: skip
+        assert (chosen.name, chosen.normalize, chosen.batch_size) == (data, "where_counts", 32)
+        assert (chosen.batches._target_.rpartition(".")[2], chosen.batches.match) == (
+            "MatchedControlBatches",
+            "context",
+        )
         assert config.trainer.gradient_clip_algorithm == "value"
     typed = composed("model=gears", "loss=mse", "data.batch_size=8", "optimizer=adamw", "trainer.max_epochs=3")
     assert (typed.data.batch_size, typed.trainer.max_epochs) == (8, 3)
@@ -266,7 +275,7 @@ def test_the_experiments_of_the_house_are_what_their_names_say(composed):
     assert (kang.name, kang.split.context) == ("kang", "CD4 T cells")
     planted = composed("experiment=gears_planted_interactions", "data.simulator.interaction=0")
     assert (planted.model.name, planted.loss._target_.rpartition(".")[2]) == ("gears", "GearsLoss")
-    assert (planted.data.batch_size, planted.data.control_match, planted.optimizer.lr) == (128, "context", 3e-3)
+    assert (planted.data.batch_size, planted.data.batches.match, planted.optimizer.lr) == (128, "context", 3e-3)
     norman = composed("experiment=norman_unseen_combinations").data
     assert (norman.name, norman.split._target_.rpartition(".")[2]) == ("norman_mini", "Combination")
 

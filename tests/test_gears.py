@@ -12,6 +12,7 @@ from command import TINY, command
 from test_resume import assert_same_end, interrupted, run
 
 from pertexp.data.screens.annotations import PlantedSets
+from pertexp.data.screens.batch_layouts import CellBatches, MatchedControlBatches, PseudobulkBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
@@ -43,9 +44,8 @@ def screen_data(**options) -> SimulatedScreenData:
         "perturbation_embedding": Planted(of="perturbations"),
         "annotation": PlantedSets(),
         "normalize": True,
-        "control_match": "context",
+        "batches": MatchedControlBatches(drop_last=True),
         "batch_size": 32,
-        "drop_last": True,
     }
     return SimulatedScreenData(**{**chosen, **options})
 
@@ -244,8 +244,8 @@ def test_the_coexpression_graph_is_of_controls_and_training_singles(data):
     ("options", "loss", "said"),
     [
         ({"normalize": False}, GearsLoss(), "data.normalize=where_counts"),
-        ({"control_match": None}, GearsLoss(), "data.control_match=context"),
-        ({"pseudobulk": "mean"}, GearsLoss(), "data.pseudobulk=null"),
+        ({"batches": CellBatches()}, GearsLoss(), "data/batches=matched_controls"),
+        ({"batches": PseudobulkBatches(combine="mean")}, GearsLoss(), "data/batches=matched_controls"),
         ({"annotation": None}, GearsLoss(), "data/annotation=go"),
         ({}, nb, "loss=gears"),
     ],

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from pertexp.data.screens.annotations import PlantedSets
+from pertexp.data.screens.batch_layouts import MatchedControlBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
@@ -102,7 +103,7 @@ def screen_data(**options) -> SimulatedScreenData:
     return SimulatedScreenData(
         name="simulated_screen", simulator=SIMULATOR, split=UnseenPerturbation(),
         gene_embedding=Planted(of="genes"), perturbation_embedding=Planted(of="perturbations"),
-        annotation=PlantedSets(), normalize="where_counts", control_match="context", batch_size=8, drop_last=True,
+        annotation=PlantedSets(), normalize="where_counts", batches=MatchedControlBatches(drop_last=True), batch_size=8,
         **options,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pertexp.data.screens.batch_layouts import require_fields
 from pertexp.data.screens.batches import Batch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
@@ -31,6 +32,7 @@ from pertexp.nn.graph import Graph
 from pertexp.training.schedulers import Scheduler, configured, constant
 from pertexp.typed import typed
 
+FIELDS = frozenset({"counts", "perturbation", "context", "control", "control_row"})  # of a batch
 SETS_AT_ONCE = 256
 NAMES = ("genes", "contexts", "nodes", "perturbations")
 CELLS_OF_RELEASED = 300  # the released `predict` averages a batch of 300 controls, whose first cell alone is mixed
@@ -436,11 +438,7 @@ def _require_fit(data: ScreenData, loss: GearsLoss) -> Any:
         )
     if not isinstance(loss, GearsLoss):
         raise MismatchError("model=gears trains on pairs of cells: type loss=gears.")
-    if data.pseudobulk is not None or data.control_match is None:
-        raise MismatchError(
-            "model=gears trains on single cells beside control cells: type data.control_match=context "
-            "data.pseudobulk=null."
-        )
+    require_fields(data.batches, FIELDS, "gears", ["matched_controls"])
     if data.annotation is None:
         raise MismatchError("model=gears needs gene sets for its perturbation graph: type data/annotation=go.")
     scale = data.design.screen.scale

@@ -12,6 +12,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pertexp.data.screens.batch_layouts import ROW_FIELDS, require_fields
 from pertexp.data.screens.batches import Batch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
@@ -335,6 +336,7 @@ def _require_fit(data: ScreenData, loss: CountLoss, options: NBGLMOptions) -> No
             "counts with data.layer=... data.scale=counts, or type data.recover_counts=true where log1p values came "
             "from counts (and data.normalize=false)."
         )
+    require_fields(data.batches, ROW_FIELDS, "nbglm", ["cells", "pseudobulk"])
     if not isinstance(loss, CountLoss):
         raise MismatchError("model=nbglm trains on counts: type loss=nb, or another loss on counts.")
     if options.dispersion == "learned" and not loss.identifies_theta:
