@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 import pertexp.run  # noqa: F401  (its resolvers)
+from pertexp import choices_by_task
 from pertexp.composition import build, build_group, check_node
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
@@ -31,8 +32,8 @@ NEEDS = {
     "data/perturb_processed": ["data.path=my.h5ad"],
     "data/ep_table": ["data.path=my.tsv"],
     "data/ep_coordinates": ["data.path=my.tsv", "data.fasta=my.fa"],
-    "data/split/table": ["data.split.path=my.csv"],
-    "data/split/pairs_table": ["data.split.path=my.csv"],
+    "data/split/screens/table": ["data.split.path=my.csv"],
+    "data/split/pairs/pairs_table": ["data.split.path=my.csv"],
     "data/gene_embedding/table": ["data.gene_embedding.path=my.csv"],
     "data/perturbation_embedding/table": ["data.perturbation_embedding.path=my.csv"],
     "trainer/ddp": [],
@@ -156,7 +157,8 @@ GROUPS: dict[str, Any] = {
     "model/backbone": build_backbone,
     "model/embedding": build_embedding,
     "data": build_data,
-    "data/split": build_split,
+    "data/split/pairs": build_split,
+    "data/split/screens": build_split,
     "data/annotation": build_annotation,
     "data/batches": build_batches,
     "data/gene_embedding": build_embeddings,
@@ -178,11 +180,32 @@ GROUPS: dict[str, Any] = {
 def test_every_file_composes_and_builds(file, composed):
     group = str(Path(file).parent)
     assert group in GROUPS, f"no test knows how to build the group {group}"
-    choice = [] if group == "." else [f"{group}={Path(file).name}"]
+    typed = str(Path(group).parent) if str(Path(group).parent) in choices_by_task.GROUPS else group
+    choice = [] if group == "." else [f"{typed}={Path(file).name}"]
     choice = ["model=gears", *choice] if group == "model/embedding" else choice
     choice = ["model=prism", *choice] if group in OF_PAIRS else choice
     small = SMALL_PAIRS if {group, file} & OF_PAIRS else SMALL if group in (".", "model") else []
     GROUPS[group](composed(*choice, *NEEDS.get(file, []), *small))
+
+
+@pytest.mark.parametrize("group", choices_by_task.GROUPS)
+def test_a_name_is_one_choice_whatever_its_task(group, composed):
+    """What is typed does not name the task, so no two tasks may use a name."""
+    files = sorted((CONF / group).rglob("*.yaml"))
+    assert {path.parent.parent for path in files} == {CONF / group}
+    assert len({path.stem for path in files}) == len(files)
+    for path in files:
+        named = composed(f"{group}={path.stem}", f"++{group.replace('/', '.')}.path=my.csv")
+        in_full = composed(f"{group}={path.parent.name}/{path.stem}", f"++{group.replace('/', '.')}.path=my.csv")
+        assert OmegaConf.select(named, group.replace("/", ".")) == OmegaConf.select(in_full, group.replace("/", "."))
+
+
+def test_a_defaults_list_names_a_choice_as_the_command_line_does(composed, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("defaults:\n  - simulated_pairs\n  - override split: line\n")
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    assert composed(search, "data=mine").data.split._target_.endswith("splits.Line")
+    assert composed(search, "data=mine", "data/split=random").data.split._target_.endswith("splits.Random")
 
 
 def test_no_file_repeats_another():
