@@ -268,23 +268,18 @@ class RatesOfCommand(Callback):
 
 
 def test_a_killed_run_goes_on_with_its_learning_rate(tmp_path, monkeypatch):
-    """Within an epoch, and between two; test_gears does the same where the schedule counts epochs."""
+    """Where it counts steps; test_gears and test_batch_layouts do the same where it counts epochs."""
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    words = (
-        *WORDS,
-        "scheduler=warm_up",
-        "scheduler.steps=12",
-        "+callbacks.rates._target_=test_schedulers.RatesOfCommand",
-    )
+    rates_of_command = "+callbacks.rates._target_=test_schedulers.RatesOfCommand"
+    words = (*WORDS, "scheduler=warm_up", "scheduler.steps=12", rates_of_command)
     RatesOfCommand.seen.clear()
     whole, diary = run(*words)
     expected = dict(RatesOfCommand.seen)
     assert len(set(expected.values())) == 13
-    for call, first in ((4, 2), (6, 5)):  # the steps from which the checkpoints go on
-        killed = interrupted(tmp_path, "batch_start", call, *words)
-        RatesOfCommand.seen.clear()
-        done, resumed = run(*words, f"ckpt_path={killed}/checkpoints/last.ckpt")
-        assert done.code == 0, done.err
-        assert resumed == diary[-len(resumed) :]
-        assert RatesOfCommand.seen == {number: rate for number, rate in expected.items() if number >= first}
-        assert_same_end(done.folder, whole.folder)
+    killed = interrupted(tmp_path, "batch_start", 4, *words)
+    RatesOfCommand.seen.clear()
+    done, resumed = run(*words, f"ckpt_path={killed}/checkpoints/last.ckpt")
+    assert done.code == 0, done.err
+    assert resumed == diary[-len(resumed) :]
+    assert RatesOfCommand.seen == {number: rate for number, rate in expected.items() if number >= 2}
+    assert_same_end(done.folder, whole.folder)
