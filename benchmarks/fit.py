@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pertexp.data.screens.batch_layouts import BatchLayout, CellBatches, PseudobulkBatches
 from pertexp.data.screens.datamodule import ScreenData, SimulatedScreenData
 from pertexp.data.screens.embeddings import Planted
-from pertexp.data.screens.pseudobulk import Pseudobulk, pseudobulk_rows
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.losses.counts import nb
@@ -36,14 +36,14 @@ BATCH, LEARNING_RATE, MOST_EPOCHS = 512, 5e-3, 200
 ADAMW = functools.partial(torch.optim.AdamW, lr=LEARNING_RATE, weight_decay=0.0)
 
 
-def screen_data(pseudobulk: Pseudobulk | None) -> ScreenData:
+def screen_data(batches: BatchLayout) -> ScreenData:
     return SimulatedScreenData(
         name="simulated_screen",
         simulator=SCREEN,
         split=UnseenPerturbation(folds=5, fold=0, val_fraction=0.15, seed=0),
         gene_embedding=Planted(of="genes"),
         perturbation_embedding=Planted(of="perturbations"),
-        pseudobulk=pseudobulk,
+        batches=batches,
         batch_size=BATCH,
     )
 
@@ -117,8 +117,6 @@ class StopAtTarget(lightning.Callback):
 
 def pertexp_fit(data: ScreenData, watch: Stopwatch) -> None:
     """Closed-form start, then the real trainer, on cells or on their sums; summing is timed."""
-    if data.pseudobulk is not None:
-        pseudobulk_rows(data.design, data.pseudobulk)
     model = NBGLM.from_data(data, nb, ADAMW)
     trainer = lightning.Trainer(
         max_epochs=MOST_EPOCHS,
@@ -178,14 +176,14 @@ def main() -> None:
     tolerance = parser.parse_args().tolerance
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    single = screen_data(None)
+    single = screen_data(CellBatches())
     cells = all_cells(Cells(single))
     best = least_deviance(single, cells)
     print(f"{len(cells['log_size'])} cells x {SCREEN.n_genes} genes; least mean deviance {best:.5f}")
     ways: dict[str, tuple[Callable[[ScreenData, Stopwatch], None], ScreenData]] = {
         "plain loop, cells": (plain_fit, single),
         "pertexp, cells": (pertexp_fit, single),
-        "pertexp, sums": (pertexp_fit, screen_data("sum")),
+        "pertexp, sums": (pertexp_fit, screen_data(PseudobulkBatches())),
     }
     reference = 0.0
     for name, (fit, data) in ways.items():

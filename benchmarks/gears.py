@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from pertexp.data.screens.annotations import GeneSets
+from pertexp.data.screens.batch_layouts import MatchedControlBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import TrainingPca
 from pertexp.data.screens.pseudobulk import cell_rows
@@ -85,9 +86,8 @@ def screen_data(gene_sets: str, n_genes: int) -> NamedScreenData:
         perturbation_embedding=TrainingPca(),
         annotation=GeneSets(gene_sets),
         normalize=True,
-        control_match="any",
+        batches=MatchedControlBatches(match="any", drop_last=True),
         batch_size=32,
-        drop_last=True,
         min_cells=1,
     )  # fmt: skip
     assert data.annotation is not None

@@ -14,6 +14,7 @@ from typing import NoReturn
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ReadonlyConfigError
 
+from pertexp import choices_by_task
 from pertexp.errors import RequestError, nearest
 
 WRONG_REQUEST = 2
@@ -21,6 +22,7 @@ INTERRUPTED = 130
 NOWHERE_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR}
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NUMBER_FOR_GROUP = "Config group override must be a string"  # Hydra says so in a plain ValueError
+choices_by_task.register()
 _everything: ContextVar[bool] = ContextVar("everything", default=False)
 
 
@@ -147,9 +149,18 @@ def _unknown_key(fault: Exception) -> str | None:
 
 def _misplaced_group(said: str) -> str | None:
     """The sentence for a group that a command does not have, or was given twice."""
-    foreign = re.search(r"Could not override '([^']+)'\.\s+No match in the defaults list", said)
+    foreign = re.search(r"(?:In '([^']+)': )?Could not override '([^']+)'\.\s+No match in the defaults list", said)
+    if foreign and foreign.group(1):
+        choice = "=".join(foreign.group(1).rsplit("/", 1))
+        return (
+            f"{choice} does not fit the other choices: it sets {foreign.group(2)}, which they do not have; choose a "
+            "model and data of one task (screens, or pairs)."
+        )
+    if foreign and foreign.group(2).rpartition("/")[0] in choices_by_task.GROUPS:
+        group, _, task = foreign.group(2).rpartition("/")
+        return f"{group}/{task} holds the choices of {group} for {task}: type {group}=..., with the name alone."
     if foreign:
-        return f"{foreign.group(1)} is no group of this command: remove {foreign.group(1)}=..., or look at --help."
+        return f"{foreign.group(2)} is no group of this command: remove {foreign.group(2)}=..., or look at --help."
     twice = re.search(r"Multiple values for (\S+)\. To override a value use 'override \S+: ([^']+)'", said)
     return f"{twice.group(1)} is there already: type {twice.group(1)}={twice.group(2)}, without +." if twice else None
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SWEEP = "PERTEXP_SWEEP"
 MULTIRUN = ("-m", "--multirun")
-SETTING = ("model", "data", "loss", "optimizer", "stages")
+SETTING = ("model", "data", "loss", "optimizer", "scheduler", "stages")
 
 
 def config_hash(*, _root_: DictConfig) -> str:
@@ -129,7 +129,8 @@ def prepare(config: DictConfig) -> Prepared:
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     data, loss = build(config.data, "data"), build(config.loss, "loss")
     evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
-    callbacks, stages = build_group(config.get("callbacks"), "callbacks"), build(config.stages, "stages")
+    scheduler, stages = build(config.scheduler, "scheduler"), build(config.stages, "stages")
+    callbacks = build_group(config.get("callbacks"), "callbacks")
     loggers = list(build_group(config.get("logger"), "logger").values())
     stamp = SchemaStamp(
         lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)), setting(config)
@@ -140,7 +141,7 @@ def prepare(config: DictConfig) -> Prepared:
     _require_validation(data, callbacks)
     evaluation.require(data)
     with _fitting("model"):
-        model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer)
+        model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer, scheduler=scheduler)
     _require_optimizer(model)
     stages.require(model, trainer)
     warn_without_stages(model, stages)
@@ -265,11 +266,12 @@ def _require_validation(data: Any, callbacks: dict[str, Any]) -> None:
 
 
 def _require_optimizer(model: "LightningModule") -> None:
-    """An optimizer takes its values only with parameters in hand, which Lightning gives it when training begins."""
+    """Optimizer and scheduler take their values only with parameters in hand, as when training begins."""
     try:
         model.configure_optimizers()
     except (TypeError, ValueError) as fault:
-        raise RequestError(f"optimizer cannot be had as it is set: {str(fault).splitlines()[0]}") from fault
+        said = str(fault).splitlines()[0]
+        raise RequestError(f"the optimizer or the scheduler cannot be built as set: {said}") from fault
 
 
 def _repeated(config: DictConfig, folder: Path) -> DictConfig:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import pertexp.door  # noqa: F401  (lets hydra.compose find choices that are sorted by task)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

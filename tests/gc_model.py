@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pertexp.data.pairs.loader import Batch
 from pertexp.models.watched import Target, Watched
+from pertexp.training.schedulers import configured, constant
 
 
 def gc(tokens: Tensor) -> Tensor:
@@ -26,14 +27,14 @@ class GcModel(lightning.LightningModule):
         Target("adversary", 0.0, 0.3, "adversary below 0.3"),
     )
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: Any, scheduler: Any = constant) -> None:
         super().__init__()
         self.linear = torch.nn.Linear(3, 1)
-        self.make_optimizer = optimizer
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
 
     @classmethod
-    def from_data(cls, data: Any, loss: Any, optimizer: Any, name: str) -> "GcModel":  # noqa: ARG003
-        return cls(optimizer)
+    def from_data(cls, data: Any, loss: Any, optimizer: Any, scheduler: Any, name: str) -> "GcModel":  # noqa: ARG003
+        return cls(optimizer, scheduler)
 
     def forward(self, batch: Batch) -> Tensor:
         own = [gc(batch["enhancer"]), gc(batch["promoter"])]
@@ -51,7 +52,7 @@ class GcModel(lightning.LightningModule):
         self.log("val/loss", loss, batch_size=len(batch["label"]))
 
     def configure_optimizers(self) -> Any:
-        return self.make_optimizer(self.parameters())
+        return configured(self.make_optimizer(self.parameters()), self.make_scheduler)
 
     @torch.no_grad()
     def predict(self, batches: Iterable[Batch]) -> np.ndarray:

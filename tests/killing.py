@@ -53,7 +53,8 @@ def rows_of(batch: dict[str, Any]) -> tuple[Any, ...]:
     """What tells one batch from another: its pairs with their support, or its perturbations with their depths."""
     if "pair" in batch:
         return (*batch["pair"].tolist(), *batch["support_pair"].flatten().tolist(), int(batch["enhancer"].sum()))
-    return tuple(zip(batch["perturbation"].tolist(), batch["counts"].sum(dim=1).tolist(), strict=True))
+    values = batch["counts"] if "counts" in batch else batch["profile"]
+    return tuple(zip(batch["perturbation"].tolist(), values.sum(dim=1).tolist(), strict=True))
 
 
 class Diary(Callback):

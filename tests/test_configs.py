@@ -12,13 +12,14 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenEvaluation
 
 import pertexp.run  # noqa: F401  (its resolvers)
+from pertexp import choices_by_task
 from pertexp.composition import build, build_group, check_node
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
-from pertexp.evaluation.screens.evaluation.evaluation import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
 from pertexp.losses.gears import GearsLoss
 from pertexp.losses.interaction import PairLoss
@@ -32,8 +33,8 @@ NEEDS = {
     "data/perturb_processed": ["data.path=my.h5ad"],
     "data/ep_table": ["data.path=my.tsv"],
     "data/ep_coordinates": ["data.path=my.tsv", "data.fasta=my.fa"],
-    "data/split/table": ["data.split.path=my.csv"],
-    "data/split/pairs_table": ["data.split.path=my.csv"],
+    "data/split/screens/table": ["data.split.path=my.csv"],
+    "data/split/pairs/pairs_table": ["data.split.path=my.csv"],
     "data/gene_embedding/table": ["data.gene_embedding.path=my.csv"],
     "data/perturbation_embedding/table": ["data.perturbation_embedding.path=my.csv"],
     "trainer/ddp": [],
@@ -74,7 +75,10 @@ def build_data(config: DictConfig) -> ScreenData | PairData:
 
 def build_model(config: DictConfig) -> None:
     model = build(config.model, "model")(
-        data=build_data(config), loss=build(config.loss, "loss"), optimizer=build(config.optimizer, "optimizer")
+        data=build_data(config),
+        loss=build(config.loss, "loss"),
+        optimizer=build(config.optimizer, "optimizer"),
+        scheduler=build(config.scheduler, "scheduler"),
     )
     assert callable(model.predict)
 
@@ -94,6 +98,12 @@ def build_loss(config: DictConfig) -> None:
 def build_optimizer(config: DictConfig) -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     assert isinstance(build(config.optimizer, "optimizer")([parameter]), torch.optim.Optimizer)
+
+
+def build_scheduler(config: DictConfig) -> None:
+    optimizer = build(config.optimizer, "optimizer")([torch.nn.Parameter(torch.ones(3))])
+    schedule = build(config.scheduler, "scheduler")(optimizer)
+    assert schedule is None or schedule["interval"] in ("epoch", "step")
 
 
 def build_callbacks(config: DictConfig) -> None:
@@ -129,6 +139,12 @@ def build_embeddings(config: DictConfig) -> None:
         assert build(config.data[kind], f"data.{kind}").fallback in ("zero", "mean", "refuse")
 
 
+def build_batches(config: DictConfig) -> None:
+    layout = build(config.data.batches, "data.batches")
+    assert layout.choice == HydraConfig.get().runtime.choices["data/batches"]
+    assert layout.fields >= {"perturbation", "context"}
+
+
 def build_annotation(config: DictConfig) -> None:
     assert callable(build(config.data.annotation, "data.annotation"))
 
@@ -146,13 +162,16 @@ GROUPS: dict[str, Any] = {
     "model/backbone": build_backbone,
     "model/embedding": build_embedding,
     "data": build_data,
-    "data/split": build_split,
+    "data/split/pairs": build_split,
+    "data/split/screens": build_split,
     "data/annotation": build_annotation,
+    "data/batches": build_batches,
     "data/gene_embedding": build_embeddings,
     "data/perturbation_embedding": build_embeddings,
     "loss": build_loss,
     "trainer": build_trainer,
     "optimizer": build_optimizer,
+    "scheduler": build_scheduler,
     "callbacks": build_callbacks,
     "stages": build_stages,
     "logger": build_loggers,
@@ -167,11 +186,32 @@ GROUPS: dict[str, Any] = {
 def test_every_file_composes_and_builds(file, composed):
     group = str(Path(file).parent)
     assert group in GROUPS, f"no test knows how to build the group {group}"
-    choice = [] if group == "." else [f"{group}={Path(file).name}"]
+    typed = str(Path(group).parent) if str(Path(group).parent) in choices_by_task.GROUPS else group
+    choice = [] if group == "." else [f"{typed}={Path(file).name}"]
     choice = ["model=gears", *choice] if group == "model/embedding" else choice
     choice = ["model=prism", *choice] if group in OF_PAIRS else choice
     small = SMALL_PAIRS if {group, file} & OF_PAIRS else SMALL if group in (".", "model") else []
     GROUPS[group](composed(*choice, *NEEDS.get(file, []), *small))
+
+
+@pytest.mark.parametrize("group", choices_by_task.GROUPS)
+def test_a_name_is_one_choice_whatever_its_task(group, composed):
+    """What is typed does not name the task, so no two tasks may use a name."""
+    files = sorted((CONF / group).rglob("*.yaml"))
+    assert {path.parent.parent for path in files} == {CONF / group}
+    assert len({path.stem for path in files}) == len(files)
+    for path in files:
+        named = composed(f"{group}={path.stem}", f"++{group.replace('/', '.')}.path=my.csv")
+        in_full = composed(f"{group}={path.parent.name}/{path.stem}", f"++{group.replace('/', '.')}.path=my.csv")
+        assert OmegaConf.select(named, group.replace("/", ".")) == OmegaConf.select(in_full, group.replace("/", "."))
+
+
+def test_a_defaults_list_names_a_choice_as_the_command_line_does(composed, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("defaults:\n  - simulated_pairs\n  - override split: line\n")
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    assert composed(search, "data=mine").data.split._target_.endswith("splits.Line")
+    assert composed(search, "data=mine", "data/split=random").data.split._target_.endswith("splits.Random")
 
 
 def test_no_file_repeats_another():
@@ -216,10 +256,13 @@ def test_gears_brings_its_loss_optimizer_and_batches_to_any_screen(composed):
         config = composed("model=gears", f"data={data}")
         assert config.loss._target_.endswith("GearsLoss")
         assert config.optimizer._target_ == "torch.optim.Adam"
+        assert config.scheduler._target_.endswith("schedulers.step")
         chosen = config.data
-        assert (chosen.name, chosen.normalize, chosen.control_match, chosen.batch_size) == (
-            data, "where_counts", "context", 32,
-        )  # fmt: skip
+        assert (chosen.name, chosen.normalize, chosen.batch_size) == (data, "where_counts", 32)
+        assert (chosen.batches._target_.rpartition(".")[2], chosen.batches.match) == (
+            "MatchedControlBatches",
+            "context",
+        )
         assert config.trainer.gradient_clip_algorithm == "value"
     typed = composed("model=gears", "loss=mse", "data.batch_size=8", "optimizer=adamw", "trainer.max_epochs=3")
     assert (typed.data.batch_size, typed.trainer.max_epochs) == (8, 3)
@@ -262,7 +305,7 @@ def test_the_experiments_of_the_house_are_what_their_names_say(composed):
     assert (kang.name, kang.split.context) == ("kang", "CD4 T cells")
     planted = composed("experiment=gears_planted_interactions", "data.simulator.interaction=0")
     assert (planted.model.name, planted.loss._target_.rpartition(".")[2]) == ("gears", "GearsLoss")
-    assert (planted.data.batch_size, planted.data.control_match, planted.optimizer.lr) == (128, "context", 3e-3)
+    assert (planted.data.batch_size, planted.data.batches.match, planted.optimizer.lr) == (128, "context", 3e-3)
     norman = composed("experiment=norman_unseen_combinations").data
     assert (norman.name, norman.split._target_.rpartition(".")[2]) == ("norman_mini", "Combination")
 

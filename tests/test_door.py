@@ -17,6 +17,7 @@ WRONG = {
     "experiment=nope": ["experiment=nope", "kang_unseen_cell_type"],
     "logger=[csv,foo]": ["logger=foo", "tensorboard"],
     "data/split=foo": ["data/split=foo", "leave_context_out"],
+    "data/split/pairs=line": ["data/split/pairs holds the choices of data/split", "type data/split=..."],
     "model.rnk=3": ["model.rnk", "did you mean rank?"],
     "+trainer.max_epoch=3": ["trainer.max_epoch", "max_epochs"],
     "+optimizer.learning_rate=3": ["optimizer.learning_rate", "torch.optim.AdamW"],
@@ -170,7 +171,7 @@ def test_a_gpu_that_is_not_there():
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    from pertexp.evaluation.screens.evaluation.evaluation import ScreenEvaluation
+    from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenEvaluation
 
     def fall(*_):
         raise ZeroDivisionError("a bug of ours")

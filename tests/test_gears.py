@@ -9,18 +9,19 @@ import pytest
 import scipy.sparse as sp
 import torch
 from command import TINY, command
+from pertexp.evaluation.screens.evaluation.evaluation.families import Core
+from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure
+from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
 from test_resume import assert_same_end, interrupted, run
 
 from pertexp.data.screens.annotations import PlantedSets
+from pertexp.data.screens.batch_layouts import CellBatches, MatchedControlBatches, PseudobulkBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
-from pertexp.evaluation.screens.evaluation.families import Core
-from pertexp.evaluation.screens.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.screens.evaluation.measuring import measure
-from pertexp.evaluation.screens.evaluation.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.losses.gears import GearsLoss
 from pertexp.models.gears import GEARS
@@ -43,9 +44,8 @@ def screen_data(**options) -> SimulatedScreenData:
         "perturbation_embedding": Planted(of="perturbations"),
         "annotation": PlantedSets(),
         "normalize": True,
-        "control_match": "context",
+        "batches": MatchedControlBatches(drop_last=True),
         "batch_size": 32,
-        "drop_last": True,
     }
     return SimulatedScreenData(**{**chosen, **options})
 
@@ -64,7 +64,7 @@ def data():
 
 
 def trained(model: GEARS, data, steps: int = 40) -> list[float]:
-    optimizer, losses = model.configure_optimizers()["optimizer"], []
+    optimizer, losses = model.configure_optimizers(), []
     model.train()
     loader = data.train_dataloader()
     while len(losses) < steps:
@@ -244,8 +244,8 @@ def test_the_coexpression_graph_is_of_controls_and_training_singles(data):
     ("options", "loss", "said"),
     [
         ({"normalize": False}, GearsLoss(), "data.normalize=where_counts"),
-        ({"control_match": None}, GearsLoss(), "data.control_match=context"),
-        ({"pseudobulk": "mean"}, GearsLoss(), "data.pseudobulk=null"),
+        ({"batches": CellBatches()}, GearsLoss(), "data/batches=matched_controls"),
+        ({"batches": PseudobulkBatches(combine="mean")}, GearsLoss(), "data/batches=matched_controls"),
         ({"annotation": None}, GearsLoss(), "data/annotation=go"),
         ({}, nb, "loss=gears"),
     ],
@@ -285,7 +285,6 @@ def test_every_annotated_gene_can_be_a_node(data, tmp_path):
     ("options", "said"),
     [
         ({"hidden_size": 0}, r"model\.hidden_size=0"),
-        ({"lr_decay": 0.0}, r"model\.lr_decay=0\.0"),
         ({"coexpress": {"k": -1}}, r"model\.coexpress\.k=-1"),
         ({"signs": {"_KO": 2}}, r"model\.signs\._KO"),
         ({"reference_mode": True, "coexpress_scope": "none"}, r"model\.reference_mode=true"),

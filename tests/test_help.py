@@ -41,6 +41,12 @@ def test_help_names_every_group_and_choice(shown):
     assert {group: set(names.split(", ")) for group, names in listed.items() if group in groups} == groups
 
 
+def test_help_lists_choices_by_task_and_all_together(shown):
+    listed = dict(re.findall(r"^([\w/]+): ([\w, ]+)$", shown.stdout, re.M))
+    both = [listed[f"data/split/{task}"].split(", ") for task in ("pairs", "screens")]
+    assert sorted([*both[0], *both[1]]) == listed["data/split"].split(", ")
+
+
 def test_help_shows_examples_that_are_not_broken(shown):
     from hydra import compose, initialize_config_dir
 

@@ -7,18 +7,19 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from pertexp.evaluation.screens.evaluation.evaluation.evaluation import evaluation_frame
+from pertexp.evaluation.screens.evaluation.evaluation.families import Core
+from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure
+from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
 from scipy import stats
 
+from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
 from pertexp.data.screens.datamodule import H5adScreenData, SimulatedScreenData
 from pertexp.data.screens.embeddings import Planted, TableFile, TrainingPca
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
-from pertexp.evaluation.screens.evaluation.evaluation import evaluation_frame
-from pertexp.evaluation.screens.evaluation.families import Core
-from pertexp.evaluation.screens.evaluation.measuring import measure
-from pertexp.evaluation.screens.evaluation.scoring import Scores
 from pertexp.losses import counts as losses
 from pertexp.models.baselines import BilinearRidge
 from pertexp.models.learned_scalar import LearnedScalar
@@ -37,14 +38,14 @@ SMALL = {
 }  # fmt: skip
 
 
-def simulated(pseudobulk=None, **fields):
+def simulated(batches=None, **fields):
     return SimulatedScreenData(
         name="simulated_screen",
         simulator=SimulatedScreen(**{**SMALL, **fields}),
         split=UnseenPerturbation(folds=4, fold=0, val_fraction=0.2, seed=0),
         gene_embedding=Planted(of="genes"),
         perturbation_embedding=Planted(of="perturbations"),
-        pseudobulk=pseudobulk,
+        batches=batches or CellBatches(),
     )
 
 
@@ -65,7 +66,7 @@ def train(model, data, epochs):
 
 def training_loss(model, data):
     """Mean loss of a model over all training rows."""
-    rows, role = data._rows, data._row_role
+    rows, role = data.batches.rows(data.design)
     with torch.no_grad():
         return float(model._data_loss(rows.take(np.flatnonzero(np.isin(role, ("train", "control"))))))
 
@@ -358,7 +359,7 @@ def test_learned_dispersions_move_to_the_planted_ones_and_fixed_ones_stay(data):
 
 
 def test_the_loss_is_the_whole_likelihood_where_theta_is_learned_and_half_the_deviance_where_not(data):
-    rows = data._rows.take(np.arange(200))
+    rows = data.batches.rows(data.design)[0].take(np.arange(200))
     for dispersion in ("moments", "learned"):
         model = NBGLM.from_data(data, losses.nb, ADAMW, dispersion=dispersion)
         with torch.no_grad():
@@ -384,7 +385,7 @@ def test_planted_phase_effects_are_found():
 
 def test_without_size_factors_depth_is_ignored_everywhere(data):
     model = NBGLM.from_data(data, losses.nb, ADAMW, size_factor={"use_sf": False})
-    rows = data._rows.take(np.arange(50))
+    rows = data.batches.rows(data.design)[0].take(np.arange(50))
     deeper = {**rows, "log_size": rows["log_size"] + 1}
     assert torch.equal(model._data_loss(deeper), model._data_loss(rows))
     units = data.design.units("test")
@@ -398,7 +399,7 @@ def test_without_size_factors_depth_is_ignored_everywhere(data):
 def test_training_on_summed_cells_ends_near_training_on_cells():
     quick = functools.partial(ADAMW, lr=0.01)
     cells = fitted(simulated(), epochs=60, optimizer=quick).network.kernel.detach()
-    sums = fitted(simulated(pseudobulk="sum"), epochs=400, optimizer=quick).network.kernel.detach()
+    sums = fitted(simulated(PseudobulkBatches()), epochs=400, optimizer=quick).network.kernel.detach()
     assert torch.nn.functional.cosine_similarity(cells.flatten(), sums.flatten(), dim=0) > 0.99
     assert 0.9 < sums.norm() / cells.norm() < 1.1
 
@@ -458,8 +459,8 @@ def test_nothing_is_written_where_no_cells_were_asked_for(data, tmp_path):
 # Real screens
 
 
-@pytest.mark.parametrize("pseudobulk", [None, "sum"])
-def test_training_on_a_real_screen_lowers_the_deviance_and_can_be_scored(data_dir, pseudobulk):
+@pytest.mark.parametrize("batches", [CellBatches(), PseudobulkBatches()], ids=["cells", "pseudobulk"])
+def test_training_on_a_real_screen_lowers_the_deviance_and_can_be_scored(data_dir, batches):
     data = H5adScreenData(
         name="papalexi",
         path=str(data_dir / "screens" / "papalexi21_thp1_merged_7108x585.h5ad"),
@@ -468,10 +469,10 @@ def test_training_on_a_real_screen_lowers_the_deviance_and_can_be_scored(data_di
         split=UnseenPerturbation(folds=5, fold=0, val_fraction=0.15, seed=0),
         gene_embedding=TrainingPca(dimensions=10),
         perturbation_embedding=TableFile(path=str(data_dir / "gene" / "gene_emb_go_svd64.npz")),
-        pseudobulk=pseudobulk,
+        batches=batches,
     )
     before = training_loss(NBGLM.from_data(data, losses.nb, ADAMW), data)
-    model = fitted(data, epochs=2 if pseudobulk is None else 40)
+    model = fitted(data, epochs=2 if batches.choice == "cells" else 40)
     assert training_loss(model, data) < before
     frame = evaluation_frame(data.design, {"nbglm": model.predict(data.design.units("test"))}, 0)
     found = Scores.of(measure(frame, None, {"core": Core()}), n_resamples=10).aggregate.query("model == 'nbglm'")

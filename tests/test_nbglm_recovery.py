@@ -7,16 +7,16 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from pertexp.evaluation.screens.evaluation.evaluation.evaluation import evaluation_frame
+from pertexp.evaluation.screens.evaluation.evaluation.families import Core
+from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure
+from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
 
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import EmbeddingTable, Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.evaluation.bootstrap import paired_difference
-from pertexp.evaluation.screens.evaluation.evaluation import evaluation_frame
-from pertexp.evaluation.screens.evaluation.families import Core
-from pertexp.evaluation.screens.evaluation.measuring import measure
-from pertexp.evaluation.screens.evaluation.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.models.nbglm import NBGLM
 from pertexp.models.nbglm.recovery import cosine

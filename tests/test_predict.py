@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 from command import TINY, command, of
+from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
 
 from pertexp.data.screens.simulator import SimulatedScreen
-from pertexp.evaluation.screens.evaluation.frame import EvaluationFrame
 
 
 def predict(*words):

@@ -102,7 +102,7 @@ def test_options_that_are_none_are_refused(data, options, said) -> None:
     ("words", "said"),
     [
         (("model=prism", "data=simulated_screen"), "data=simulated_screen and model=prism do not fit one another"),
-        (("model=gears", "data=simulated_pairs"), "data=simulated_pairs and model=gears do not fit one another"),
+        (("model=gears", "data=simulated_pairs"), "model=gears does not fit the other choices: it sets data/batches"),
         (
             ("model=nbglm", "model/ablation=lambda_zero"),
             "model=nbglm and model/ablation=lambda_zero do not fit",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.design import DesignOptions, build_design
 from pertexp.data.screens.embeddings import TrainingPca
@@ -75,7 +76,7 @@ def test_without_phases_a_group_is_a_unit(design):
 
 def test_sums_of_logs_are_refused():
     logs = build_design(replace(SIMULATOR(), truth=None), DesignOptions(**OPTIONS, normalize=True))
-    with pytest.raises(MismatchError, match=r"scale log1p: type data\.pseudobulk=mean or null"):
+    with pytest.raises(MismatchError, match=r"scale log1p: type data\.batches\.combine=mean"):
         pseudobulk_rows(logs, "sum")
     rows, _ = pseudobulk_rows(logs, "mean")
     first = (logs.screen.perturbation == rows.perturbation[0]) & (logs.screen.context == rows.context[0])
@@ -106,15 +107,15 @@ def units_of(perturbation, context):
     return set(zip(perturbation.tolist(), context.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("pseudobulk", [None, "sum", "mean"])
-def test_loaders_hold_the_rows_of_their_roles(pseudobulk):
-    of = data(pseudobulk=pseudobulk)
+@pytest.mark.parametrize("combine", [None, "sum", "mean"])
+def test_loaders_hold_the_rows_of_their_roles(combine):
+    of = data(batches=CellBatches() if combine is None else PseudobulkBatches(combine=combine))
     of.setup("fit")
     design = of.design
     for loader, roles in ((of.train_dataloader(), ("train", "control")), (of.val_dataloader(), ("val",))):
         cells = design.cells(*roles)
         expected = units_of(design.screen.perturbation[cells], design.screen.context[cells])
-        assert met(loader) == (expected, cells.sum() if pseudobulk is None else len(expected))
+        assert met(loader) == (expected, cells.sum() if combine is None else len(expected))
 
 
 def test_training_cells_come_with_their_own_counts():

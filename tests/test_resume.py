@@ -209,6 +209,7 @@ def test_checkpoints_may_be_moved_but_not_parted(stopped, outputs):
         ("data.batch_size=32", "last.ckpt was trained with data.batch_size=64, and this run has 32"),
         ("loss=mse", "last.ckpt was trained with loss."),
         ("+optimizer.eps=1e-4", "last.ckpt was trained with optimizer.eps=not there, and this run has 0.0001"),
+        ("scheduler=step", "last.ckpt was trained with scheduler._target_="),
         ("seed=1", "resume with the options of its own run, or start anew without ckpt_path"),
     ],
 )

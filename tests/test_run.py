@@ -220,7 +220,7 @@ def test_wandb_goes_online_only_where_somebody_is_logged_in(monkeypatch, tmp_pat
 
 
 def test_a_run_that_falls_leaves_no_half_written_file(monkeypatch, outputs):
-    from pertexp.evaluation.screens.evaluation.evaluation import ScreenReport
+    from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenReport
 
     def fall(self, folder):
         raise OSError("disk full")

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from pertexp.data.screens.annotations import PlantedSets
+from pertexp.data.screens.batch_layouts import MatchedControlBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
@@ -102,7 +103,7 @@ def screen_data(**options) -> SimulatedScreenData:
     return SimulatedScreenData(
         name="simulated_screen", simulator=SIMULATOR, split=UnseenPerturbation(),
         gene_embedding=Planted(of="genes"), perturbation_embedding=Planted(of="perturbations"),
-        annotation=PlantedSets(), normalize="where_counts", control_match="context", batch_size=8, drop_last=True,
+        annotation=PlantedSets(), normalize="where_counts", batches=MatchedControlBatches(drop_last=True), batch_size=8,
         **options,
     )  # fmt: skip
 
@@ -247,7 +248,7 @@ def gears(data, embedding: ScFoundation, **options) -> GEARS:
 
 def epochs(model: GEARS, data, n: int) -> int:
     """Train; the number of cells seen."""
-    optimizer, cells = model.configure_optimizers()["optimizer"], 0
+    optimizer, cells = model.configure_optimizers(), 0
     model.train()
     loader = data.train_dataloader()
     for epoch in range(n):
@@ -331,7 +332,7 @@ def test_a_checkpoint_alone_predicts_the_same_with_embeddings(files, tmp_path):
 def test_a_trained_encoder_moves_and_is_kept(files):
     data = screen_data()
     model = gears(data, source(files[0], finetune=True, cache="none", pool=1), encoder_lr_factor=0.1)
-    optimizer = model.configure_optimizers()["optimizer"]
+    optimizer = model.configure_optimizers()
     assert [group["lr"] for group in optimizer.param_groups] == [1e-3, pytest.approx(1e-4)]
     before = model.embedding.encoder.norm.weight.detach().clone()
     batch = next(iter(data.train_dataloader()))

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenReport
+from pertexp.evaluation.screens.evaluation.evaluation.families import Core
+from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure, pooled
+from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
 from rich.console import Console
 
 from pertexp.errors import RequestError
 from pertexp.evaluation.bootstrap import bootstrap_mean
 from pertexp.evaluation.comparison import verdict
-from pertexp.evaluation.screens.evaluation.evaluation import ScreenReport
-from pertexp.evaluation.screens.evaluation.families import Core
-from pertexp.evaluation.screens.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.screens.evaluation.measuring import measure, pooled
-from pertexp.evaluation.screens.evaluation.scoring import Scores
 from pertexp.metrics.core import CORE
 from pertexp.report.screens.console import plain_text, render
 from pertexp.report.sentences import verdict_sentences

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +11,13 @@ import torch
 from torch import Tensor
 
 Batch = dict[str, Tensor]
+
+
+class BatchRows(Protocol):
+    """What batches are cut from."""
+
+    def take(self, rows: np.ndarray) -> Batch:
+        """The batch of these row indices `[B]`."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: BatchRows,
         index: np.ndarray,
         batch_size: int,
         *,

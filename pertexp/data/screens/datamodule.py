@@ -1,17 +1,15 @@
 """Screens as Lightning sees them: a design, and loaders over its roles."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-import numpy as np
 from lightning import LightningDataModule
 from pydantic import Field
 
 from pertexp.data.screens.annotations import AnnotationSource
-from pertexp.data.screens.batches import BatchLoader, Rows
+from pertexp.data.screens.batch_layouts import BatchLayout, CellBatches, Dealing
+from pertexp.data.screens.batches import BatchLoader
 from pertexp.data.screens.design import Design, DesignOptions, build_design
-from pertexp.data.screens.matched_controls import ControlMatch, PairedLoader
-from pertexp.data.screens.pseudobulk import Pseudobulk, cell_rows, pseudobulk_rows
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import Screen
 from pertexp.data.screens.simulator import SimulatedScreen
@@ -19,7 +17,7 @@ from pertexp.data.screens.simulator import SimulatedScreen
 
 @dataclass(kw_only=True, eq=False)
 class ScreenData(DesignOptions, LightningDataModule):
-    """Loaders over the cells (or pseudo-bulk rows) of a designed screen.
+    """Loaders over the rows of a designed screen.
 
     Attributes
     ----------
@@ -29,29 +27,20 @@ class ScreenData(DesignOptions, LightningDataModule):
         What sort of experiment this is: a model of another kind is refused.
     batch_size
         Rows a training batch.
-    pseudobulk
-        `sum`, `mean`, or None for single cells.
+    batches
+        What the rows are, and how they are dealt.
     loader_seed
         Seed of the order of batches.
     annotation
         Source of gene sets, for models that use an ontology.
-    control_match
-        Put a control cell beside every cell: of its `context`, or `any`; None for models that want none.
-    resample_controls
-        Draw these control cells anew each epoch.
-    drop_last
-        Leave out a last training batch that is not full.
     """
 
     name: str
     kind: str = "screen"
     batch_size: Annotated[int, Field(ge=1)] = 512
-    pseudobulk: Pseudobulk | None = None
+    batches: BatchLayout = field(default_factory=CellBatches)
     loader_seed: int = 0
     annotation: AnnotationSource | None = None
-    control_match: ControlMatch | None = None
-    resample_controls: bool = True
-    drop_last: bool = False
 
     def __post_init__(self) -> None:
         LightningDataModule.__init__(self)
@@ -66,18 +55,13 @@ class ScreenData(DesignOptions, LightningDataModule):
         """The design, built at first use."""
         if self._design is None:
             self._design = build_design(self.read(), self)
-            self._rows, self._row_role = self._cut_rows(self._design)
+            self.batches.require(self._design)
         return self._design
 
     @property
     def has_validation(self) -> bool:
         """Whether any row has the role val."""
         return bool((self.design.role == "val").any())
-
-    def _cut_rows(self, design: Design) -> tuple[Rows, np.ndarray]:
-        if self.pseudobulk is None:
-            return cell_rows(design), design.role
-        return pseudobulk_rows(design, self.pseudobulk)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Build the design before any loader is asked for."""
@@ -93,25 +77,14 @@ class ScreenData(DesignOptions, LightningDataModule):
 
     def _loader(self, roles: tuple[str, ...], *, shuffle: bool) -> BatchLoader:
         trainer = self.trainer
-        index = np.flatnonzero(np.isin(self._row_role, roles))
-        settings: dict[str, Any] = {
-            "shuffle": shuffle,
-            "seed": self.loader_seed,
-            "rank": trainer.global_rank if trainer else 0,
-            "world_size": trainer.world_size if trainer else 1,
-            "drop_last": self.drop_last and shuffle,
-        }
-        if self.control_match is None:
-            return BatchLoader(self._rows, index, self.batch_size, **settings)
-        return PairedLoader(
-            self._rows,
-            index,
-            self.batch_size,
-            controls=np.flatnonzero(self._row_role == "control"),
-            match=self.control_match,
-            resample=self.resample_controls and shuffle,
-            **settings,
+        dealing = Dealing(
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            seed=self.loader_seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
         )
+        return self.batches.loader(self.design, roles, dealing)
 
 
 @dataclass(kw_only=True, eq=False)

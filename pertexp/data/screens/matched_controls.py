@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from pertexp.data.screens.batches import Batch, BatchLoader, gather
+from pertexp.data.screens.batches import Batch, BatchLoader, Rows, gather
 
 ControlMatch = Literal["context", "any"]
 
@@ -28,6 +28,8 @@ class PairedLoader(BatchLoader):
     rest
         As for `BatchLoader`.
     """
+
+    rows: Rows
 
     def __init__(self, *args: Any, controls: np.ndarray, match: ControlMatch, resample: bool, **rest: Any) -> None:
         super().__init__(*args, **rest)

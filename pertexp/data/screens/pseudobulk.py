@@ -39,12 +39,8 @@ def pseudobulk_rows(design: Design, kind: Pseudobulk) -> tuple[Rows, np.ndarray]
     MismatchError
         On sums of anything but counts.
     """
+    require_summable(design, kind)
     screen = design.screen
-    if kind == "sum" and screen.scale != "counts":
-        raise MismatchError(
-            f"data.pseudobulk=sum adds up counts, but the data are on the scale {screen.scale}: "
-            "type data.pseudobulk=mean or null."
-        )
     phase = np.zeros(screen.n_cells, dtype=np.int64) if screen.phase is None else screen.phase
     key = np.stack([screen.perturbation, screen.context, phase])
     groups, first, group = np.unique(key, axis=1, return_index=True, return_inverse=True)
@@ -61,3 +57,13 @@ def pseudobulk_rows(design: Design, kind: Pseudobulk) -> tuple[Rows, np.ndarray]
         cells=(np.ones_like(n) if kind == "mean" else n).astype(np.float32),
     )
     return rows, design.role[first]
+
+
+def require_summable(design: Design, kind: Pseudobulk) -> None:
+    """Refuse sums of anything but counts (MismatchError)."""
+    scale = design.screen.scale
+    if kind == "sum" and scale != "counts":
+        raise MismatchError(
+            f"data/batches=pseudobulk adds up counts, but the data are on the scale {scale}: "
+            "type data.batches.combine=mean beside it, or data/batches=cells."
+        )

@@ -13,6 +13,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pertexp.data.screens.batch_layouts import require_fields
 from pertexp.data.screens.batches import Batch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
@@ -28,8 +29,10 @@ from pertexp.models.gears.options import GearsOptions
 from pertexp.models.scfoundation.embedding import ControlEmbedding
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.graph import Graph
+from pertexp.training.schedulers import Scheduler, configured, constant
 from pertexp.typed import typed
 
+FIELDS = frozenset({"counts", "perturbation", "context", "control", "control_row"})  # of a batch
 SETS_AT_ONCE = 256
 NAMES = ("genes", "contexts", "nodes", "perturbations")
 CELLS_OF_RELEASED = 300  # the released `predict` averages a batch of 300 controls, whose first cell alone is mixed
@@ -42,7 +45,7 @@ class GEARS(lightning.LightningModule):
     ----------
     network
         What yields δ.
-    options, loss, optimizer
+    options, loss, optimizer, scheduler
         As configured.
     genes, contexts, nodes
         Names of the G measured genes, of the contexts, and of the P genes that can be perturbed.
@@ -73,12 +76,13 @@ class GEARS(lightning.LightningModule):
         control: Tensor,
         counted: Tensor | None = None,
         embedding: ControlEmbedding | None = None,
+        scheduler: Scheduler = constant,
     ) -> None:
         super().__init__()
         self.network = network
         self.options = options
         self.loss = loss
-        self.make_optimizer = optimizer
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.genes, self.contexts = tuple(genes), tuple(contexts)
         self.nodes, self.perturbations = tuple(nodes), tuple(perturbations)
         self.sets = as_sets([members(name) for name in perturbations], self.nodes, options.signs)
@@ -95,6 +99,7 @@ class GEARS(lightning.LightningModule):
         data: ScreenData,
         loss: GearsLoss,
         optimizer: Callable[..., Optimizer],
+        scheduler: Scheduler = constant,
         embedding: EmbeddingSource | None = None,
         **options: Any,
     ) -> "GEARS":
@@ -135,6 +140,7 @@ class GEARS(lightning.LightningModule):
             control=torch.from_numpy(design.training.control).float(),
             counted=_expressed(design) if loss.genes == "expressed" else None,
             embedding=given,
+            scheduler=scheduler,
         )
 
     @classmethod
@@ -224,7 +230,7 @@ class GEARS(lightning.LightningModule):
         return self.sets.take(perturbation)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer of the group `optimizer`, its step shortened by `model.lr_decay` after each epoch."""
+        """The optimizer of the group `optimizer`, with the schedule of the group `scheduler`; encoders step less."""
         encoder = [] if self.embedding is None else list(self.embedding.parameters())
         inside = {id(parameter) for parameter in encoder}
         own = [parameter for parameter in self.parameters() if id(parameter) not in inside]
@@ -232,8 +238,7 @@ class GEARS(lightning.LightningModule):
         optimizer = self.make_optimizer(groups)
         for group in optimizer.param_groups[1:]:
             group["lr"] *= self.options.encoder_lr_factor
-        schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=self.options.lr_decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        return configured(optimizer, self.make_scheduler)
 
     def optimizer_step(
         self,
@@ -433,11 +438,7 @@ def _require_fit(data: ScreenData, loss: GearsLoss) -> Any:
         )
     if not isinstance(loss, GearsLoss):
         raise MismatchError("model=gears trains on pairs of cells: type loss=gears.")
-    if data.pseudobulk is not None or data.control_match is None:
-        raise MismatchError(
-            "model=gears trains on single cells beside control cells: type data.control_match=context "
-            "data.pseudobulk=null."
-        )
+    require_fields(data.batches, FIELDS, "gears", ["matched_controls"])
     if data.annotation is None:
         raise MismatchError("model=gears needs gene sets for its perturbation graph: type data/annotation=go.")
     scale = data.design.screen.scale

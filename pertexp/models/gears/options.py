@@ -64,7 +64,6 @@ class GearsOptions:
     ontology: Ontology = field(default_factory=Ontology)
     reference_mode: bool = False
     signs: Signs = field(default_factory=Signs)
-    lr_decay: float = 0.5
     encoder_lr_factor: float = 0.1
     clip: bool = False
 
@@ -73,8 +72,6 @@ class GearsOptions:
             raise RequestError(f"model.hidden_size={self.hidden_size}: expected a width of at least 1.")
         if not self.encoder_lr_factor > 0:
             raise RequestError(f"model.encoder_lr_factor={self.encoder_lr_factor}: expected a factor above 0.")
-        if not 0 < self.lr_decay <= 1:
-            raise RequestError(f"model.lr_decay={self.lr_decay}: expected a factor above 0, up to 1 for none.")
         for name in ("coexpress", "ontology"):
             graph: Neighbours = getattr(self, name)
             for key, least in (("k", 0), ("layers", 0), ("threshold", 0)):

@@ -12,6 +12,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pertexp.data.screens.batch_layouts import ROW_FIELDS, require_fields
 from pertexp.data.screens.batches import Batch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
@@ -26,6 +27,7 @@ from pertexp.models.samples import sampled_cells
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
+from pertexp.training.schedulers import Scheduler, configured, constant
 from pertexp.typed import NO_OTHERS, typed
 
 
@@ -151,12 +153,13 @@ class NBGLM(lightning.LightningModule):
         options: NBGLMOptions,
         loss: CountLoss,
         optimizer: Callable[..., Optimizer],
+        scheduler: Scheduler = constant,
     ) -> None:
         super().__init__()
         self.network = network
         self.options = options
         self.loss = loss if options.dispersion == "learned" else loss.at_fixed_theta()
-        self.make_optimizer = optimizer
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
 
     @classmethod
     def from_checkpoint(cls, weights: dict[str, Tensor], vocabulary: Vocabulary, **options: Any) -> "NBGLM":
@@ -205,7 +208,12 @@ class NBGLM(lightning.LightningModule):
 
     @classmethod
     def from_data(
-        cls, data: ScreenData, loss: CountLoss, optimizer: Callable[..., Optimizer], **options: Any
+        cls,
+        data: ScreenData,
+        loss: CountLoss,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Scheduler = constant,
+        **options: Any,
     ) -> "NBGLM":
         """Initialise on the training and control rows of a screen of counts.
 
@@ -222,7 +230,7 @@ class NBGLM(lightning.LightningModule):
         network = build_network(facts, chosen)
         if chosen.start.kind == "closed_form":
             start_from(network, closed_form(design, size_factor, facts, chosen.pseudo_count, chosen.start.ridge))
-        model = cls(network.float(), chosen, loss, optimizer)
+        model = cls(network.float(), chosen, loss, optimizer, scheduler)
         model.vocabulary = Vocabulary.of(design)
         return model
 
@@ -245,9 +253,9 @@ class NBGLM(lightning.LightningModule):
         loss = self.loss(batch["counts"], log_mu, self.network.theta, batch["cells"])
         return loss.sum() / (batch["cells"].sum() * loss.shape[1])
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimizer of the group `optimizer` over all parameters."""
-        return self.make_optimizer(self.parameters())
+    def configure_optimizers(self) -> Any:
+        """The optimizer of the group `optimizer` over all parameters, with the schedule of the group `scheduler`."""
+        return configured(self.make_optimizer(self.parameters()), self.make_scheduler)
 
     def optimizer_step(
         self,
@@ -328,6 +336,7 @@ def _require_fit(data: ScreenData, loss: CountLoss, options: NBGLMOptions) -> No
             "counts with data.layer=... data.scale=counts, or type data.recover_counts=true where log1p values came "
             "from counts (and data.normalize=false)."
         )
+    require_fields(data.batches, ROW_FIELDS, "nbglm", ["cells", "pseudobulk"])
     if not isinstance(loss, CountLoss):
         raise MismatchError("model=nbglm trains on counts: type loss=nb, or another loss on counts.")
     if options.dispersion == "learned" and not loss.identifies_theta:

@@ -21,6 +21,7 @@ from pertexp.models.prism.terms import Invariance, Seen, terms_of
 from pertexp.models.prism.watching import TARGETS, read, shares, watched
 from pertexp.models.protocols import Part, StageEpoch
 from pertexp.models.watched import Watched
+from pertexp.training.schedulers import Scheduler, configured, constant
 from pertexp.typed import typed
 
 
@@ -36,7 +37,7 @@ class PRISM(lightning.LightningModule):
     ----------
     backbone
         What reads the sequences.
-    options, loss, optimizer
+    options, loss, optimizer, scheduler
         As configured.
     class_of_line
         `[C]` class of each cell line among the K training lines; -1 for lines that are not trained on.
@@ -53,11 +54,12 @@ class PRISM(lightning.LightningModule):
         loss: PairLoss,
         optimizer: Callable[..., Optimizer],
         class_of_line: Tensor,
+        scheduler: Scheduler = constant,
     ) -> None:
         super().__init__()
         self.options = options
         self.loss = loss
-        self.make_optimizer = optimizer
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.network = PrismNetwork(backbone, options.energy, options.invariant_width, options.environment_width)
         self.terms = terms_of(options, int(class_of_line.max()) + 1)
         self.register_buffer("class_of_line", class_of_line)
@@ -71,6 +73,7 @@ class PRISM(lightning.LightningModule):
         loss: PairLoss,
         optimizer: Callable[..., Optimizer],
         backbone: BackboneSource,
+        scheduler: Scheduler = constant,
         **options: Any,
     ) -> "PRISM":
         """Start the backbone on training elements, and refuse what cannot be trained as it is set.
@@ -91,7 +94,7 @@ class PRISM(lightning.LightningModule):
         loss.fit(design.pairs.label[design.index("train")])
         class_of_line = torch.full((len(design.lines),), -1)
         class_of_line[torch.from_numpy(design.train_lines)] = torch.arange(len(design.train_lines))
-        return cls(backbone(design), chosen, loss, optimizer, class_of_line)
+        return cls(backbone(design), chosen, loss, optimizer, class_of_line, scheduler)
 
     @classmethod
     def from_checkpoint(cls, weights: dict[str, Tensor], backbone: BackboneSource, **options: Any) -> "PRISM":
@@ -194,9 +197,9 @@ class PRISM(lightning.LightningModule):
             bar = name == "auprc"  # sync_dist: the value is that of all processes already, as Lightning cannot know
             self.log(f"{role}/{name}", value, on_step=False, on_epoch=True, prog_bar=bar, sync_dist=True)
 
-    def configure_optimizers(self) -> Optimizer:
+    def configure_optimizers(self) -> Any:
         """The optimizer of the group `optimizer`, over all parameters, also those that are frozen at first."""
-        return self.make_optimizer(self.parameters())
+        return configured(self.make_optimizer(self.parameters()), self.make_scheduler)
 
     @torch.inference_mode()
     def views(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, View]]:
