@@ -106,6 +106,21 @@ def test_sets_by_name_are_units_by_number(model, data):
     assert found.obs["perturbation"].tolist()[0] == "+".join(names[0])
 
 
+def test_validation_error_is_that_of_predicted_cells(model, data, monkeypatch):
+    logged = {}
+    monkeypatch.setattr(model, "log", lambda name, value, **_: logged.update({name: value}))
+    errors = []
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            model.validation_step(batch, 0)
+            names = [data.design.screen.perturbations[p].split("+") for p in batch["perturbation"]]
+            profile = torch.from_numpy(model.predict_sets(names, "context1").X)
+            delta = profile - model.control[0]
+            errors.append((batch["control"] + delta - batch["counts"]).abs())
+    assert float(logged["val/mae"].compute()) == pytest.approx(float(torch.cat(errors).mean()), rel=1e-5)
+    assert not [name for name in model.state_dict() if "mae" in name]
+
+
 def test_sets_of_any_size_in_any_order(model):
     a, b, c = model.nodes[0], model.nodes[5], "TARGET00001"  # the last is not measured
     found = model.predict_sets([[a, b, c], [c, a, b], [a, b], []], context="context2").X

@@ -373,6 +373,21 @@ def test_the_loss_is_the_whole_likelihood_where_theta_is_learned_and_half_the_de
             assert float(model._data_loss(rows)) == pytest.approx(-likelihood.mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("pseudobulk", [None, "sum"])
+def test_validation_error_is_that_of_the_mean_counts_of_a_cell(pseudobulk):
+    data = simulated(pseudobulk)
+    model, logged = NBGLM.from_data(data, losses.nb, ADAMW), {}
+    model.log = lambda name, value, **_: logged.update({name: value})
+    rows = data._rows.take(np.arange(20))
+    for part in (slice(0, 13), slice(13, 20)):  # batches of unequal size
+        model.validation_step({name: values[part] for name, values in rows.items()}, 0)
+    with torch.no_grad():
+        mu = model.network(rows["perturbation"], rows["context"], rows["phase"], rows["log_size"]).double().exp()
+    error = (mu - rows["counts"]).abs() / rows["cells"][:, None]
+    assert float(logged["val/mae"].compute()) == pytest.approx(float(error.mean()), rel=1e-5)
+    assert not [name for name in model.state_dict() if "mae" in name]
+
+
 def test_planted_phase_effects_are_found():
     data = simulated(cell_cycle_sd=0.5, n_controls=1500)
     network = fitted(data, epochs=40, cell_cycle=True, optimizer=functools.partial(ADAMW, lr=0.02)).network
