@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from command import TINY, command, of
-from test_predict import screen_file
+from screen_files import screen_file
 
 from pertexp.evaluation.frame import EvaluationFrame
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from command import TINY, command
-from test_resume import assert_same_end, interrupted, run
+from resuming import assert_same_end, interrupted, run
 
 from pertexp.data.screens.annotations import PlantedSets
 from pertexp.data.screens.datamodule import SimulatedScreenData

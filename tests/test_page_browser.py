@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from command import TINY, command
-from test_page_pairs import CURVES
-from test_pairs_run import on_pairs
+from pages import CURVES
+from pair_runs import on_pairs
 
 from pertexp.evaluation.page import write_page
 

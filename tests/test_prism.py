@@ -9,8 +9,8 @@ import pytest
 import torch
 from command import command
 from omegaconf import OmegaConf
+from pair_runs import SMALL, composed, made
 from sklearn.metrics import roc_auc_score
-from test_pairs_configs import SMALL, composed, made
 
 from pertexp.composition import build
 from pertexp.data.pairs.datamodule import PairData

@@ -11,7 +11,7 @@ import torch
 from command import command
 from killing import Diary
 from prism_words import PRISM
-from test_resume import assert_same_end, interrupted, run
+from resuming import assert_same_end, interrupted, run
 
 from pertexp import threads
 

@@ -47,7 +47,7 @@ assert build_design(screen, DesignOptions(n_top_genes=10, **own)).screen.n_genes
 """,
     "tests of expression": """
 import numpy as np
-from test_differential import screen
+from differential_cells import screen
 from pertexp.metrics.differential import wilcoxon
 
 cells = screen()
