@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_SEED = "PERTEXP_SLOW_SEED"
+MEDIUM = ("test_sweep.py", "test_leaderboard.py", "test_leaderboard_pairs.py")  # nearly every test trains several runs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,8 +18,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow-seed", type=int, default=seed, help=f"chooses the tenth; by default {SLOW_SEED}, or 0")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave nine tenths of the slow tests out, if only a tenth is wanted: the same ones in every worker."""
+    for item in items:
+        if item.path.name in MEDIUM:
+            item.add_marker("medium")
     if config.getoption("slow") == "all":
         return
     slow = [item.nodeid for item in items if item.get_closest_marker("slow")]

@@ -82,6 +82,7 @@ def test_nothing_enters_the_weights():
     assert list(metrics.buffers()) == []
 
 
+@pytest.mark.medium
 def test_two_processes_compute_what_one_does(tmp_path):
     """Also where one of them has seen no batch, or none has."""
     everything = pairs("ties")
@@ -92,6 +93,7 @@ def test_two_processes_compute_what_one_does(tmp_path):
         assert found == [pytest.approx(whole, abs=1e-6), pytest.approx(whole, abs=1e-6), {}]
 
 
+@pytest.mark.medium
 def test_a_run_logs_the_values_of_every_epoch(tmp_path, monkeypatch):
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
     seen: dict[str, list[dict[str, float]]] = {"train": [], "val": []}

@@ -12,6 +12,8 @@ from screen_files import screen_file
 
 from pertexp.evaluation.frame import EvaluationFrame
 
+pytestmark = pytest.mark.medium
+
 FAST = ("evaluation.n_resamples=50",)
 
 

@@ -318,6 +318,7 @@ def outputs(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.medium
 def test_the_command_trains_and_scores_beside_the_baselines(outputs):
     import json
 
@@ -335,6 +336,7 @@ def test_the_command_trains_and_scores_beside_the_baselines(outputs):
     assert model.predict_sets([["TARGET00001"]]).var_names.tolist() == checkpoint["schema"]["genes"]
 
 
+@pytest.mark.medium
 def test_a_killed_run_ends_with_equal_bits(outputs):
     words = (*TINY_GEARS, "callbacks.last.every_n_train_steps=5", "+callbacks.diary._target_=killing.Diary")
     whole, diary = run(*words)
@@ -347,6 +349,7 @@ def test_a_killed_run_ends_with_equal_bits(outputs):
     assert_same_end(done.folder, whole.folder)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "words", [("trainer.precision=bf16-mixed",), ("trainer.precision=64-true", "loss.uncertainty=gaussian")]
 )

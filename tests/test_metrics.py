@@ -290,6 +290,7 @@ def test_the_unit_of_measurement_does_not_matter(name, scale):
     np.testing.assert_allclose(values(name, scaled), values(name, scored) * scale**power, rtol=1e-9)
 
 
+@pytest.mark.medium
 def test_a_thousand_units_at_once():
     scored = view(n=1000, genes=1100, contexts=1, noise=0.1)
     for metric in CORE.values():

@@ -245,6 +245,7 @@ def with_dead_gene():
     return data
 
 
+@pytest.mark.medium
 def test_a_gene_unseen_in_controls_can_rise_where_the_source_keeps_it_dead():
     data = with_dead_gene()
     units = data.design.units("test")
@@ -262,6 +263,7 @@ def test_a_gene_unseen_in_controls_can_rise_where_the_source_keeps_it_dead():
 # Penalties
 
 
+@pytest.mark.medium
 def test_l1_gives_exact_zeros_and_more_weight_more_of_them(data):
     zeros = []
     for weight in (0.0, 3e-3, 3e-2):
@@ -346,6 +348,7 @@ def test_alpha_moves_only_where_it_is_learned(data):
     assert moved.log_alpha > 0.02  # planted at 2.5
 
 
+@pytest.mark.medium
 def test_learned_dispersions_move_to_the_planted_ones_and_fixed_ones_stay(data):
     truth = torch.from_numpy(data.design.screen.truth.theta).log().float()
     for mode in ("learned", "moments"):
@@ -388,6 +391,7 @@ def test_validation_error_is_that_of_the_mean_counts_of_a_cell(pseudobulk):
     assert not [name for name in model.state_dict() if "mae" in name]
 
 
+@pytest.mark.medium
 def test_planted_phase_effects_are_found():
     data = simulated(cell_cycle_sd=0.5, n_controls=1500)
     network = fitted(data, epochs=40, cell_cycle=True, optimizer=functools.partial(ADAMW, lr=0.02)).network
@@ -410,6 +414,7 @@ def test_without_size_factors_depth_is_ignored_everywhere(data):
     np.testing.assert_allclose(plain.log_control_mean[0].exp(), np.asarray(control.mean(axis=0)).ravel(), rtol=1e-6)
 
 
+@pytest.mark.medium
 def test_training_on_summed_cells_ends_near_training_on_cells():
     quick = functools.partial(ADAMW, lr=0.01)
     cells = fitted(simulated(), epochs=60, optimizer=quick).network.kernel.detach()
@@ -473,6 +478,7 @@ def test_nothing_is_written_where_no_cells_were_asked_for(data, tmp_path):
 # Real screens
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("pseudobulk", [None, "sum"])
 def test_training_on_a_real_screen_lowers_the_deviance_and_can_be_scored(data_dir, pseudobulk):
     data = H5adScreenData(

@@ -21,6 +21,8 @@ from pertexp.metrics.intervals import paired_difference
 from pertexp.models.nbglm import NBGLM
 from pertexp.models.nbglm.recovery import cosine
 
+pytestmark = pytest.mark.medium
+
 ENOUGH = SimulatedScreen(
     n_genes=120, n_perturbations=60, n_combinations=0, cells_per_perturbation=150, n_controls=2000,
     gene_dim=16, perturbation_dim=16, mean_range=(0.2, 4.0),
@@ -80,6 +82,7 @@ def test_the_planted_kernel_is_found_and_training_improves_on_the_closed_form(fo
     assert deviance(model, data) < before
 
 
+@pytest.mark.slow
 def test_labels_that_tell_nothing_give_no_kernel():
     screen = ENOUGH()
     perturbed = np.flatnonzero(screen.perturbation > 0)
@@ -91,6 +94,7 @@ def test_labels_that_tell_nothing_give_no_kernel():
     assert float(kernel.norm()) < 0.2 * np.linalg.norm(ENOUGH.alpha * screen.truth.kernel)
 
 
+@pytest.mark.slow
 def test_the_embeddings_matter(found):
     """With the rows of P dealt to other targets the score on held-out perturbations falls."""
     model, data, _ = found

@@ -23,6 +23,8 @@ from pertexp.evaluation.page.screen_units import Unit, effects_of, ranked, units
 from pertexp.evaluation.page.tables import Column, Row, Value, best_row, family_tables, interval, number
 from pertexp.evaluation.page.verdicts import verdict_of
 
+pytestmark = pytest.mark.medium
+
 OPTIONAL = {
     "metrics.parquet": "metrics.parquet is not in the folder",
     "predictions.h5ad": "predictions.h5ad or metrics.parquet is not in the folder",

@@ -10,6 +10,8 @@ from pair_runs import on_pairs
 
 from pertexp.evaluation.page import write_page
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

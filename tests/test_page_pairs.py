@@ -16,6 +16,8 @@ from pertexp.errors import DataError
 from pertexp.evaluation.page.rendering import write_page
 from pertexp.evaluation.page.tables import interval, number, signed, significant
 
+pytestmark = pytest.mark.medium
+
 OPTIONAL = {
     "predictions.parquet": "predictions.parquet is not in the folder",
     "split.parquet": "split.parquet is not in the folder",

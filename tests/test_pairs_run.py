@@ -20,6 +20,8 @@ from pertexp.evaluation.pooling import pool
 from pertexp.models.pair_baselines import Distance, GcCpg, standing
 from pertexp.models.restoring import restore
 
+pytestmark = pytest.mark.medium
+
 ROWS = [
     "gc_stand_in", "gc_stand_in (enhancer only)", "gc_stand_in (promoter only)", "gc_stand_in (permuted support)",
     "prevalence", "distance", "promoter_rate", "gc_cpg", "kmer_boosting",

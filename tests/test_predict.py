@@ -14,6 +14,8 @@ from screen_files import screen_file
 
 from pertexp.evaluation.frame import EvaluationFrame
 
+pytestmark = pytest.mark.medium
+
 
 def predict(*words):
     from pertexp import predict as door

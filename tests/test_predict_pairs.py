@@ -25,6 +25,8 @@ from pertexp.models.restoring import restore
 from pertexp.models.trained import Trained
 from pertexp.record import saved_config
 
+pytestmark = pytest.mark.medium
+
 WORDS = (*PRISM, "trainer.max_epochs=2", "callbacks.curriculum.frozen_epochs=0", "callbacks.best.first_epoch=0")
 
 

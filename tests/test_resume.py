@@ -14,6 +14,9 @@ from resuming import assert_same_end, interrupted, run
 from pertexp.errors import MismatchError
 from pertexp.training.checkpoints import RandomState, require_resumable
 
+pytestmark = pytest.mark.medium
+SLOW = pytest.mark.slow
+
 # Five batches an epoch: 0-4, 5-9, 10-14. A checkpoint every two steps, and between epochs.
 WORDS = (
     *TINY,
@@ -43,7 +46,11 @@ def reference(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("hook", "call"),
-    [("batch_start", 4), ("batch_start", 8), ("validation_start", 2)],
+    [
+        pytest.param("batch_start", 4, marks=SLOW),
+        ("batch_start", 8),
+        pytest.param("validation_start", 2, marks=SLOW),
+    ],
     ids=["within the first epoch", "within a later epoch", "between the last batch of an epoch and its validation"],
 )
 def test_a_run_killed_by_sigkill_ends_with_equal_bits(hook, call, reference, outputs, recwarn):
@@ -59,14 +66,14 @@ def test_a_run_killed_by_sigkill_ends_with_equal_bits(hook, call, reference, out
 @pytest.mark.parametrize(
     ("hook", "call", "left"),
     [
-        ("batch_end", 5, 11),  # the last batch of an epoch is seen, nothing has validated it: from step 4 again
+        pytest.param("batch_end", 5, 11, marks=SLOW),  # nothing has validated the epoch yet: from step 4 again
         ("epoch_end", 1, 11),  # validated, but early stopping and the best checkpoint have not seen it
-        ("epoch_start", 2, 11),  # at the boundary, before the checkpoint of the boundary
+        pytest.param("epoch_start", 2, 11, marks=SLOW),  # at the boundary, before the checkpoint of the boundary
         ("batch_start", 6, 10),  # at the boundary, after it
-        ("batch_end", 6, 10),  # a step after it, before the checkpoint of that step
+        pytest.param("batch_end", 6, 10, marks=SLOW),  # a step after it, before the checkpoint of that step
         ("epoch_start", 3, 7),  # before the checkpoint of the second boundary: from step 8 again
-        ("epoch_end", 3, 1),  # at the end of the last epoch
-        ("train_end", 1, 1),
+        pytest.param("epoch_end", 3, 1, marks=SLOW),  # at the end of the last epoch
+        pytest.param("train_end", 1, 1, marks=SLOW),
     ],
 )
 def test_no_batch_is_seen_twice_and_none_is_left_out(hook, call, left, reference, outputs):
@@ -125,7 +132,7 @@ def stopped(tmp_path_factory):
     return done.folder, diary, len(epochs)
 
 
-@pytest.mark.parametrize("batches_before_the_end", [2, 7])
+@pytest.mark.parametrize("batches_before_the_end", [2, pytest.param(7, marks=SLOW)])
 def test_early_stopping_and_the_best_epoch_survive(batches_before_the_end, stopped, outputs):
     folder, diary, epochs = stopped
     killed = interrupted(outputs, "batch_start", 5 * epochs - batches_before_the_end, *EARLY)

@@ -13,6 +13,8 @@ import torch
 from command import TINY, command, fresh_command
 from omegaconf import OmegaConf
 
+pytestmark = pytest.mark.medium
+
 PER_RUN = {
     "calibration.parquet",
     "data.json",

@@ -99,6 +99,7 @@ def test_without_a_replicate_the_row_is_absent_and_the_reason_is_given():
     assert "replicate: not available" in plain_text(scores, "t")
 
 
+@pytest.mark.medium
 def test_folds_are_pooled_unit_by_unit():
     folds = [frame(fold=0), frame(fold=1, n=4)]
     together = Scores.of(pooled([measured(one) for one in folds]), None, 50)
@@ -148,6 +149,7 @@ def test_a_copy_of_the_best_baseline_cannot_be_told_apart():
     )
 
 
+@pytest.mark.medium
 def test_the_verdict_on_pure_noise_is_rarely_a_win():
     """Two predictions of equal quality: a 95 % interval excludes zero about one time in twenty."""
     told_apart = 0
