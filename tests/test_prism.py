@@ -330,6 +330,7 @@ GUARDS = (
 )  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("words", GUARDS)
 def test_every_guard_of_the_document_is_one_line(words: str) -> None:
     config = composed("model=prism", *SMALL, "data.lines_per_step=2", *words.split())

@@ -188,6 +188,7 @@ def test_combinations_need_combinations_and_a_known_seen():
         Combination(folds=2, seen=2)(grid(["A", "B", "A+B", "C+D", "E+F"]))
 
 
+@pytest.mark.medium
 @given(screens, seeds)
 @settings(max_examples=40, deadline=None)
 def test_a_left_out_context_is_tested_whole(pairs, seed):
