@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_SEED = "PERTEXP_SLOW_SEED"
 MEDIUM = ("test_sweep.py", "test_leaderboard.py", "test_leaderboard_pairs.py")  # nearly every test trains several runs
+
+
+def pytest_configure() -> None:
+    """Take the variables of a SLURM allocation away, before Lightning is imported: it reads its rank there, once."""
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        del os.environ[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,15 +55,6 @@ def find_data() -> Path | None:
     named = os.environ.get("PERTEXP_DATA")
     candidates = [Path(named)] if named else [ROOT.parent / "shared" / "data"]
     return next((path for path in candidates if (path / "screens").is_dir()), None)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _outside_of_slurm() -> Iterator[None]:
-    """Take the variables of a SLURM allocation away: Lightning reads ranks and numbers of tasks from them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("SLURM_")]:
-            patch.delenv(name)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
-"""Which of the slow tests run where a tenth of them is wanted."""
+"""What tests run in, and which of the slow ones run where a tenth of them is wanted."""
+
+import os
 
 import pytest
-from conftest import tenth
+from conftest import pytest_configure, tenth
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 NAMES = [f"tests/test_a.py::test_b[{number}]" for number in range(95)]
 
@@ -17,3 +20,10 @@ def test_a_tenth_depends_on_the_seed_and_the_names_alone():
 @pytest.mark.parametrize(("n", "expected"), [(0, 0), (1, 1), (10, 1), (11, 2)])
 def test_a_tenth_is_rounded_up(n, expected):
     assert len(tenth(NAMES[:n], 0)) == expected
+
+
+def test_a_slurm_allocation_is_not_seen(monkeypatch):
+    assert rank_zero_only.rank == 0  # read when Lightning was imported
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    pytest_configure()
+    assert not [name for name in os.environ if name.startswith("SLURM_")]
