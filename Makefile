@@ -1,24 +1,33 @@
 # Two commands: `make run ARGS="model=nbglm data=norman_mini"` and `make test`. Both install what they need into .venv.
+# SEED=3 chooses other slow tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := .ci/constraints.txt
 ARGS ?=
+SEED ?=
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: run install test lint format types help
+.PHONY: run install test test-fast test-all lint format types help
 .DEFAULT_GOAL := help
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: $(VENV)/.run ## run an experiment: make run ARGS="model=nbglm data=norman_mini"
 	@$(BIN)/python -m pertexp.run $(ARGS)
 
 install: $(VENV)/.test ## install everything, the test tools too
 
-test: $(VENV)/.test ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/.test ## run the tests, of the slow ones a tenth: make test SEED=3 chooses others
+	@$(PYTEST) --slow=tenth $(if $(SEED),--slow-seed=$(SEED))
+
+test-fast: $(VENV)/.test ## run the fast tests alone (two minutes)
+	@$(PYTEST) -m "not slow and not medium"
+
+test-all: $(VENV)/.test ## run all tests
+	@$(PYTEST)
 
 lint: $(VENV)/.test ## ruff
 	@$(BIN)/ruff check .

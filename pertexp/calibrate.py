@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
 
 if TYPE_CHECKING:
-    from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
+    from pertexp.evaluation.screens.scoring import Scores
 
 
 def calibrated_data(*, _root_: DictConfig) -> str:
@@ -36,9 +36,9 @@ def run(config: DictConfig, folder: Path) -> "Scores":
 
     from pertexp.composition import build, check_node
     from pertexp.data.screens.design import build_folds
-    from pertexp.evaluation.screens.evaluation.evaluation.evaluation import require_screens
-    from pertexp.evaluation.screens.evaluation.evaluation.measuring import pooled
-    from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
+    from pertexp.evaluation.screens.evaluation import require_screens
+    from pertexp.evaluation.screens.measuring import pooled
+    from pertexp.evaluation.screens.scoring import Scores
     from pertexp.report.screens.console import render_calibration
 
     for group in ("data", "evaluation"):

@@ -89,8 +89,8 @@ def _predictions(config: DictConfig, folder: Path) -> Evaluated:
     """What a file predicts, against the truth of the data; the split that was used is put on record."""
     from pertexp.composition import build
     from pertexp.data.screens.splits import NamedTest
-    from pertexp.evaluation.screens.evaluation.evaluation.evaluation import require_screens
-    from pertexp.evaluation.screens.evaluation.evaluation.external_scoring import judge_foreign
+    from pertexp.evaluation.screens.evaluation import require_screens
+    from pertexp.evaluation.screens.external_scoring import judge_foreign
     from pertexp.runs.record import save_config
 
     evaluation = require_screens(build(config.evaluation, "evaluation"))
@@ -117,7 +117,7 @@ def _check_values(config: DictConfig) -> None:
     from pydantic import Field
 
     from pertexp.composition import check_node
-    from pertexp.evaluation.screens.evaluation.evaluation.external import PredictionScale
+    from pertexp.evaluation.screens.external import PredictionScale
     from pertexp.typed import check_type
 
     hints: dict[str, Any] = {

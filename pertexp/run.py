@@ -304,6 +304,7 @@ def _quieten() -> None:
         ".*does not have many workers",
         "Total length of .list. across ranks is zero",  # no validation units, which callbacks=resume allows
         "(Experiment logs|Checkpoint) directory .* exists and is not empty",  # a failed job is done again
+        "The `srun` command is available on your system but is not used",  # a login node may train by itself
     )
     for message in said:
         warnings.filterwarnings("ignore", message=message)

@@ -1,6 +1,8 @@
-"""Where tests find real data, and a clean place for what runs write."""
+"""Which tests run, where they find real data, and the environment that they run in."""
 
+import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,46 @@ import pytest
 import pertexp.door  # noqa: F401  (lets hydra.compose find choices that are sorted by task)
 
 ROOT = Path(__file__).resolve().parents[1]
+SLOW_SEED = "PERTEXP_SLOW_SEED"
+MEDIUM = ("test_sweep.py", "test_leaderboard.py", "test_leaderboard_pairs.py")  # nearly every test trains several runs
+
+
+def pytest_configure() -> None:
+    """Take the variables of a SLURM allocation away, before Lightning is imported: it reads its rank there, once."""
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        del os.environ[name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", choices=["all", "tenth"], default="all", help="how many of the slow tests run")
+    seed = int(os.environ.get(SLOW_SEED, "0"))
+    parser.addoption("--slow-seed", type=int, default=seed, help=f"chooses the tenth; by default {SLOW_SEED}, or 0")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave nine tenths of the slow tests out, if only a tenth is wanted: the same ones in every worker."""
+    for item in items:
+        if item.path.name in MEDIUM:
+            item.add_marker("medium")
+    if config.getoption("slow") == "all":
+        return
+    slow = [item.nodeid for item in items if item.get_closest_marker("slow")]
+    left_out = set(slow) - tenth(slow, config.getoption("slow_seed"))
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("slow") == "tenth":
+        seed = config.getoption("slow_seed")
+        terminalreporter.write_line(f"of the slow tests a tenth ran, chosen by --slow-seed={seed} ({SLOW_SEED})")
+
+
+def tenth(names: Iterable[str], seed: int) -> set[str]:
+    """A tenth of the names, rounded up, chosen by seed and names alone, whatever their order."""
+    ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).hexdigest())
+    return set(ranked[: -(-len(ranked) // 10)])
 
 
 def find_data() -> Path | None:

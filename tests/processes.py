@@ -1,12 +1,15 @@
-"""A callback for tests of distributed runs: `+callbacks.same._target_=processes.SameState` on the command line."""
+"""For tests of distributed runs: a callback, `+callbacks.same._target_=processes.SameState`, and plain processes."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
+
+from pertexp.training.epoch_metrics import PairEpochMetrics
 
 
 def distinct(tensors: Iterable[Tensor]) -> int:
@@ -34,3 +37,27 @@ class SameState(Callback):
         weights = distinct(pl_module.parameters())
         if trainer.is_global_zero:
             print(f"epoch {trainer.current_epoch}: {weights} of weights, {self.buffers} of buffers")
+
+
+def in_processes(folder: Path, function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
+    """What a function of this module returns in each process of a group, one process per argument."""
+    torch.multiprocessing.spawn(_member, (folder, function, arguments), len(arguments))
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(len(arguments))]
+
+
+def _member(rank: int, folder: Path, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    address = f"file://{folder / 'group'}"
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=len(arguments))
+    torch.save(function(arguments[rank]), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def values_of_epochs(epochs: Sequence[Sequence[tuple[Tensor, ...]]]) -> list[dict[str, float]]:
+    """Metrics of epochs of batches of pairs, as this process sees them."""
+    metrics, values = PairEpochMetrics(), []
+    for batches in epochs:
+        for batch in batches:
+            metrics.update(*batch)
+        values.append(metrics.compute())
+        metrics.reset()
+    return values

@@ -28,6 +28,7 @@ def test_the_interval_is_scipys_percentile_bootstrap():
     np.testing.assert_allclose([ours.low, ours.high], theirs, atol=0.03 * width)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("level", "n"), [(0.95, 3), (0.95, 7), (0.95, 40), (0.8, 40)])
 def test_coverage_of_a_planted_normal_mean(level, n):
     """The interval is nearly mean ± z·s/√n with the plug-in s, whose coverage Student's t gives."""

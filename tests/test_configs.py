@@ -12,7 +12,6 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenEvaluation
 
 import pertexp.run  # noqa: F401  (its resolvers)
 from pertexp import choices_by_task
@@ -20,6 +19,7 @@ from pertexp.composition import build, build_group, check_node
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
+from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 from pertexp.losses.counts import CountLoss
 from pertexp.losses.gears import GearsLoss
 from pertexp.losses.interaction import PairLoss

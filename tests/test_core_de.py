@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scored_profiles import values, view
 from sklearn.metrics import average_precision_score
-from test_metrics import values, view
 
 from pertexp.metrics.core import average_precision
 

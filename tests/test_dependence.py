@@ -110,6 +110,7 @@ def learned(a: torch.Tensor, b: torch.Tensor, steps: int = 1500) -> MutualInform
     return module
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("r", [0.0, 0.5, 0.8])
 def test_the_bound_comes_near_its_value_for_gaussians(r):
     """True conditional: CLUB is d r²/(1 − r²), above the mutual information −d/2 log(1 − r²); 0 for independent ones.

@@ -60,6 +60,7 @@ def test_planted_dispersions_are_unbiased_where_raw_moments_are_not(planted):
     assert np.allclose(found.mean, mean, rtol=0.3)
 
 
+@pytest.mark.medium
 def test_error_within_ten_percent_of_maximum_likelihood():
     """Genes whose likelihood rises to infinity have no maximum: they leave the comparison, not the estimate.
 

@@ -101,6 +101,7 @@ def test_what_early_stopping_watches_and_no_one_says_is_named():
         assert expected in said
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("words", [("~logger",), ("logger=[]",), ("callbacks=[]",)])
 def test_a_run_without_loggers_or_callbacks(words):
     tiny = [word for word in TINY if word != "~callbacks.progress"] if "callbacks=[]" in words else TINY
@@ -132,6 +133,7 @@ def test_a_preset_without_its_file_says_what_to_get(tmp_path, monkeypatch):
         assert expected in said
 
 
+@pytest.mark.medium
 def test_an_option_of_the_library_that_is_not_listed_can_be_handed_through():
     said = refused(*TINY, "trainer.accumulate_grad_batches=2")
     assert "+trainer.accumulate_grad_batches=..." in said
@@ -171,7 +173,7 @@ def test_a_gpu_that_is_not_there():
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenEvaluation
+    from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 
     def fall(*_):
         raise ZeroDivisionError("a bug of ours")

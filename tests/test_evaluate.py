@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from command import TINY, command, of
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
-from test_predict import screen_file
+from screen_files import screen_file
+
+from pertexp.evaluation.screens.frame import EvaluationFrame
+
+pytestmark = pytest.mark.medium
 
 FAST = ("evaluation.n_resamples=50",)
 

@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 import anndata
 import numpy as np
 import pytest
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame, concatenate
 
 from pertexp.errors import DataError, RequestError
+from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
 
 GENES = ("A", "B", "C", "D", "E")
 

@@ -5,10 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from pertexp.evaluation.screens.evaluation.evaluation.cells import Half, TestedCells
-from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenEvaluation
-from pertexp.evaluation.screens.evaluation.evaluation.families import CellEval, Core, Gears, Vcc2026
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure, pooled
 
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.design import build_design
@@ -16,6 +12,10 @@ from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import MismatchError
+from pertexp.evaluation.screens.cells import Half, TestedCells
+from pertexp.evaluation.screens.evaluation import ScreenEvaluation
+from pertexp.evaluation.screens.families import CellEval, Core, Gears, Vcc2026
+from pertexp.evaluation.screens.measuring import measure, pooled
 from pertexp.metrics import vcc2026
 from pertexp.metrics.pairs import PAIRS
 from pertexp.metrics.registry import METRICS

@@ -9,11 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from command import TINY, command
-from pertexp.evaluation.screens.evaluation.evaluation.families import Core
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
-from test_resume import assert_same_end, interrupted, run
+from resuming import assert_same_end, interrupted, run
 
 from pertexp.data.screens.annotations import PlantedSets
 from pertexp.data.screens.batch_layouts import CellBatches, MatchedControlBatches, PseudobulkBatches
@@ -22,6 +18,10 @@ from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.evaluation.screens.families import Core
+from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.evaluation.screens.measuring import measure
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.losses.gears import GearsLoss
 from pertexp.models.gears import GEARS
@@ -104,6 +104,21 @@ def test_sets_by_name_are_units_by_number(model, data):
     inside = units.context == 0
     np.testing.assert_allclose(found.X[inside], model.predict(units)[inside], atol=1e-6)
     assert found.obs["perturbation"].tolist()[0] == "+".join(names[0])
+
+
+def test_validation_error_is_that_of_predicted_cells(model, data, monkeypatch):
+    logged = {}
+    monkeypatch.setattr(model, "log", lambda name, value, **_: logged.update({name: value}))
+    errors = []
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            model.validation_step(batch, 0)
+            names = [data.design.screen.perturbations[p].split("+") for p in batch["perturbation"]]
+            profile = torch.from_numpy(model.predict_sets(names, "context1").X)
+            delta = profile - model.control[0]
+            errors.append((batch["control"] + delta - batch["counts"]).abs())
+    assert float(logged["val/mae"].compute()) == pytest.approx(float(torch.cat(errors).mean()), rel=1e-5)
+    assert not [name for name in model.state_dict() if "mae" in name]
 
 
 def test_sets_of_any_size_in_any_order(model):
@@ -302,6 +317,7 @@ def outputs(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.medium
 def test_the_command_trains_and_scores_beside_the_baselines(outputs):
     import json
 
@@ -319,6 +335,7 @@ def test_the_command_trains_and_scores_beside_the_baselines(outputs):
     assert model.predict_sets([["TARGET00001"]]).var_names.tolist() == checkpoint["schema"]["genes"]
 
 
+@pytest.mark.medium
 def test_a_killed_run_ends_with_equal_bits(outputs):
     words = (*TINY_GEARS, "callbacks.last.every_n_train_steps=5", "+callbacks.diary._target_=killing.Diary")
     whole, diary = run(*words)
@@ -331,6 +348,7 @@ def test_a_killed_run_ends_with_equal_bits(outputs):
     assert_same_end(done.folder, whole.folder)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "words", [("trainer.precision=bf16-mixed",), ("trainer.precision=64-true", "loss.uncertainty=gaussian")]
 )

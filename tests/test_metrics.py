@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cosine as cosine_distance
 from scipy.stats import pearsonr, rankdata
+from scored_profiles import N_GENES, values, view
 
-from pertexp.metrics.core import CORE, TOP_GENES, Scored
+from pertexp.metrics.core import CORE, TOP_GENES
 
 DISCRIMINATION = (
     "discrimination_l2",
@@ -16,32 +17,6 @@ DISCRIMINATION = (
     "discrimination_cosine_t",
 )
 PEARSON = ("pearson_delta", "pearson_delta_mean", "pearson_delta_top20")
-N_GENES = 60
-
-
-def view(n=12, genes=N_GENES, contexts=2, folds=1, seed=0, noise=0.5):
-    """n perturbations in every context; perturbation i targets gene i."""
-    rng = np.random.default_rng(seed)
-    control = np.repeat(rng.normal(3.0, 1.0, size=(contexts, genes)), n, axis=0)
-    effect = rng.normal(size=control.shape) + 0.5 * rng.normal(size=genes)
-    own = np.tile(np.eye(n, genes, dtype=bool), (contexts, 1))
-    return Scored(
-        prediction=control + effect + noise * rng.normal(size=control.shape),
-        truth=control + effect,
-        control=control,
-        train_mean=control + rng.normal(size=genes),
-        de_score=np.abs(effect) * 5,
-        de_fdr=np.where(np.abs(effect) > 1.0, 0.01, 0.5),
-        rest_score=np.abs(effect + rng.normal(size=control.shape)),
-        context=np.repeat(np.arange(contexts), n),
-        fold=np.tile(np.arange(n) % folds, contexts),
-        own_target=own,
-        panel_target=own.any(axis=0),
-    )
-
-
-def values(name, scored):
-    return CORE[name].function(scored)
 
 
 def naive_discrimination(scored, distance, transpose):
@@ -315,6 +290,7 @@ def test_the_unit_of_measurement_does_not_matter(name, scale):
     np.testing.assert_allclose(values(name, scaled), values(name, scored) * scale**power, rtol=1e-9)
 
 
+@pytest.mark.medium
 def test_a_thousand_units_at_once():
     scored = view(n=1000, genes=1100, contexts=1, noise=0.1)
     for metric in CORE.values():

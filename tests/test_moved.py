@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from pertexp.evaluation.screens.evaluation.evaluation.moved import moved_counts, moved_logs
 
+from pertexp.evaluation.screens.moved import moved_counts, moved_logs
 from pertexp.metrics.cells import Cells, rescaled
 from pertexp.metrics.differential import benjamini_hochberg, wilcoxon
 

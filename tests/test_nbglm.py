@@ -7,10 +7,6 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from pertexp.evaluation.screens.evaluation.evaluation.evaluation import evaluation_frame
-from pertexp.evaluation.screens.evaluation.evaluation.families import Core
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
 from scipy import stats
 
 from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
@@ -20,6 +16,10 @@ from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.evaluation.screens.evaluation import evaluation_frame
+from pertexp.evaluation.screens.families import Core
+from pertexp.evaluation.screens.measuring import measure
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses import counts as losses
 from pertexp.models.baselines import BilinearRidge
 from pertexp.models.learned_scalar import LearnedScalar
@@ -246,6 +246,7 @@ def with_dead_gene():
     return data
 
 
+@pytest.mark.medium
 def test_a_gene_unseen_in_controls_can_rise_where_the_source_keeps_it_dead():
     data = with_dead_gene()
     units = data.design.units("test")
@@ -263,6 +264,7 @@ def test_a_gene_unseen_in_controls_can_rise_where_the_source_keeps_it_dead():
 # Penalties
 
 
+@pytest.mark.medium
 def test_l1_gives_exact_zeros_and_more_weight_more_of_them(data):
     zeros = []
     for weight in (0.0, 3e-3, 3e-2):
@@ -347,6 +349,7 @@ def test_alpha_moves_only_where_it_is_learned(data):
     assert moved.log_alpha > 0.02  # planted at 2.5
 
 
+@pytest.mark.medium
 def test_learned_dispersions_move_to_the_planted_ones_and_fixed_ones_stay(data):
     truth = torch.from_numpy(data.design.screen.truth.theta).log().float()
     for mode in ("learned", "moments"):
@@ -374,6 +377,22 @@ def test_the_loss_is_the_whole_likelihood_where_theta_is_learned_and_half_the_de
             assert float(model._data_loss(rows)) == pytest.approx(-likelihood.mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("pseudobulk", [None, "sum"])
+def test_validation_error_is_that_of_the_mean_counts_of_a_cell(pseudobulk):
+    data = simulated(pseudobulk)
+    model, logged = NBGLM.from_data(data, losses.nb, ADAMW), {}
+    model.log = lambda name, value, **_: logged.update({name: value})
+    rows = data._rows.take(np.arange(20))
+    for part in (slice(0, 13), slice(13, 20)):  # batches of unequal size
+        model.validation_step({name: values[part] for name, values in rows.items()}, 0)
+    with torch.no_grad():
+        mu = model.network(rows["perturbation"], rows["context"], rows["phase"], rows["log_size"]).double().exp()
+    error = (mu - rows["counts"]).abs() / rows["cells"][:, None]
+    assert float(logged["val/mae"].compute()) == pytest.approx(float(error.mean()), rel=1e-5)
+    assert not [name for name in model.state_dict() if "mae" in name]
+
+
+@pytest.mark.medium
 def test_planted_phase_effects_are_found():
     data = simulated(cell_cycle_sd=0.5, n_controls=1500)
     network = fitted(data, epochs=40, cell_cycle=True, optimizer=functools.partial(ADAMW, lr=0.02)).network
@@ -396,6 +415,7 @@ def test_without_size_factors_depth_is_ignored_everywhere(data):
     np.testing.assert_allclose(plain.log_control_mean[0].exp(), np.asarray(control.mean(axis=0)).ravel(), rtol=1e-6)
 
 
+@pytest.mark.medium
 def test_training_on_summed_cells_ends_near_training_on_cells():
     quick = functools.partial(ADAMW, lr=0.01)
     cells = fitted(simulated(), epochs=60, optimizer=quick).network.kernel.detach()
@@ -459,6 +479,7 @@ def test_nothing_is_written_where_no_cells_were_asked_for(data, tmp_path):
 # Real screens
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("batches", [CellBatches(), PseudobulkBatches()], ids=["cells", "pseudobulk"])
 def test_training_on_a_real_screen_lowers_the_deviance_and_can_be_scored(data_dir, batches):
     data = H5adScreenData(

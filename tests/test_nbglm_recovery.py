@@ -7,19 +7,21 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from pertexp.evaluation.screens.evaluation.evaluation.evaluation import evaluation_frame
-from pertexp.evaluation.screens.evaluation.evaluation.families import Core
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
 
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import EmbeddingTable, Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.evaluation.bootstrap import paired_difference
+from pertexp.evaluation.screens.evaluation import evaluation_frame
+from pertexp.evaluation.screens.families import Core
+from pertexp.evaluation.screens.measuring import measure
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.models.nbglm import NBGLM
 from pertexp.models.nbglm.recovery import cosine
+
+pytestmark = pytest.mark.medium
 
 ENOUGH = SimulatedScreen(
     n_genes=120, n_perturbations=60, n_combinations=0, cells_per_perturbation=150, n_controls=2000,
@@ -80,6 +82,7 @@ def test_the_planted_kernel_is_found_and_training_improves_on_the_closed_form(fo
     assert deviance(model, data) < before
 
 
+@pytest.mark.slow
 def test_labels_that_tell_nothing_give_no_kernel():
     screen = ENOUGH()
     perturbed = np.flatnonzero(screen.perturbation > 0)
@@ -91,6 +94,7 @@ def test_labels_that_tell_nothing_give_no_kernel():
     assert float(kernel.norm()) < 0.2 * np.linalg.norm(ENOUGH.alpha * screen.truth.kernel)
 
 
+@pytest.mark.slow
 def test_the_embeddings_matter(found):
     """With the rows of P dealt to other targets the score on held-out perturbations falls."""
     model, data, _ = found

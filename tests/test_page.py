@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import anndata
@@ -14,6 +13,7 @@ import pandas as pd
 import pytest
 from command import TINY, command
 from conftest import ROOT
+from pages import Page, changed
 
 from pertexp.errors import DataError
 from pertexp.report.__main__ import __main__ as report
@@ -27,6 +27,8 @@ from pertexp.runs.reading import read_metrics
 from pertexp.runs.schema import Comparison, ScreenMetrics
 from pertexp.tasks.registry import write_page
 
+pytestmark = pytest.mark.medium
+
 OPTIONAL = {
     "metrics.parquet": "metrics.parquet is not in the folder",
     "predictions.h5ad": "predictions.h5ad or metrics.parquet is not in the folder",
@@ -37,33 +39,6 @@ OPTIONAL = {
     "config/overrides.yaml": "config/overrides.yaml is not in the folder",
     "logs/metrics.csv": "logs/metrics.csv is not in the folder",
 }
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, the text, and the cells of each table as rows."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    def row(self, label: str) -> list[dict[str, str | None]]:
-        """Attributes of the cells of the first row of that name."""
-        at = next(i for i, (tag, seen) in enumerate(self.tags) if tag == "tr" and seen.get("data-row") == label)
-        rest = self.tags[at + 1 :]
-        end = next((i for i, (tag, _) in enumerate(rest) if tag == "tr"), len(rest))
-        return [attributes for tag, attributes in rest[:end] if tag == "td"]
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +59,6 @@ def folder(ran, tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def page(ran) -> Page:
     return Page(ran.folder / "report.html")
-
-
-def changed(path: Path, change) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_a_run_ends_with_its_page_and_names_it(ran):

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from command import TINY, command
-from test_page_pairs import CURVES
-from test_pairs_run import on_pairs
+from pages import CURVES
+from pair_runs import on_pairs
 
 from pertexp.tasks.registry import write_page
+
+pytestmark = pytest.mark.slow
 
 ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

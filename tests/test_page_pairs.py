@@ -5,13 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from command import Ran
+from pages import CURVES, Page, changed
+from pair_runs import on_pairs
 from sklearn.metrics import average_precision_score
-from test_page import Page, changed
-from test_pairs_run import on_pairs
 
 from pertexp.errors import DataError
 from pertexp.report.sentences import sentence
@@ -19,6 +18,8 @@ from pertexp.report.tables import interval, number, signed, significant
 from pertexp.runs.reading import read_metrics
 from pertexp.runs.schema import PairMetrics
 from pertexp.tasks.registry import write_page
+
+pytestmark = pytest.mark.medium
 
 OPTIONAL = {
     "predictions.parquet": "predictions.parquet is not in the folder",
@@ -29,12 +30,6 @@ OPTIONAL = {
     "config/overrides.yaml": "config/overrides.yaml is not in the folder",
     "logs/metrics.csv": "logs/metrics.csv is not in the folder",
 }
-CURVES = pd.DataFrame({
-    "step": range(40), "epoch": np.repeat([0, 1], 20), "train/loss": np.linspace(2, 1, 40),
-    "train/task": np.linspace(1, 0.5, 40), "train/sparsity": 0.3, "weight/sparsity": 0.1, "energy/lambda": 0.1,
-    "energy/temperature": 1.0, "resistance/line1": 0.2, "resistance/line10": np.nan, "sparsity/invariant": 0.5,
-    "val/auprc": [np.nan, 0.6] * 20, "a&b <i>/x": 1.0,
-})  # fmt: skip
 
 
 @pytest.fixture(scope="module")

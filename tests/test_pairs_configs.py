@@ -3,31 +3,16 @@
 import inspect
 
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from pair_runs import SMALL, composed, made
 
 import pertexp.run  # noqa: F401  (its resolvers)
-from pertexp.composition import build
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.simulator import SimulatedPairs
 from pertexp.data.pairs.splits import HUMAN
 from pertexp.errors import MismatchError, RequestError
 
-SMALL = [
-    "data=simulated_pairs", "data.simulator.n_lines=3", "data.simulator.n_pairs=150", "data.simulator.n_enhancers=92",
-    "data.simulator.n_promoters=92", "data.support_size=4",
-]  # fmt: skip
 SPLITS = ["line_and_chromosome", "chromosome", "line", "random"]
-
-
-def composed(*words: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("run", list(words))
-
-
-def made(*words: str) -> PairData:
-    return build(composed(*words).data, "data")
 
 
 @pytest.mark.parametrize("name", ["ep_pairs", "ep_table", "ep_coordinates", "simulated_pairs"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from gc_model import GcModel
+from pair_runs import SMALL, made
 from sklearn.metrics import average_precision_score, roc_auc_score
-from test_pairs_configs import SMALL, made
 
 from pertexp.data.pairs.tokens import UNKNOWN
 from pertexp.evaluation.pairs.generalisation import line_mean, over_draws, over_roles

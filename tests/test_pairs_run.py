@@ -11,19 +11,16 @@ import pytest
 import torch
 from command import Ran, command, of
 from conftest import ROOT
+from pair_runs import SMALL, STAND_IN, made, on_pairs
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
-from test_pairs_configs import SMALL, made
 
 from pertexp.errors import DataError
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, stored
 from pertexp.inference.restoring import restore
 from pertexp.models.pair_baselines import Distance, GcCpg, standing
 
-STAND_IN = [f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]", "model=gc_stand_in"]
-QUICK = [
-    "trainer.max_epochs=1", "~callbacks.progress", "+trainer.enable_progress_bar=false", "evaluation.n_resamples=30",
-    "evaluation.n_draws=2", "print_config=false",
-]  # fmt: skip
+pytestmark = pytest.mark.medium
+
 ROWS = [
     "gc_stand_in", "gc_stand_in (enhancer only)", "gc_stand_in (promoter only)", "gc_stand_in (permuted support)",
     "prevalence", "distance", "promoter_rate", "gc_cpg", "kmer_boosting",
@@ -34,11 +31,6 @@ ROWS = [
 def outputs(tmp_path, monkeypatch):
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
     return tmp_path
-
-
-def on_pairs(*words: str) -> Ran:
-    multirun = [word for word in words if word == "-m"]
-    return command(*multirun, *STAND_IN, *SMALL, *QUICK, *(word for word in words if word != "-m"))
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from command import TINY, command, of
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
+from screen_files import screen_file
 
-from pertexp.data.screens.simulator import SimulatedScreen
+from pertexp.evaluation.screens.frame import EvaluationFrame
+
+pytestmark = pytest.mark.medium
 
 
 def predict(*words):
@@ -34,20 +36,6 @@ def run():
     done = command(*TINY, "data.simulator.n_combinations=3")
     assert done.code == 0, done.err
     return done.folder
-
-
-def screen_file(path: Path, genes: slice = slice(None), seed: int = 0, control: str = "control") -> anndata.AnnData:
-    """The simulated screen of TINY as another lab would hand it over: an .h5ad of counts."""
-    simulated = SimulatedScreen(
-        n_genes=30, n_perturbations=15, n_combinations=3, cells_per_perturbation=20, n_controls=60, seed=seed
-    )()
-    labels = np.array(simulated.perturbations)[simulated.perturbation]
-    obs = pd.DataFrame({"perturbation": pd.Categorical(np.where(labels == "control", control, labels))})
-    obs.index = obs.index.astype(str)
-    adata = anndata.AnnData(simulated.expression, obs=obs, var=pd.DataFrame(index=simulated.genes))
-    adata = adata[:, genes].copy()
-    adata.write_h5ad(path)
-    return adata
 
 
 def written(done):

@@ -25,6 +25,8 @@ from pertexp.inference.restoring import restore
 from pertexp.inference.trained import Trained
 from pertexp.runs.record import saved_config
 
+pytestmark = pytest.mark.medium
+
 WORDS = (*PRISM, "trainer.max_epochs=2", "stages.plan.warm_up.epochs=0", "callbacks.best.first_epoch=0")
 
 

@@ -10,8 +10,8 @@ import torch
 from command import command
 from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
-from sklearn.metrics import average_precision_score, roc_auc_score
-from test_pairs_configs import SMALL, composed, made
+from pair_runs import SMALL, composed, made
+from sklearn.metrics import roc_auc_score
 
 from pertexp.composition import build
 from pertexp.data.pairs.datamodule import PairData
@@ -20,7 +20,6 @@ from pertexp.losses.interaction import BinaryCrossEntropy, Immax
 from pertexp.metrics.pairs import ScoredPairs, auroc
 from pertexp.models.backbones.cnn import Cnn
 from pertexp.models.prism import PRISM
-from pertexp.models.prism.epoch import EpochScores
 from pertexp.models.prism.options import PrismOptions
 from pertexp.models.protocols import StageEpoch
 from pertexp.training.checkpoints import KeepBest
@@ -336,20 +335,6 @@ def test_mixed_precision_trains_every_term_and_remembers_in_full(data) -> None:
     assert not torch.equal(own.network.apart.mean, torch.zeros_like(own.network.apart.mean))
 
 
-def test_scores_of_an_epoch_are_means_over_lines() -> None:
-    rng = np.random.default_rng(0)
-    scores, parts = EpochScores(), []
-    for line in (0, 3):
-        logit, label = rng.normal(size=40), rng.integers(0, 2, 40)
-        parts.append((average_precision_score(label, logit), roc_auc_score(label, logit)))
-        for rows in np.split(np.arange(40), [7, 20]):
-            scores.add(*(torch.from_numpy(x[rows]).float() for x in (logit, label)), torch.full((len(rows),), line))
-    taken = scores.take()
-    assert taken["auprc"] == pytest.approx(np.mean([part[0] for part in parts]), rel=1e-6)
-    assert taken["auroc"] == pytest.approx(np.mean([part[1] for part in parts]), rel=1e-6)
-    assert scores.take() == {}
-
-
 @pytest.mark.parametrize(
     ("option", "said"),
     [
@@ -387,6 +372,7 @@ GUARDS = (
 )  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("words", GUARDS)
 def test_every_guard_of_the_document_is_one_line(words: str) -> None:
     config = composed("model=prism", *SMALL, "data.lines_per_step=2", *words.split())

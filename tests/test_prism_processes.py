@@ -7,6 +7,8 @@ import torch
 from command import command, fresh_command
 from prism_words import PRISM
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(autouse=True)
 def outputs(tmp_path, monkeypatch):

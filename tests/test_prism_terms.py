@@ -16,6 +16,8 @@ from pertexp.metrics.dependence import excess_cross_correlation, linear_probe
 from pertexp.models.prism.options import Contrast, PrismOptions, Prototype, Sparse, Term, TermOptions
 from pertexp.models.prism.terms import TERMS, Seen, Sizes, terms_of
 
+pytestmark = pytest.mark.medium
+
 LINES, N = 4, 400
 SIZES = Sizes(LINES, 12, 6, 64)
 OPTIONS = {

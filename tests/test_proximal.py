@@ -31,6 +31,7 @@ def descend(parameter, loss, proximal, steps=2500):
     return parameter.detach().numpy()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("weight", [0.3, 3.0])
 def test_l1_ends_at_the_lasso(weight):
     x, y = regression()
@@ -57,6 +58,7 @@ def group_lasso(gram, cross, weight, steps=3000):
     return beta
 
 
+@pytest.mark.medium
 def test_the_group_penalty_ends_at_the_group_lasso():
     x, _ = regression(d=5)
     rng = np.random.default_rng(1)

@@ -17,6 +17,7 @@ def test_sparsity_is_a_mean():
         sparsity(z, "l0")
 
 
+@pytest.mark.medium
 def test_l1_makes_zeros_where_l2_only_shrinks():
     """Proximal oracle: the least of ½(z − x)² + δ|z| is a soft threshold, of ½(z − x)² + δz² a shrinkage."""
     x = torch.tensor([[0.05, -0.2, 1.0, -3.0]], dtype=torch.float64)

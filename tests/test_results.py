@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import Measured
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
 
 from pertexp.errors import RequestError
 from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.results.choice import Choice
 from pertexp.evaluation.results.settings import Gathered, gather
 from pertexp.evaluation.results.tables import ResultsTable, tables_of
+from pertexp.evaluation.screens.measuring import Measured
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.report.results import selection_text, settings_frame
 from pertexp.report.sentences import verdict_sentences
 from pertexp.runs.record import write_text

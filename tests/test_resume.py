@@ -2,21 +2,21 @@
 
 import random
 import shutil
-import signal
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command import TINY, Ran, command, fresh_command
-from killing import Diary
+from command import TINY, command
+from resuming import assert_same_end, interrupted, run
 
 from pertexp.errors import MismatchError
 from pertexp.training.checkpoints import RandomState, require_resumable
 
-TESTS = Path(__file__).parent
+pytestmark = pytest.mark.medium
+SLOW = pytest.mark.slow
+
 # Five batches an epoch: 0-4, 5-9, 10-14. A checkpoint every two steps, and between epochs.
 WORDS = (
     *TINY,
@@ -33,44 +33,6 @@ def outputs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*words: str) -> tuple[Ran, list]:
-    """A command, and the diary of its training."""
-    Diary.pages.clear()
-    return command(*words), list(Diary.pages)
-
-
-def interrupted(outputs: Path, hook: str, call: int, *words: str, kind: str = "Fall") -> Path:
-    """The folder of a run that ended at the n-th call of a hook."""
-    before = set(outputs.glob("runs/*/*"))
-    killer = [f"+callbacks.killer._target_=killing.{kind}", f"+callbacks.killer.hook={hook}"]
-    killer.append(f"+callbacks.killer.call={call}")
-    if kind == "Kill":
-        done = fresh_command(*words, *killer, PYTHONPATH=str(TESTS))
-        assert done.code == -signal.SIGKILL, done.err
-    else:
-        assert "InterruptedError" in command(*words, *killer).err
-    (folder,) = set(outputs.glob("runs/*/*")) - before
-    assert not (folder / "metrics.json").exists()
-    return folder
-
-
-def assert_same_end(folder: Path, reference: Path) -> None:
-    assert (folder / "metrics.json").read_bytes() == (reference / "metrics.json").read_bytes()
-    assert_same_weights(folder, reference)
-
-
-def assert_same_weights(folder: Path, reference: Path) -> None:
-    for name in ("best.ckpt", "last.ckpt"):
-        ours, theirs = (torch.load(f / "checkpoints" / name, weights_only=True) for f in (folder, reference))
-        assert (ours["epoch"], ours["global_step"]) == (theirs["epoch"], theirs["global_step"])
-        for key, weight in theirs["state_dict"].items():
-            assert torch.equal(ours["state_dict"][key], weight), key
-        for moment, expected in zip(
-            ours["optimizer_states"][0]["state"].values(), theirs["optimizer_states"][0]["state"].values(), strict=True
-        ):
-            assert all(torch.equal(moment[key], expected[key]) for key in expected)
-
-
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The run that nothing interrupts: its folder and its diary."""
@@ -84,7 +46,11 @@ def reference(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("hook", "call"),
-    [("batch_start", 4), ("batch_start", 8), ("validation_start", 2)],
+    [
+        pytest.param("batch_start", 4, marks=SLOW),
+        ("batch_start", 8),
+        pytest.param("validation_start", 2, marks=SLOW),
+    ],
     ids=["within the first epoch", "within a later epoch", "between the last batch of an epoch and its validation"],
 )
 def test_a_run_killed_by_sigkill_ends_with_equal_bits(hook, call, reference, outputs, recwarn):
@@ -100,14 +66,14 @@ def test_a_run_killed_by_sigkill_ends_with_equal_bits(hook, call, reference, out
 @pytest.mark.parametrize(
     ("hook", "call", "left"),
     [
-        ("batch_end", 5, 11),  # the last batch of an epoch is seen, nothing has validated it: from step 4 again
+        pytest.param("batch_end", 5, 11, marks=SLOW),  # nothing has validated the epoch yet: from step 4 again
         ("epoch_end", 1, 11),  # validated, but early stopping and the best checkpoint have not seen it
-        ("epoch_start", 2, 11),  # at the boundary, before the checkpoint of the boundary
+        pytest.param("epoch_start", 2, 11, marks=SLOW),  # at the boundary, before the checkpoint of the boundary
         ("batch_start", 6, 10),  # at the boundary, after it
-        ("batch_end", 6, 10),  # a step after it, before the checkpoint of that step
+        pytest.param("batch_end", 6, 10, marks=SLOW),  # a step after it, before the checkpoint of that step
         ("epoch_start", 3, 7),  # before the checkpoint of the second boundary: from step 8 again
-        ("epoch_end", 3, 1),  # at the end of the last epoch
-        ("train_end", 1, 1),
+        pytest.param("epoch_end", 3, 1, marks=SLOW),  # at the end of the last epoch
+        pytest.param("train_end", 1, 1, marks=SLOW),
     ],
 )
 def test_no_batch_is_seen_twice_and_none_is_left_out(hook, call, left, reference, outputs):
@@ -166,7 +132,7 @@ def stopped(tmp_path_factory):
     return done.folder, diary, len(epochs)
 
 
-@pytest.mark.parametrize("batches_before_the_end", [2, 7])
+@pytest.mark.parametrize("batches_before_the_end", [2, pytest.param(7, marks=SLOW)])
 def test_early_stopping_and_the_best_epoch_survive(batches_before_the_end, stopped, outputs):
     folder, diary, epochs = stopped
     killed = interrupted(outputs, "batch_start", 5 * epochs - batches_before_the_end, *EARLY)

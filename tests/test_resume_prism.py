@@ -11,9 +11,11 @@ import torch
 from command import command
 from killing import Diary
 from prism_words import PRISM
-from test_resume import assert_same_end, interrupted, run
+from resuming import assert_same_end, interrupted, run
 
 from pertexp import threads
+
+pytestmark = pytest.mark.medium
 
 # Eleven steps an epoch: two epochs of warm-up, two of joint training.
 WORDS = (
@@ -57,11 +59,11 @@ def reference(tmp_path_factory):
 @pytest.mark.parametrize(
     ("hook", "call", "kind"),
     [
-        ("batch_start", 15, "Fall"),
-        ("batch_start", 29, "Kill"),
-        ("epoch_start", 3, "Fall"),
+        pytest.param("batch_start", 15, "Fall", marks=pytest.mark.slow),
+        pytest.param("batch_start", 29, "Kill", marks=pytest.mark.slow),
+        pytest.param("epoch_start", 3, "Fall", marks=pytest.mark.slow),
         ("batch_start", 23, "Fall"),
-        ("epoch_start", 4, "Fall"),
+        pytest.param("epoch_start", 4, "Fall", marks=pytest.mark.slow),
     ],
     ids=["in the warm-up", "in joint training", "before it begins", "as it begins", "between epochs"],
 )  # fmt: skip

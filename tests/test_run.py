@@ -1,7 +1,9 @@
 """One run, end to end: what it leaves behind, and that it repeats."""
 
 import json
+import os
 import re
+import shutil
 
 import anndata
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 import torch
 from command import TINY, command, fresh_command
 from omegaconf import OmegaConf
+
+pytestmark = pytest.mark.medium
 
 PER_RUN = {
     "calibration.parquet",
@@ -220,7 +224,7 @@ def test_wandb_goes_online_only_where_somebody_is_logged_in(monkeypatch, tmp_pat
 
 
 def test_a_run_that_falls_leaves_no_half_written_file(monkeypatch, outputs):
-    from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenReport
+    from pertexp.evaluation.screens.evaluation import ScreenReport
 
     def fall(self, folder):
         raise OSError("disk full")
@@ -285,3 +289,15 @@ def test_a_screens_model_on_pairs_is_one_sentence_and_leaves_nothing(outputs):
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "data=simulated_pairs holds pairs" in done.err
     assert not list((outputs / "runs").glob("*/*"))
+
+
+def test_slurm_on_the_machine_is_not_mentioned(tmp_path, monkeypatch, recwarn):
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\nexit 1\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(srun.parent), prepend=os.pathsep)
+    assert shutil.which("srun") == str(srun)
+    done = command(*TINY, "trainer.max_epochs=1")
+    assert (done.code, done.err) == (0, "")
+    assert [str(warning.message) for warning in recwarn if "srun" in str(warning.message)] == []

@@ -261,6 +261,7 @@ def epochs(model: GEARS, data, n: int) -> int:
     return cells
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("cache", "mode"), [("all", "v1"), ("pool", "v2"), ("static", "v2")])
 def test_a_frozen_cell_is_read_once(cache, mode, files):
     data = screen_data()
@@ -360,6 +361,7 @@ def test_what_does_not_fit_is_refused(options, model, error, said, files):
         gears(screen_data(), source(files[0], **options), **model)
 
 
+@pytest.mark.medium
 def test_the_command_runs_with_the_tiny_checkpoint(files, monkeypatch):
     folder, _ = files
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(folder))

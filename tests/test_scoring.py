@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenReport
-from pertexp.evaluation.screens.evaluation.evaluation.families import Core
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure, pooled
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
 from rich.console import Console
 
 from pertexp.errors import RequestError
 from pertexp.evaluation.bootstrap import bootstrap_mean
 from pertexp.evaluation.comparison import verdict
+from pertexp.evaluation.screens.evaluation import ScreenReport
+from pertexp.evaluation.screens.families import Core
+from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.evaluation.screens.measuring import measure, pooled
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.core import CORE
 from pertexp.report.screens.console import plain_text, render
 from pertexp.report.sentences import verdict_sentences
@@ -109,6 +109,7 @@ def test_without_a_replicate_the_row_is_absent_and_the_reason_is_given():
     assert "replicate: not available" in plain_text(scores, "t")
 
 
+@pytest.mark.medium
 def test_folds_are_pooled_unit_by_unit():
     folds = [frame(fold=0), frame(fold=1, n=4)]
     together = Scores.of(pooled([measured(one) for one in folds]), None, 50)
@@ -158,6 +159,7 @@ def test_a_copy_of_the_best_baseline_cannot_be_told_apart():
     )
 
 
+@pytest.mark.medium
 def test_the_verdict_on_pure_noise_is_rarely_a_win():
     """Two predictions of equal quality: a 95 % interval excludes zero about one time in twenty."""
     told_apart = 0

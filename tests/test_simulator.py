@@ -212,6 +212,7 @@ def test_the_smallest_screen():
     assert screen.perturbations == (CONTROL, "TARGET00001")
 
 
+@pytest.mark.medium
 def test_memory_is_the_sparse_matrix_and_one_block():
     config = SimulatedScreen(
         n_genes=1000, n_perturbations=20, n_combinations=0, cells_per_perturbation=500, n_controls=10_000

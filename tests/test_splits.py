@@ -90,6 +90,7 @@ def test_each_unit_has_one_role_in_each_fold(pairs, builder):
         assert rows["seen"].tolist() == seen_by_definition(rows)
 
 
+@pytest.mark.medium
 @given(screens, builders, st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
 def test_the_order_and_repetition_of_rows_change_nothing(pairs, builder, random):
@@ -136,6 +137,7 @@ def test_the_number_of_validation_perturbations(count, fraction, expected):
     assert [len(in_role(split.roles(fold), "val")) for fold in split.folds] == [expected] * 4
 
 
+@pytest.mark.medium
 @given(screens, seeds, st.sampled_from([0, 1, 2]))
 @settings(max_examples=80, deadline=None)
 def test_combinations_have_seen_exactly_what_was_asked(pairs, seed, seen):
@@ -164,6 +166,7 @@ def test_one_hidden_member_leaves_the_other_single_in_training():
     assert len(train & set(members(test))) == 1
 
 
+@pytest.mark.medium
 @given(screens, seeds)
 @settings(max_examples=40, deadline=None)
 def test_without_hiding_every_combination_is_tested_once_and_singles_train(pairs, seed):
@@ -185,6 +188,7 @@ def test_combinations_need_combinations_and_a_known_seen():
         Combination(folds=2, seen=2)(grid(["A", "B", "A+B", "C+D", "E+F"]))
 
 
+@pytest.mark.medium
 @given(screens, seeds)
 @settings(max_examples=40, deadline=None)
 def test_a_left_out_context_is_tested_whole(pairs, seed):
@@ -282,6 +286,7 @@ def test_the_hash_is_that_of_the_sorted_csv():
     assert SplitTable(table(), fold=3).hash == SplitTable(table()).hash
 
 
+@pytest.mark.medium
 @given(st.permutations(range(40)), st.integers(0, 39), st.sampled_from(COLUMNS))
 @settings(max_examples=60, deadline=None)
 def test_the_hash_ignores_row_order_and_feels_every_change(order, row, column):

@@ -13,11 +13,11 @@ from command import TINY, Ran, command
 from conftest import ROOT
 from omegaconf import OmegaConf
 from one_answer import assert_one_answer
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import pooled as joined
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import stored
 
 from pertexp.errors import DataError
 from pertexp.evaluation.results.tables import ResultsTable, tables_of
+from pertexp.evaluation.screens.measuring import pooled as joined
+from pertexp.evaluation.screens.measuring import stored
 from pertexp.report.__main__ import report
 from pertexp.report.sentences import short
 from pertexp.runs.jobs import finished_jobs

@@ -47,7 +47,7 @@ assert build_design(screen, DesignOptions(n_top_genes=10, **own)).screen.n_genes
 """,
     "tests of expression": """
 import numpy as np
-from test_differential import screen
+from differential_cells import screen
 from pertexp.metrics.differential import wilcoxon
 
 cells = screen()
@@ -56,6 +56,7 @@ assert np.isfinite(wilcoxon(cells, cells.expression)).any()
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", FIRST_LOOPS)
 def test_a_library_that_sets_the_threads_of_the_process_does_not_keep_them(name):
     script = f"from pertexp import threads\n{FIRST_LOOPS[name]}\nprint('threads:', threads.count())"
@@ -150,6 +151,7 @@ def test_what_is_no_count_is_refused(said):
         threads.same_as(said, "last.ckpt")
 
 
+@pytest.mark.medium
 def test_a_job_of_a_sweep_computes_with_the_threads_that_were_set(tmp_path, monkeypatch):
     """And not with those of the run that the job before resumed."""
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
@@ -166,6 +168,7 @@ def test_a_job_of_a_sweep_computes_with_the_threads_that_were_set(tmp_path, monk
     assert found == {True: threads.cores(), False: 1}
 
 
+@pytest.mark.medium
 def test_a_run_writes_its_threads_down(tmp_path, monkeypatch):
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
     torch.set_num_threads(1)

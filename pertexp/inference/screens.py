@@ -15,7 +15,7 @@ from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.errors import DataError, MismatchError, RequestError, nearest
-from pertexp.evaluation.screens.evaluation.evaluation.moved import moved_counts, moved_logs
+from pertexp.evaluation.screens.moved import moved_counts, moved_logs
 from pertexp.inference.trained import Trained
 from pertexp.models.vocabulary import canonical
 from pertexp.typed import typed

@@ -12,7 +12,7 @@ import pandas as pd
 from pertexp.evaluation.results.finding import Refused
 from pertexp.evaluation.results.tables import LabelledSetting, ResultRow, ResultsTable, ResultValue
 from pertexp.evaluation.roles import REPLICATE
-from pertexp.report.__main__ import figures
+from pertexp.report import figures
 from pertexp.report.rendering import PAGE, write_html
 from pertexp.report.results import chosen_text, reference_title, selection_text
 from pertexp.report.sentences import interval_text, outcome_words

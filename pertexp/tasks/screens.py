@@ -1,6 +1,6 @@
 """Screens: cells × genes under perturbation."""
 
-from pertexp.evaluation.screens.evaluation.evaluation.results import ScreenResults
+from pertexp.evaluation.screens.results import ScreenResults
 from pertexp.report.screens.console import report_console
 from pertexp.report.screens.content import screen_page_of
 from pertexp.report.screens.reading import read_screen

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, first_halves, tested_values, unit_groups
 from pertexp.data.screens.screen import Screen
-from pertexp.evaluation.screens.evaluation.evaluation.moved import moved_counts, moved_logs
+from pertexp.evaluation.screens.moved import moved_counts, moved_logs
 from pertexp.metrics.cells import Cells
 from pertexp.metrics.differential import benjamini_hochberg, t_against_control, t_against_others, wilcoxon
 

@@ -13,11 +13,11 @@ from pertexp.data.screens.profiles import Units, halves, unit_profiles
 from pertexp.errors import MismatchError, RequestError, nearest
 from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.contract import Report
-from pertexp.evaluation.screens.evaluation.evaluation.cells import TestedCells
-from pertexp.evaluation.screens.evaluation.evaluation.families import Core, Family
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import Measured, measure
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
+from pertexp.evaluation.screens.cells import TestedCells
+from pertexp.evaluation.screens.families import Core, Family
+from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.evaluation.screens.measuring import Measured, measure
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.models.baselines import Baseline, NoChange, Predictor, TrainMean
 from pertexp.runs.record import whole, write_json
 from pertexp.runs.schema import RECOVERY, ScreenMetrics

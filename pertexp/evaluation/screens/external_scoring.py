@@ -14,17 +14,17 @@ from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.data.screens.splits import NamedTest
 from pertexp.errors import DataError
-from pertexp.evaluation.screens.evaluation.evaluation.cells import TestedCells
-from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenEvaluation, ScreenReport
-from pertexp.evaluation.screens.evaluation.evaluation.external import (
+from pertexp.evaluation.screens.cells import TestedCells
+from pertexp.evaluation.screens.evaluation import ScreenEvaluation, ScreenReport
+from pertexp.evaluation.screens.external import (
     Foreign,
     PredictionScale,
     known_perturbations,
     read_foreign,
 )
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame, concatenate
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import measure, pooled
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
+from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
+from pertexp.evaluation.screens.measuring import measure, pooled
+from pertexp.evaluation.screens.scoring import Scores
 
 log = logging.getLogger(__name__)
 

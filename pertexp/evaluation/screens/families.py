@@ -10,8 +10,8 @@ import numpy as np
 from pertexp.data.screens.screen import members
 from pertexp.errors import MismatchError
 from pertexp.evaluation.roles import REPLICATE
-from pertexp.evaluation.screens.evaluation.evaluation.cells import Half, TestedCells
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.screens.cells import Half, TestedCells
+from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics import cell_eval, gears, vcc2026
 from pertexp.metrics.cells import Cells
 from pertexp.metrics.core import CORE

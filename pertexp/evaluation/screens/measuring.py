@@ -9,9 +9,9 @@ import pandas as pd
 
 from pertexp.errors import DataError
 from pertexp.evaluation.roles import REPLICATE
-from pertexp.evaluation.screens.evaluation.evaluation.cells import TestedCells
-from pertexp.evaluation.screens.evaluation.evaluation.families import Family, Judge, Values
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.screens.cells import TestedCells
+from pertexp.evaluation.screens.families import Family, Judge, Values
+from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.calibration import bound_discrimination, dynamic_range_fraction
 from pertexp.metrics.metric import Metric
 from pertexp.metrics.registry import METRICS

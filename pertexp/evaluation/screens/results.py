@@ -11,8 +11,8 @@ import pandas as pd
 from pertexp.errors import DataError
 from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.roles import RowRoles
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import UNIT, Measured, pooled, stored
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
+from pertexp.evaluation.screens.measuring import UNIT, Measured, pooled, stored
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.registry import METRICS
 from pertexp.runs.reading import read_metrics
 from pertexp.runs.schema import Bootstrap, ScreenMetrics

@@ -12,7 +12,7 @@ from pertexp.data.screens.screen import members
 from pertexp.evaluation.bootstrap import Interval, bootstrap_mean, bootstrap_median, paired_difference
 from pertexp.evaluation.comparison import Difference
 from pertexp.evaluation.roles import REPLICATE, RowRoles
-from pertexp.evaluation.screens.evaluation.evaluation.measuring import Measured
+from pertexp.evaluation.screens.measuring import Measured
 from pertexp.metrics.calibration import TRUSTED, calibrated
 from pertexp.metrics.registry import METRICS
 from pertexp.runs import schema

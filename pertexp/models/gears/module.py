@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
+from torchmetrics import MeanAbsoluteError
 
 from pertexp.data.screens.batch_layouts import require_fields
 from pertexp.data.screens.batches import Batch
@@ -83,6 +84,7 @@ class GEARS(lightning.LightningModule):
         self.options = options
         self.loss = loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.val_mae = MeanAbsoluteError()
         self.genes, self.contexts = tuple(genes), tuple(contexts)
         self.nodes, self.perturbations = tuple(nodes), tuple(perturbations)
         self.sets = as_sets([members(name) for name in perturbations], self.nodes, options.signs)
@@ -198,23 +200,34 @@ class GEARS(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Mean loss over validation batches, weighted by cells."""
-        cells, loss = len(batch["control"]), self._loss(batch)
+        """Mean loss over validation batches, weighted by cells, and mean absolute error over cells and genes."""
+        predicted, log_variance = self._predicted(batch)
+        cells, loss = len(batch["control"]), self._loss_of(batch, predicted, log_variance)
         self.log("val/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=cells, sync_dist=True)
+        self.val_mae.update(predicted, batch["counts"])
+        self.log("val/mae", self.val_mae, on_step=False, on_epoch=True)
 
     def _loss(self, batch: Batch) -> Tensor:
-        perturbation = batch["perturbation"]
+        return self._loss_of(batch, *self._predicted(batch))
+
+    def _predicted(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Perturbed cells `[B, G]` as predicted from their control cells, and their log variances, if any."""
         given, variant = self._gene_embedding(batch)
-        rows = distinct_rows(perturbation, variant)
+        rows = distinct_rows(batch["perturbation"], variant)
         delta, log_variance = self.network(self._sets_of(rows.set), rows.weight, rows.variant, given)
+        predicted = batch["control"] + delta[rows.of_cell]
+        return predicted, None if log_variance is None else log_variance[rows.of_cell]
+
+    def _loss_of(self, batch: Batch, predicted: Tensor, log_variance: Tensor | None) -> Tensor:
+        perturbation = batch["perturbation"]
         counted = batch["counts"].new_ones((), dtype=torch.bool).expand(batch["counts"].shape)
         return self.loss(
-            batch["control"] + delta[rows.of_cell],
+            predicted,
             batch["counts"],
             self.control[batch["context"]],
             perturbation,
             counted if self.counted is None else self.counted[perturbation],
-            None if log_variance is None else log_variance[rows.of_cell],
+            log_variance,
         )
 
     def _gene_embedding(self, batch: Batch) -> tuple[Tensor | None, Tensor]:

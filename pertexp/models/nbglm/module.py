@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
+from torchmetrics import MeanAbsoluteError
 
 from pertexp.data.screens.batch_layouts import ROW_FIELDS, require_fields
 from pertexp.data.screens.batches import Batch
@@ -160,6 +161,7 @@ class NBGLM(lightning.LightningModule):
         self.options = options
         self.loss = loss if options.dispersion == "learned" else loss.at_fixed_theta()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.val_mae = MeanAbsoluteError()
 
     @classmethod
     def from_checkpoint(cls, weights: dict[str, Tensor], vocabulary: Vocabulary, **options: Any) -> "NBGLM":
@@ -242,14 +244,26 @@ class NBGLM(lightning.LightningModule):
         return data_loss + weight * self.network.kernel.square().sum() if weight else data_loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Mean data loss over validation rows, weighted by cells."""
-        cells, loss = int(batch["cells"].sum()), self._data_loss(batch)
-        self.log("val/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=cells, sync_dist=True)
+        """Mean data loss over validation rows, weighted by cells, and the mean absolute error of their profiles.
+
+        The error is that of the mean counts of a cell; rows and genes have equal weight.
+        """
+        cells, log_mu = batch["cells"], self._log_mean(batch)
+        loss, n_cells = self._mean_loss(batch, log_mu), int(cells.sum())
+        self.log("val/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=n_cells, sync_dist=True)
+        self.val_mae.update(log_mu.exp() / cells.unsqueeze(1), batch["counts"] / cells.unsqueeze(1))
+        self.log("val/mae", self.val_mae, on_step=False, on_epoch=True)
+
+    def _log_mean(self, batch: Batch) -> Tensor:
+        """`[B, G]` log of the expected counts of every row."""
+        offset = batch["log_size"] if self.options.size_factor.use_sf else batch["cells"].log()
+        return self.network(batch["perturbation"], batch["context"], batch["phase"], offset)
 
     def _data_loss(self, batch: Batch) -> Tensor:
         """Mean over cells and genes."""
-        offset = batch["log_size"] if self.options.size_factor.use_sf else batch["cells"].log()
-        log_mu = self.network(batch["perturbation"], batch["context"], batch["phase"], offset)
+        return self._mean_loss(batch, self._log_mean(batch))
+
+    def _mean_loss(self, batch: Batch, log_mu: Tensor) -> Tensor:
         loss = self.loss(batch["counts"], log_mu, self.network.theta, batch["cells"])
         return loss.sum() / (batch["cells"].sum() * loss.shape[1])
 

@@ -14,13 +14,13 @@ from pertexp.data.pairs.loader import Batch
 from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.losses.interaction import PairLoss
 from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
-from pertexp.models.prism.epoch import EpochScores
 from pertexp.models.prism.network import PrismNetwork, View
 from pertexp.models.prism.options import PrismOptions
 from pertexp.models.prism.terms import Invariance, Seen, terms_of
 from pertexp.models.prism.watching import TARGETS, read, shares, watched
 from pertexp.models.protocols import Part, StageEpoch
 from pertexp.models.watched import Watched
+from pertexp.training.epoch_metrics import PairEpochMetrics, log_epoch
 from pertexp.training.schedulers import Scheduler, configured, constant
 from pertexp.typed import typed
 
@@ -64,7 +64,7 @@ class PRISM(lightning.LightningModule):
         self.terms = terms_of(options, int(class_of_line.max()) + 1)
         self.register_buffer("class_of_line", class_of_line)
         self.register_buffer("active_epochs", torch.tensor(0))  # of the environment; -1 before a stage trains it
-        self._scores = {"train": EpochScores(), "val": EpochScores()}
+        self.train_metrics, self.val_metrics = PairEpochMetrics(), PairEpochMetrics()
 
     @classmethod
     def from_data(
@@ -137,7 +137,7 @@ class PRISM(lightning.LightningModule):
         task = self.loss(view.reading.logit, batch["label"], view.invariant.norm(dim=1))
         penalty = self.network.energy.penalty(view.line)
         total = task + penalty + self._weighted(self._seen(view, batch))
-        self._scores["train"].add(view.reading.logit, batch["label"], batch["line"])
+        self.train_metrics.update(view.reading.logit, batch["label"], batch["line"])
         self._log("train/loss", total, bar=True)
         self._log("train/task", task)
         self._watch(view, batch)
@@ -178,24 +178,19 @@ class PRISM(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """AUPRC, AUROC and F1 of the epoch, as the network was while it learned."""
-        self._log_scores("train")
+        log_epoch(self, "train", self.train_metrics)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Task loss, and what the scores of the epoch are made of."""
         view = self(batch)
         loss = self.loss(view.reading.logit, batch["label"], view.invariant.norm(dim=1))
-        self._scores["val"].add(view.reading.logit, batch["label"], batch["line"])
+        self.val_metrics.update(view.reading.logit, batch["label"], batch["line"])
         n = len(batch["label"])
         self.log("val/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=n, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """AUPRC, AUROC and F1 of the validation pairs."""
-        self._log_scores("val")
-
-    def _log_scores(self, role: str) -> None:
-        for name, value in self._scores[role].take().items():
-            bar = name == "auprc"  # sync_dist: the value is that of all processes already, as Lightning cannot know
-            self.log(f"{role}/{name}", value, on_step=False, on_epoch=True, prog_bar=bar, sync_dist=True)
+        log_epoch(self, "val", self.val_metrics)
 
     def configure_optimizers(self) -> Any:
         """The optimizer of the group `optimizer`, over all parameters, also those that are frozen at first."""

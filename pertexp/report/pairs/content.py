@@ -9,7 +9,7 @@ import pandas as pd
 
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.pairs import ScoredPairs
-from pertexp.report.__main__ import figures
+from pertexp.report import figures
 from pertexp.report.pairs.figures import Ranking, ranking
 from pertexp.report.pairs.reading import PairFolder
 from pertexp.report.pairs.tables import (

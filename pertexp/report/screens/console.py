@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pertexp.evaluation.roles import REPLICATE
-from pertexp.evaluation.screens.evaluation.evaluation.evaluation import ScreenReport
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
+from pertexp.evaluation.screens.evaluation import ScreenReport
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.registry import METRICS
 from pertexp.report.console import TableRow, blocks
 from pertexp.report.sentences import verdict_sentences

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pertexp.evaluation.roles import RowRoles
-from pertexp.report.__main__ import figures
+from pertexp.report import figures
 from pertexp.report.screens.reading import ScreenFolder
 from pertexp.report.screens.tables import screen_footnotes, screen_tiles
 from pertexp.report.screens.units import LISTED, Unit, effects_of, ranked, units_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.runs.reading import RunFolder, optional, shared_files
 from pertexp.runs.schema import RECOVERY, SCREEN_SPLIT, UNIT_SCORES, ScreenMetrics, ScreenRecord, load
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from pertexp.evaluation.results.tables import ResultsTable
-from pertexp.evaluation.screens.evaluation.evaluation.results import SEVERAL
-from pertexp.evaluation.screens.evaluation.evaluation.scoring import Scores
+from pertexp.evaluation.screens.results import SEVERAL
+from pertexp.evaluation.screens.scoring import Scores
 from pertexp.report.screens.tables import screen_footnotes, screen_tiles
 from pertexp.report.tables import Column, Row, Tile
 from pertexp.runs import schema

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pertexp.errors import DataError
-from pertexp.evaluation.screens.evaluation.evaluation.frame import EvaluationFrame
+from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.correlation import pearson
 from pertexp.report.screens.reading import UNIT, ScreenFolder
 
