@@ -16,7 +16,7 @@ from conftest import ROOT
 from pages import Page, changed
 
 from pertexp.errors import DataError
-from pertexp.report.__main__ import __main__ as report
+from pertexp.report import __main__ as report
 from pertexp.report.rendering import breakable
 from pertexp.report.screens.reading import read_screen
 from pertexp.report.screens.units import Unit, effects_of, ranked, units_of
