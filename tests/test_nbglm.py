@@ -318,10 +318,6 @@ def test_data_of_another_kind_or_scale_are_refused(data):
     logs.normalize = True
     with pytest.raises(MismatchError, match=r"needs counts.*log1p"):
         NBGLM.from_data(logs, losses.nb, ADAMW)
-    other = simulated()
-    other.kind = "pairs"
-    with pytest.raises(MismatchError, match="holds pairs"):
-        NBGLM.from_data(other, losses.nb, ADAMW)
 
 
 def test_alpha_moves_only_where_it_is_learned(data):

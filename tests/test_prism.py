@@ -40,12 +40,6 @@ def first(data: PairData) -> dict[str, torch.Tensor]:
 # what it refuses
 
 
-def test_a_screen_is_refused() -> None:
-    screen = build(composed("data=simulated_screen").data, "data")
-    with pytest.raises(MismatchError, match="model=prism reads enhancer-promoter pairs"):
-        PRISM.from_data(screen, BinaryCrossEntropy(), ADAMW, LITTLE)
-
-
 def test_a_loss_of_counts_is_refused(data) -> None:
     with pytest.raises(MismatchError, match="type loss=immax, loss=bce or loss=focal"):
         PRISM.from_data(data, object(), ADAMW, LITTLE)  # type: ignore[arg-type]

@@ -16,9 +16,11 @@ from pertexp.models.vocabulary import Vocabulary
 from pertexp.training.checkpoints import checkpoint_of, read_checkpoint
 from pertexp.typed import typed
 
+Reader = Callable[[dict[str, Any], Path, Path], Restored]
 
-def restore(place: str, conf: Path) -> Restored:
-    """The trained model of a run folder or checkpoint file, of the kind that the file holds.
+
+def restore(place: str, conf: Path, readers: Mapping[str, Reader]) -> Restored:
+    """Restore the trained model of a run folder or checkpoint file, by the reader of the task that the file names.
 
     Only what the configuration tree `conf` builds under model= is looked up by the name in the file.
 
@@ -29,8 +31,8 @@ def restore(place: str, conf: Path) -> Restored:
     """
     path = checkpoint_of(place)
     stored = read_checkpoint(path)
-    held = stored.get("restore", {})
-    read = next((reader for key, reader in READERS.items() if key in held), None)
+    held = stored.get("restore")
+    read = readers.get(str(held.get("task"))) if isinstance(held, dict) else None
     if read is None or "schema" not in stored:
         raise DataError(f"{path} holds weights but not what they mean: name a checkpoint that pertexp.run wrote.")
     try:
@@ -39,7 +41,8 @@ def restore(place: str, conf: Path) -> Restored:
         raise _misfit(path, fault) from fault
 
 
-def _screen(stored: dict[str, Any], path: Path, conf: Path) -> Trained:
+def restore_screens(stored: dict[str, Any], path: Path, conf: Path) -> Trained:
+    """Restore a model of screens from the contents of its checkpoint."""
     kept, options = stored["restore"], _options(stored["restore"]["model"])
     build = _builder(kept["model"], path, conf)
     return Trained(
@@ -54,7 +57,8 @@ def _screen(stored: dict[str, Any], path: Path, conf: Path) -> Trained:
     )
 
 
-def _pairs(stored: dict[str, Any], path: Path, conf: Path) -> TrainedPairs:
+def restore_pairs(stored: dict[str, Any], path: Path, conf: Path) -> TrainedPairs:
+    """Restore a model of pairs from the contents of its checkpoint."""
     kept, options = stored["restore"], _options(stored["restore"]["model"])
     build = _builder(kept["model"], path, conf)
     nested = {key: value for key, value in options.items() if isinstance(value, dict) and "_target_" in value}
@@ -62,10 +66,6 @@ def _pairs(stored: dict[str, Any], path: Path, conf: Path) -> TrainedPairs:
     model = _built(build, path, stored["state_dict"], **options)
     name, lines = str(options.get("name", "model")), tuple(map(str, kept["lines"]))
     return TrainedPairs(model, name, path, stored["schema"], kept["data"], lines)
-
-
-# By what the checkpoint of each kind holds, and that of no other.
-READERS: Mapping[str, Callable[[dict[str, Any], Path, Path], Restored]] = {"vocabulary": _screen, "lines": _pairs}
 
 
 def _options(node: Mapping[str, Any]) -> dict[str, Any]:
