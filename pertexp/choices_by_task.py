@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-GROUPS = ("data/split",)  # whose subfolders are tasks
+GROUPS = ("data/split", "model/ablation")  # whose subfolders are tasks, or families
 
 
 class ChoicesByTask(FileConfigSource):
