@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from pertexp import threads
-from pertexp.door import WRONG_REQUEST, is_request, sentence
+from pertexp.door import WRONG_REQUEST, is_request, one_sentence, sentence
 from pertexp.errors import RequestError
 from pertexp.runs.jobs import SWEEP, failed_jobs, finished_jobs
 from pertexp.runs.record import whole, write_text
@@ -121,17 +121,24 @@ class SweepTable(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Refuse a choice that cannot be made, before any job."""
-        self.choice()
+        with one_sentence():  # Hydra makes a warning of what a callback raises
+            self.choice()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Compute the results; write sweep.csv, comparison.csv and the page; exit code 1 or 2 on failures."""
         folder = Path(OmegaConf.select(config, "hydra.sweep.dir"))
-        jobs = finished_jobs(folder)
-        if jobs:
-            _show(folder, self.choice(), self.reference)
-        failures = failed_jobs(folder)
+        jobs, failures = finished_jobs(folder), failed_jobs(folder)
+        code: int | str | None = 0
+        try:
+            with one_sentence():
+                if jobs:
+                    _show(folder, self.choice(), self.reference)
+        except SystemExit as leaving:
+            code = leaving.code
         if failures:
-            raise SystemExit(_say_failures(failures, len(jobs) + len(failures)))
+            code = _say_failures(failures, len(jobs) + len(failures))
+        if code:
+            raise SystemExit(code)
 
     def choice(self) -> "Choice | None":
         """What is chosen on validation; RequestError where only half of it is said."""

@@ -356,12 +356,12 @@ def test_the_loss_is_the_whole_likelihood_where_theta_is_learned_and_half_the_de
             assert float(model._data_loss(rows)) == pytest.approx(-likelihood.mean(), rel=1e-5)
 
 
-@pytest.mark.parametrize("pseudobulk", [None, "sum"])
-def test_validation_error_is_that_of_the_mean_counts_of_a_cell(pseudobulk):
-    data = simulated(pseudobulk)
+@pytest.mark.parametrize("batches", [CellBatches(), PseudobulkBatches()], ids=["cells", "pseudobulk"])
+def test_validation_error_is_that_of_the_mean_counts_of_a_cell(batches):
+    data = simulated(batches)
     model, logged = NBGLM.from_data(data, losses.nb, ADAMW), {}
     model.log = lambda name, value, **_: logged.update({name: value})
-    rows = data._rows.take(np.arange(20))
+    rows = batches.rows(data.design)[0].take(np.arange(20))
     for part in (slice(0, 13), slice(13, 20)):  # batches of unequal size
         model.validation_step({name: values[part] for name, values in rows.items()}, 0)
     with torch.no_grad():

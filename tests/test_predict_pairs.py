@@ -270,7 +270,8 @@ def under_another_name(stored):
         (lambda s: s["restore"]["model"].update(backbone="cnn"), "does not fit the model that it names"),
         (lambda s: s["restore"].update(model=3), "does not fit the model that it names"),
         (lambda s: s["state_dict"].pop("network.potential.bias"), "network.potential.bias"),
-        (lambda s: s["restore"].pop("lines"), "holds weights but not what they mean"),
+        (lambda s: s["restore"].pop("task"), "holds weights but not what they mean"),
+        (lambda s: s["restore"].pop("lines"), "does not fit the model that it names ('lines')"),
         (lambda s: s["restore"]["data"].pop("batch_size"), "batch_size"),
     ],
 )  # fmt: skip
@@ -301,7 +302,7 @@ def test_a_run_on_pairs_scores_as_it_did(run):
             assert mine[key] == pytest.approx(their[key], rel=1e-9)
     pd.testing.assert_frame_equal(stored(done.folder), stored(run), rtol=1e-9)
     fewer = evaluate(f"ckpt={run}", "evaluation.n_resamples=40")
-    assert json.loads((fewer.folder / "metrics.json").read_text())["n_resamples"] == 40
+    assert json.loads((fewer.folder / "metrics.json").read_text())["bootstrap"]["n_resamples"] == 40
 
 
 def test_other_data_or_another_evaluation_are_one_sentence(run, tmp_path):
