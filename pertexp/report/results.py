@@ -1,7 +1,7 @@
 """Tables of settings for the console and for CSV files: what `results.tables` holds, and nothing computed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -55,15 +55,13 @@ def settings_console(table: ResultsTable) -> Table:
     """Lay the table out for the console: what was swept, then four metrics, mean ± s.d. over seeds."""
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     keys = [key for key in table.swept if key != "model"]
-    chosen = ["chosen"] if table.chosen else []
-    for name in ["model", *keys, *chosen, "folds", "seeds"]:
+    for name in ["model", *keys, "folds", "seeds"]:
         out.add_column(name.replace(".", ".\n"), overflow="fold")
     metrics = shown_metrics(table)
     for name in metrics:
         out.add_column(name.replace("_", "_\n", 1), justify="right", no_wrap=True)
     for position, row in enumerate(table.rows):
-        words = [row.model, *(row.overrides.get(key, "") for key in keys)]
-        words += [_chosen(row, table) for _ in chosen] + [str(row.folds), str(row.seeds)]
+        words = [row.model, *(row.overrides.get(key, "") for key in keys), str(row.folds), str(row.seeds)]
         cells = [_mean_and_sd(row.values.get(metric)) for metric in metrics]
         out.add_row(*words, *cells, style="bold" if position == 0 else None)
     return out
@@ -92,7 +90,8 @@ def verdict_lines(table: ResultsTable, text: SettingsText) -> list[str]:
     """Say how the best setting was chosen, what was tested, and the verdict."""
     selection = selection_text(table)
     sentences = verdict_sentences(table.best.setting.model, table.verdict, table.best.roles.not_counted)
-    return [*([selection] if selection else []), *text.notes(table), *sentences]
+    chosen = [f"{one.label}: {chosen_text(one)}" for one, _ in table.chosen]
+    return [*chosen, *([selection] if selection else []), *text.notes(table), *sentences]
 
 
 def reference_title(table: ResultsTable, reference: str, found: Sequence[Comparison]) -> str:
@@ -140,7 +139,12 @@ def chosen_text(one: LabelledSetting) -> str:
         folds.setdefault(words, []).append(chosen.where)
     if len(folds) == 1:
         return next(iter(folds))
-    return "; ".join(f"{words} (fold {', '.join(dict.fromkeys(where))})" for words, where in folds.items())
+    return "; ".join(f"{words} ({_folds(dict.fromkeys(where))})" for words, where in folds.items())
+
+
+def _folds(where: Iterable[str]) -> str:
+    named = list(where)
+    return f"fold{'s' if len(named) > 1 else ''} {', '.join(named)}"
 
 
 def _mean_and_sd(value: ResultValue | None) -> str:

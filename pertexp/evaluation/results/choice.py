@@ -88,7 +88,7 @@ def chosen_runs(runs: Sequence[Run], choice: Choice) -> tuple[list[Group], list[
             kept += best
             chosen.append(of_fold)
             refused += [_not_chosen(run, of_fold) for run in members if run not in best]
-        found.append((kept, tuple(chosen)))
+        found.append((kept, tuple(sorted(chosen, key=lambda one: one.where))))
     return found, refused
 
 
