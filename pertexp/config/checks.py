@@ -1,0 +1,60 @@
+"""Checks of a composed configuration, before the first thing is built."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+
+from pertexp.composition import check_node
+from pertexp.errors import RequestError
+from pertexp.typed import check_type
+
+REQUIRED = ("model", "data", "loss", "optimizer", "scheduler", "stages", "trainer", "evaluation")
+
+
+def check_values(config: DictConfig) -> None:
+    """Hold every value against its type before the first thing is built."""
+    hints = {
+        "seed": Annotated[int, Field(ge=0, lt=2**32)],
+        "tags": list[str],
+        "ckpt_path": str | None,
+        "print_config": bool,
+    }
+    for name, hint in hints.items():
+        value = config[name]
+        check_type(hint, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, name)
+    for name in REQUIRED:
+        if name not in config:
+            raise RequestError(
+                f"~{name} leaves out what every run needs: remove it, or type {name}=<choice>, as listed by --help."
+            )
+    for group, node in config.items():
+        with fitting(str(group)):
+            check_node(node, str(group))
+
+
+@contextmanager
+def fitting(group: str) -> Iterator[None]:
+    """Say of choices that do not fit one another that they do not, rather than blame an option that nobody typed."""
+    try:
+        yield
+    except RequestError as fault:
+        raise _of_another_kind(fault, group) or fault from None
+
+
+def _of_another_kind(fault: RequestError, group: str) -> RequestError | None:
+    """What to say of an option that nobody typed: a choice of one kind wrote it into one of another kind."""
+    choices = HydraConfig.get().runtime.choices
+    option = str(fault).split(" ", 1)[0]
+    typed = [word.lstrip("+~").split("=", 1)[0] for word in HydraConfig.get().overrides.task]
+    if " is not an option" not in str(fault) or option in typed or "model" not in choices:
+        return None
+    beside = [name for name in ("data", "model", "model/ablation") if choices.get(name)]
+    named = " and ".join(f"{name}={choices[name]}" for name in beside)
+    return RequestError(
+        f"{named} do not fit one another: {group} would be given {option}, which it does not have; "
+        "choose those of one kind (screens, or pairs)."
+    )
