@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.config.resolvers import sweep_name
 from pertexp.door import config_folder, guarded, is_first_process, no_folder_for_a_wrong_request, one_sentence
+from pertexp.runs.naming import sweep_name
 
 if TYPE_CHECKING:
     from pertexp.evaluation.contract import Report
