@@ -118,7 +118,7 @@ def test_statsmodels_agrees_where_data_rule():
     for gene in high:
         model = discrete.NegativeBinomial(counts[:, gene], np.ones((3000, 1)), offset=np.log(size))
         fit = model.fit(disp=0)
-        # A tenth of the standard error leaves room for the prior and the Cox-Reid term and little else.
+        # A tenth of the standard error leaves space for the prior and the Cox-Reid term and little else.
         assert abs(np.log(found.theta[gene] * fit.params[-1])) < 0.1 * fit.bse[-1] / fit.params[-1] + 2e-3
 
 

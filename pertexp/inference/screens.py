@@ -221,7 +221,7 @@ def _file(trained: Trained, options: dict[str, Any]) -> H5adFile:
 
 
 def _read(source: H5adFile, options: dict[str, Any]) -> Screen:
-    """The file; where a selection of the training data does not hold in it, the sentence says whence it comes."""
+    """The file; where a selection of the training data does not hold in it, the error says where it comes from."""
     try:
         return source.read()
     except DataError as fault:

@@ -16,9 +16,9 @@ def dynamic_range_fraction(metric: Metric, positive: np.ndarray, negative: np.nd
 
     NaN where a value is missing or the negative control is perfect already.
     """
-    room = negative - metric.best
+    distance = negative - metric.best
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(room != 0, (negative - positive) / room, np.nan)
+        return np.where(distance != 0, (negative - positive) / distance, np.nan)
 
 
 def bound_discrimination(metric: Metric, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""One room per model family, and the baselines."""
+"""One package per model family, and the baselines."""

@@ -80,8 +80,8 @@ def observed_and_predicted(effect: Effect, model: str, scale: str, position: int
 
     def paint(axes: Axes) -> None:
         both = np.concatenate([effect.observed, effect.predicted, [0.0]])
-        room = max(float(np.ptp(both)), 1e-9) * 0.07
-        ends = float(both.min()) - room, float(both.max()) + room
+        margin = max(float(np.ptp(both)), 1e-9) * 0.07
+        ends = float(both.min()) - margin, float(both.max()) + margin
         axes.set_xlim(*ends)
         axes.set_ylim(*ends)
         axes.axhline(0, color=LINE, linewidth=0.7)

@@ -18,10 +18,10 @@ _PACKAGE = "pertexp.report"
 
 
 def write_html(path: Path, template: str, values: Mapping[str, Any]) -> Path:
-    """Render a template of this room, with its style and script put in, whole or not at all."""
-    room = files(_PACKAGE)
+    """Render a template of this package, with its style and script put in, whole or not at all."""
+    package = files(_PACKAGE)
     # What is our own goes in as it is; every other value is escaped.
-    own = {name: Markup((room / name).read_text(encoding="utf-8")) for name in ("style.css", "table.js")}  # noqa: S704
+    own = {name: Markup((package / name).read_text(encoding="utf-8")) for name in ("style.css", "table.js")}  # noqa: S704
     text = _templates().get_template(template).render(style=own["style.css"], script=own["table.js"], **values)
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -129,10 +129,10 @@ class SimulatedPairs:
         self._need("n_motifs", self.n_motifs >= 2 and self.n_motifs % 2 == 0, "an even number from 2")
         self._need("motif_length", 8 <= self.motif_length <= 20, "8 to 20")
         self._need("enrichment", 0 <= self.enrichment <= ENHANCER_FREQUENCY, f"0 to {ENHANCER_FREQUENCY}")
-        room = self.n_motifs * self.motif_length
+        least = self.n_motifs * self.motif_length
         for name in ("enhancer_length", "promoter_length"):
             low, high = getattr(self, name)
-            self._need(name, room <= low <= high, f"two ascending lengths from {room}, which hold all motifs")
+            self._need(name, least <= low <= high, f"two ascending lengths from {least}, which hold all motifs")
         n_possible = int((_per_chromosome(self.n_enhancers) * _per_chromosome(self.n_promoters)).sum())
         self._need(
             "n_pairs", self.n_pairs <= n_possible, f"at most {n_possible}, the pairs of one chromosome that there are"
@@ -263,10 +263,10 @@ def _elements(
     tokens = []
     for held in motifs:
         bases = rng.integers(0, 4, rng.integers(lengths[0], lengths[1] + 1)).astype(np.uint8)
-        room = len(bases) // len(words)
+        width = len(bases) // len(words)
         for part, number in enumerate(rng.permutation(len(words))):
             word = words[number] if rng.random() < 0.5 else reverse_complement(words[number])
-            start = part * room + rng.integers(0, room - len(word) + 1)
+            start = part * width + rng.integers(0, width - len(word) + 1)
             if held[number]:
                 bases[start : start + len(word)] = word
         tokens.append(bases)
