@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
 from pertexp.errors import RequestError
+from pertexp.search_path import SearchPath
 
 
 def job(config: DictConfig) -> None:
@@ -24,7 +25,7 @@ def run(config: DictConfig) -> Path:
     from pertexp.runs.record import whole
 
     _check_values(config)
-    trained = restore(config.ckpt, Path(config_folder()))
+    trained = restore(config.ckpt, SearchPath.of_command())
     kind = kind_of(trained)
     kind.refuse_foreign(HydraConfig.get().overrides.task)
     path = kind.place(config.out, Path(config.paths.run_dir))
