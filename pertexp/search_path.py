@@ -65,8 +65,8 @@ class PluginTrees(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append them where the tree of this package is composed from."""
-        own = f"file://{config_folder()}"
-        if any(one.provider == "main" and one.path == own for one in search_path.get_path()):
+        main = [one.path.removeprefix("file://") for one in search_path.get_path() if one.provider == "main"]
+        if config_folder() in main:
             for tree in plugin_trees():
                 search_path.append(PLUGINS, tree)
 
