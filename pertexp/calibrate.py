@@ -31,30 +31,29 @@ def job(config: DictConfig) -> None:
 
 def run(config: DictConfig, folder: Path) -> "Scores":
     """The replicate against the predictions that know nothing, over all folds."""
+    from functools import partial
+
     from rich.console import Console
     from rich.progress import track
 
     from pertexp.composition import build, check_node
-    from pertexp.data.screens.design import build_folds
-    from pertexp.evaluation.screens.evaluation import require_screens
-    from pertexp.evaluation.screens.measuring import pooled
-    from pertexp.evaluation.screens.scoring import Scores
-    from pertexp.report.screens.console import render_calibration
+    from pertexp.errors import MismatchError
+    from pertexp.tasks.registry import require_task
 
     for group in ("data", "evaluation"):
         check_node(config[group], group)
-    evaluation = require_screens(build(config.evaluation, "evaluation"))
-    data = build(config.data, "data")
-    evaluation.require_kind(data)
-    screen = data.read()
-    measured = [
-        evaluation.measure_negatives(design)
-        for design in track(build_folds(screen, data), "folds", disable=not sys.stdout.isatty())
-    ]
-    scores = Scores.of(pooled(measured), evaluation.primary, evaluation.n_resamples, evaluation.seed)
+    evaluation, data = build(config.evaluation, "evaluation"), build(config.data, "data")
+    chosen = str(HydraConfig.get().runtime.choices.get("evaluation"))
+    task = require_task(data, evaluation, {"data": config.data.name, "evaluation": chosen})
+    if task.calibration is None:
+        raise MismatchError(
+            f"metrics of {task.name} cannot be calibrated, without a replicate: type data=norman_mini evaluation=core."
+        )
+    progress = partial(track, description="folds", disable=not sys.stdout.isatty())
+    scores = task.calibration.measure(data, evaluation, progress)
     scores.write_calibration(folder, config.data.name)
     console = Console(width=None if sys.stdout.isatty() else max(100, Console().width), markup=False)
-    console.print(render_calibration(scores, f"metrics on {config.data.name}"))
+    console.print(task.calibration.console(scores, f"metrics on {config.data.name}"))
     console.print(f"written to {folder}", highlight=False, soft_wrap=True)
     return scores
 

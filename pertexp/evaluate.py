@@ -58,15 +58,17 @@ def run(config: DictConfig, folder: Path) -> "Report":
 def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
     """The test units of the run that wrote the checkpoint, on its own data, split and fold."""
     from pertexp.composition import build
-    from pertexp.inference.restoring import restore
     from pertexp.inference.trained import require_same_data
     from pertexp.runs.record import save_config, saved_config
+    from pertexp.tasks.registry import require_fit, restore
 
     trained = restore(config.ckpt, SearchPath.of_command())
     saved = saved_config(str(trained.run))
     chosen = _evaluation_of_run(config, saved)
     evaluation = build(chosen, "evaluation")
     data = build(saved.data, "data")
+    names = {"data": saved.data.name, "model": trained.name, "evaluation": _chosen_evaluation()}
+    require_fit(data, evaluation, saved.model._target_, names)
     evaluation.require(data)
     require_same_data(trained, data.design)
     report = evaluation(data, trained.model, trained.name)
@@ -90,13 +92,20 @@ def _predictions(config: DictConfig, folder: Path) -> Evaluated:
     """What a file predicts, against the truth of the data; the split that was used is put on record."""
     from pertexp.composition import build
     from pertexp.data.screens.splits import NamedTest
-    from pertexp.evaluation.screens.evaluation import require_screens
-    from pertexp.evaluation.screens.external_scoring import judge_foreign
+    from pertexp.errors import MismatchError
     from pertexp.runs.record import save_config
+    from pertexp.tasks.registry import TASKS, require_task
 
-    evaluation = require_screens(build(config.evaluation, "evaluation"))
+    evaluation = build(config.evaluation, "evaluation")
+    task = TASKS[evaluation.task]
+    if task.external is None:
+        raise MismatchError(
+            f"predictions of another tool cannot be scored for {task.name}: type evaluation=core, vcc2026 or cell_eval "
+            "for predictions of screens; a run is scored with ckpt=<run folder>."
+        )
     data = build(config.data, "data")
-    report, design = judge_foreign(
+    require_task(data, evaluation, {"data": config.data.name, "evaluation": _chosen_evaluation()})
+    report, design = task.external(
         data,
         evaluation,
         path=config.pred,
@@ -110,6 +119,10 @@ def _predictions(config: DictConfig, folder: Path) -> Evaluated:
         OmegaConf.update(config, "data.split", {"_target_": NAMED, "test": list(data.split.test)}, merge=False)
         save_config(config, folder)
     return Evaluated(report, design, f"{report.metrics.model} on {config.data.name}")
+
+
+def _chosen_evaluation() -> str:
+    return str(HydraConfig.get().runtime.choices.get("evaluation"))
 
 
 def _check_values(config: DictConfig) -> None:

@@ -20,16 +20,15 @@ def job(config: DictConfig) -> None:
 
 def run(config: DictConfig) -> Path:
     """Write what was asked for, whole or not at all; returns its path."""
-    from pertexp.inference.predicting import kind_of
-    from pertexp.inference.restoring import restore
     from pertexp.runs.record import whole
+    from pertexp.tasks.registry import TASKS, predicting_of, restore
 
     _check_values(config)
     trained = restore(config.ckpt, SearchPath.of_command())
-    kind = kind_of(trained)
-    kind.refuse_foreign(HydraConfig.get().overrides.task)
-    path = kind.place(config.out, Path(config.paths.run_dir))
-    answer = kind.answer(trained, _plain(config))
+    predicting = predicting_of(trained)
+    predicting.refuse_options_of((task.predicting for task in TASKS.values()), HydraConfig.get().overrides.task)
+    path = predicting.place(config.out, Path(config.paths.run_dir))
+    answer = predicting.answer(trained, _plain(config))
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         answer.write(partial, path.suffix)

@@ -119,8 +119,8 @@ def prepare(config: DictConfig) -> Prepared:
 
     from pertexp import threads
     from pertexp.composition import build, build_group
-    from pertexp.inference.trained import restorable
     from pertexp.runs.record import schema
+    from pertexp.tasks.registry import require_fit
     from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, begin_from, require_resumable
     from pertexp.training.stages import warn_without_stages
 
@@ -132,8 +132,9 @@ def prepare(config: DictConfig) -> Prepared:
     scheduler, stages = build(config.scheduler, "scheduler"), build(config.stages, "stages")
     callbacks = build_group(config.get("callbacks"), "callbacks")
     loggers = list(build_group(config.get("logger"), "logger").values())
+    task = require_fit(data, evaluation, config.model._target_, _names(config))
     stamp = SchemaStamp(
-        lambda: schema(data.design), lambda: restorable(data.design, *plain_parts(config)), setting(config)
+        lambda: schema(data.design), lambda: task.restorable(data.design, *plain_parts(config)), setting(config)
     )
     own = [stages, EpochClock(), RandomState(), stamp]
     trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
@@ -152,6 +153,12 @@ def prepare(config: DictConfig) -> Prepared:
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     return Prepared(data, model, trainer, evaluation)
+
+
+def _names(config: DictConfig) -> dict[str, str]:
+    """Data, evaluation and model as they were typed."""
+    evaluation = HydraConfig.get().runtime.choices.get("evaluation")
+    return {"data": config.data.name, "evaluation": str(evaluation), "model": config.model.name}
 
 
 def plain_parts(config: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,7 +11,6 @@ import pertexp.door  # noqa: F401  (lets hydra.compose find choices that are sor
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_SEED = "PERTEXP_SLOW_SEED"
-MEDIUM = ("test_sweep.py", "test_leaderboard.py", "test_leaderboard_pairs.py")  # nearly every test trains several runs
 
 
 def pytest_configure() -> None:
@@ -29,9 +28,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave nine tenths of the slow tests out, if only a tenth is wanted: the same ones in every worker."""
-    for item in items:
-        if item.path.name in MEDIUM:
-            item.add_marker("medium")
     if config.getoption("slow") == "all":
         return
     slow = [item.nodeid for item in items if item.get_closest_marker("slow")]

@@ -21,6 +21,8 @@ def gc(tokens: Tensor) -> Tensor:
 
 
 class GcModel(lightning.LightningModule):
+    predicts = "probability"
+
     targets = (
         Target("test/auprc", 0.75, 1.0, "test AUPRC at least 0.75"),
         Target("gap", float("-inf"), 0.15, "gap at most 0.15"),

@@ -4,10 +4,18 @@ import signal
 from pathlib import Path
 
 import torch
-from command import Ran, command, fresh_command
+from command import TINY, Ran, command, fresh_command
 from killing import Diary
 
 TESTS = Path(__file__).parent
+# Five batches an epoch: 0-4, 5-9, 10-14. A checkpoint every two steps, and between epochs.
+WORDS = (
+    *TINY,
+    "data.batch_size=64",
+    "trainer.max_epochs=3",
+    "callbacks.last.every_n_train_steps=2",
+    "+callbacks.diary._target_=killing.Diary",
+)
 
 
 def run(*words: str) -> tuple[Ran, list]:

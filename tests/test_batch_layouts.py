@@ -5,8 +5,8 @@ import pytest
 import torch
 from command import TINY, command
 from conftest import ROOT
-from test_pseudobulk import OPTIONS, SIMULATOR, data
-from test_resume import assert_same_end, interrupted, run
+from resuming import assert_same_end, interrupted, run
+from small_screen import OPTIONS, SIMULATOR, data
 
 from pertexp.data.screens.batch_layouts import (
     CellBatches,
@@ -193,7 +193,7 @@ def test_a_model_refuses_batches_that_it_cannot_be_trained_on(words, advice, out
 
 @pytest.mark.parametrize("advice", ["cells", "pseudobulk"])
 def test_the_nbglm_takes_what_its_advice_names(advice):
-    from test_nbglm import simulated
+    from small_nbglm import simulated
 
     from pertexp.losses.counts import nb
     from pertexp.models.nbglm import NBGLM

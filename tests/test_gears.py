@@ -1,6 +1,5 @@
 """GEARS from data to prediction: what it learns from, predicts and refuses, and what a checkpoint holds."""
 
-import functools
 from dataclasses import replace
 
 import anndata
@@ -10,13 +9,10 @@ import scipy.sparse as sp
 import torch
 from command import TINY, command
 from resuming import assert_same_end, interrupted, run
+from small_gears import gears, screen_data
 
-from pertexp.data.screens.annotations import PlantedSets
-from pertexp.data.screens.batch_layouts import CellBatches, MatchedControlBatches, PseudobulkBatches
+from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
-from pertexp.data.screens.embeddings import Planted
-from pertexp.data.screens.simulator import SimulatedScreen
-from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.frame import EvaluationFrame
@@ -28,32 +24,7 @@ from pertexp.models.gears import GEARS
 from pertexp.models.gears.graphs import coexpression_graph
 from pertexp.models.gears.options import Neighbours
 
-SIMULATOR = SimulatedScreen(
-    n_genes=40, n_perturbations=20, n_combinations=8, cells_per_perturbation=24, n_controls=90, n_contexts=2
-)
-ADAM = functools.partial(torch.optim.Adam, lr=1e-3, weight_decay=5e-4)
 TINY_GEARS = ("model=gears", *TINY, "data.batch_size=16", "model.hidden_size=8")
-
-
-def screen_data(**options) -> SimulatedScreenData:
-    chosen = {
-        "name": "simulated_screen",
-        "simulator": SIMULATOR,
-        "split": UnseenPerturbation(),
-        "gene_embedding": Planted(of="genes"),
-        "perturbation_embedding": Planted(of="perturbations"),
-        "annotation": PlantedSets(),
-        "normalize": True,
-        "batches": MatchedControlBatches(drop_last=True),
-        "batch_size": 32,
-    }
-    return SimulatedScreenData(**{**chosen, **options})
-
-
-def gears(data=None, loss=None, **options) -> GEARS:
-    torch.manual_seed(0)
-    small = {"hidden_size": 8, "coexpress": {"threshold": 0.05, "k": 5}}
-    return GEARS.from_data(data or screen_data(), loss or GearsLoss(), ADAM, **{**small, **options})
 
 
 @pytest.fixture(scope="module")

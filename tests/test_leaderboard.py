@@ -21,6 +21,8 @@ from pertexp.report.leaderboard import Leaderboard, ShownTable, leaderboard_of
 from pertexp.tasks.leaderboard import summary_of
 from pertexp.tasks.registry import read_results
 
+pytestmark = pytest.mark.medium  # nearly every test trains several runs
+
 SHORT = (*TINY, "trainer.max_epochs=1")
 
 

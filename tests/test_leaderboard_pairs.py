@@ -10,11 +10,13 @@ import pytest
 from command import TINY, command
 from omegaconf import OmegaConf
 from one_answer import assert_one_answer
+from pair_runs import on_pairs
 from sklearn.metrics import average_precision_score
-from test_pairs_run import on_pairs
 
 from pertexp.report.leaderboard import Board, Leaderboard, ShownTable, leaderboard_of
 from pertexp.tasks.leaderboard import summary_of
+
+pytestmark = pytest.mark.medium  # nearly every test trains several runs
 
 BARE = [f"~evaluation.baselines.{name}" for name in ("kmer_boosting", "gc_cpg")]
 

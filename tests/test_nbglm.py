@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from small_nbglm import ADAMW, simulated
 
 from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
-from pertexp.data.screens.datamodule import H5adScreenData, SimulatedScreenData
-from pertexp.data.screens.embeddings import Planted, TableFile, TrainingPca
+from pertexp.data.screens.datamodule import H5adScreenData
+from pertexp.data.screens.embeddings import TableFile, TrainingPca
 from pertexp.data.screens.profiles import Units
-from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.evaluation.screens.evaluation import evaluation_frame
@@ -30,23 +30,6 @@ from pertexp.models.nbglm.network import Facts, NBGLMNetwork
 from pertexp.models.samples import write_samples
 from pertexp.nn.negative_binomial import nb_log_prob
 from pertexp.typed import typed
-
-ADAMW = functools.partial(torch.optim.AdamW, lr=5e-3, weight_decay=0.0)
-SMALL = {
-    "n_genes": 40, "n_perturbations": 16, "n_combinations": 4, "cells_per_perturbation": 60, "n_controls": 400,
-    "gene_dim": 5, "perturbation_dim": 6, "mean_range": (0.3, 5.0),
-}  # fmt: skip
-
-
-def simulated(batches=None, **fields):
-    return SimulatedScreenData(
-        name="simulated_screen",
-        simulator=SimulatedScreen(**{**SMALL, **fields}),
-        split=UnseenPerturbation(folds=4, fold=0, val_fraction=0.2, seed=0),
-        gene_embedding=Planted(of="genes"),
-        perturbation_embedding=Planted(of="perturbations"),
-        batches=batches or CellBatches(),
-    )
 
 
 def fitted(data, epochs=10, loss=losses.nb, optimizer=ADAMW, **options):
@@ -335,10 +318,6 @@ def test_data_of_another_kind_or_scale_are_refused(data):
     logs.normalize = True
     with pytest.raises(MismatchError, match=r"needs counts.*log1p"):
         NBGLM.from_data(logs, losses.nb, ADAMW)
-    other = simulated()
-    other.kind = "pairs"
-    with pytest.raises(MismatchError, match="holds pairs"):
-        NBGLM.from_data(other, losses.nb, ADAMW)
 
 
 def test_alpha_moves_only_where_it_is_learned(data):

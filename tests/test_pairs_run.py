@@ -1,6 +1,7 @@
 """A run on pairs from the command line, with a model as small as can be: files, words, resuming, sweeps."""
 
 import json
+import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -15,8 +16,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pertexp.errors import DataError
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, stored
-from pertexp.inference.restoring import restore
 from pertexp.models.pair_baselines import Distance, GcCpg, standing
+from pertexp.tasks.registry import restore
 
 pytestmark = pytest.mark.medium
 
@@ -136,10 +137,12 @@ def test_the_checkpoint_says_what_it_was_trained_on(ran):
     ("evaluate", ["pred=x.h5ad", "data=simulated_screen", "evaluation=pairs"]),
     ("calibrate", ["data=simulated_screen", "evaluation=pairs"]),
 ])  # fmt: skip
-def test_doors_of_screens_refuse_its_evaluation_in_one_sentence(door, words):
+def test_commands_of_screens_refuse_its_evaluation_in_one_message(door, words):
     done = of(import_module(f"pertexp.{door}").main, f"pertexp.{door}", *words)
     assert done.code == 2
-    assert "predictions of screens alone are scored here" in done.err
+    assert re.search(
+        "for pairs: type evaluation=core|evaluation=pairs scores pairs, but data=simulated_screen", done.err
+    )
     assert len(done.err.strip().splitlines()) == 1
 
 
@@ -161,10 +164,10 @@ def test_resuming_goes_on_and_other_data_are_refused(ran):
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ([*STAND_IN, "data=simulated_screen"], "this evaluation scores pairs, but data=simulated_screen holds a screen"),
-    (["model=nbglm", *SMALL], "this evaluation scores screens, but data=simulated_pairs holds pairs"),
-    (["model=nbglm", "evaluation=pairs", *SMALL], "nbglm"),
-    ([*STAND_IN, *SMALL, "evaluation=core"], "this evaluation scores screens"),
+    ([*STAND_IN, "data=simulated_screen"], "evaluation=pairs scores pairs, but data=simulated_screen holds screens"),
+    (["model=nbglm", *SMALL], "evaluation=core scores screens, but data=simulated_pairs holds pairs"),
+    (["model=nbglm", "evaluation=pairs", *SMALL], "but model=nbglm predicts profile: type model=prism"),
+    ([*STAND_IN, *SMALL, "evaluation=core"], "evaluation=core scores screens"),
     ([*STAND_IN, *SMALL, "evaluation.primary=auprk"], "did you mean auprc"),
     ([*STAND_IN, *SMALL, "evaluation.n_draws=0"], "evaluation.n_draws=0: expected at least 1"),
     ([*STAND_IN, *SMALL, "evaluation.baselines.kmer_boosting.k=9"], "k=9"),

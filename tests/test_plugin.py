@@ -16,9 +16,9 @@ from command import command, of
 from resuming import assert_same_end, interrupted
 
 from pertexp.errors import DataError
-from pertexp.inference.restoring import restore
 from pertexp.models.protocols import NamedPredictor, PairModel, ScreenModel
 from pertexp.search_path import SearchPath, config_folder
+from pertexp.tasks.registry import restore
 
 pytestmark = pytest.mark.medium
 

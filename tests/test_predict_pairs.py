@@ -19,10 +19,10 @@ from pertexp.data.pairs.tokens import decode
 from pertexp.errors import DataError, RequestError
 from pertexp.evaluation.pairs.predictions import stored
 from pertexp.inference.pairs import candidates, draw_support
-from pertexp.inference.predicting import KINDS
-from pertexp.inference.restoring import restore
-from pertexp.inference.trained import Trained
 from pertexp.runs.record import saved_config
+from pertexp.tasks.pairs import PAIRS
+from pertexp.tasks.registry import restore
+from pertexp.tasks.screens import SCREENS
 
 pytestmark = pytest.mark.medium
 
@@ -179,9 +179,9 @@ def test_calls_are_left_out_where_no_threshold_was_chosen_for_these_weights(run,
     [
         (None, (), "data.path has no value: type data.path=new.tsv"),
         (None, ("data.path=none.tsv",), "no file none.tsv"),
-        (lambda f: f, ("cells=3",), "cells is nothing to ask of a model of pairs"),
-        (lambda f: f, ("perturbations=[A]",), "perturbations is nothing to ask of a model of pairs"),
-        (lambda f: f, ("data.perturbation_key=x",), "data.perturbation_key is nothing to ask of a model of pairs"),
+        (lambda f: f, ("cells=3",), "cells is not an option for a model of pairs"),
+        (lambda f: f, ("perturbations=[A]",), "perturbations is not an option for a model of pairs"),
+        (lambda f: f, ("data.perturbation_key=x",), "data.perturbation_key is not an option for a model of pairs"),
         (lambda f: f, ("out=x.h5ad",), "let the name end with .tsv or .csv or .parquet"),
         (lambda f: f, ("draws=0",), "draws=0"),
         (lambda f: f, ("support=none.tsv",), "no file none.tsv: type support="),
@@ -233,9 +233,9 @@ def test_who_describes_a_line():
 
 def test_options_of_pairs_are_refused_for_a_model_of_screens():
     for word in ("draws=3", "support=x.tsv", "data.columns.chrom=c", "data.coordinates=one_based"):
-        with pytest.raises(RequestError, match="is nothing to ask of a model of a screen"):
-            KINDS[Trained].refuse_foreign([word])
-    KINDS[Trained].refuse_foreign(["ckpt=x", "data.path=y", "cells=3", "hydra.run.dir=z"])
+        with pytest.raises(RequestError, match="is not an option for a model of a screen"):
+            SCREENS.predicting.refuse_options_of([PAIRS.predicting], [word])
+    SCREENS.predicting.refuse_options_of([PAIRS.predicting], ["ckpt=x", "data.path=y", "cells=3", "hydra.run.dir=z"])
 
 
 def changed(run: Path, place: Path, change) -> Path:
@@ -314,4 +314,4 @@ def test_other_data_or_another_evaluation_are_one_sentence(run, tmp_path):
         assert (done.code, done.err.count("\n")) == (2, 1)
         assert "have changed since the model was trained (pairs_hash differs): restore the file" in done.err
     other = evaluate(f"ckpt={run}", "evaluation=core")
-    assert (other.code, "this evaluation scores screens" in other.err) == (2, True)
+    assert (other.code, "evaluation=core scores screens, but" in other.err) == (2, True)

@@ -1,7 +1,6 @@
 """PRISM: what it refuses, its stages, its checkpoint, and what it finds where something was planted."""
 
 import json
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 from pair_runs import SMALL, composed, made
 from sklearn.metrics import roc_auc_score
+from small_prism import ADAMW, LITTLE, model
 
 from pertexp.composition import build
 from pertexp.data.pairs.datamodule import PairData
@@ -27,18 +27,10 @@ from pertexp.training.from_epoch import EarlyStoppingFromEpoch, KeepBestFromEpoc
 from pertexp.training.stages import Stages, parameters_of, warn_without_stages
 from pertexp.typed import typed
 
-ADAMW = partial(torch.optim.AdamW, lr=1e-3)
-LITTLE = Cnn(filters=4, layers=1, width=8, heads=2, products=4)
-
 
 @pytest.fixture(scope="module")
 def data() -> PairData:
     return made(*SMALL, "data.lines_per_step=2", "data.batch_size=16")
-
-
-def model(data: PairData, loss=None, **options) -> PRISM:
-    torch.manual_seed(0)
-    return PRISM.from_data(data, loss or BinaryCrossEntropy(), ADAMW, LITTLE, **options)
 
 
 def first(data: PairData) -> dict[str, torch.Tensor]:
@@ -46,12 +38,6 @@ def first(data: PairData) -> dict[str, torch.Tensor]:
 
 
 # what it refuses
-
-
-def test_a_screen_is_refused() -> None:
-    screen = build(composed("data=simulated_screen").data, "data")
-    with pytest.raises(MismatchError, match="model=prism reads enhancer-promoter pairs"):
-        PRISM.from_data(screen, BinaryCrossEntropy(), ADAMW, LITTLE)
 
 
 def test_a_loss_of_counts_is_refused(data) -> None:

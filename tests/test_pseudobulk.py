@@ -5,24 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_screen import OPTIONS, SIMULATOR, data
 
 from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
-from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.design import DesignOptions, build_design
-from pertexp.data.screens.embeddings import TrainingPca
 from pertexp.data.screens.pseudobulk import cell_rows, pseudobulk_rows
-from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
 from pertexp.errors import MismatchError
-
-SIMULATOR = SimulatedScreen(
-    n_genes=30, n_perturbations=8, n_combinations=0, cells_per_perturbation=20, n_controls=60, n_contexts=2
-)
-OPTIONS = {
-    "split": UnseenPerturbation(folds=4, val_fraction=0.3),
-    "gene_embedding": TrainingPca(dimensions=3),
-    "perturbation_embedding": TrainingPca(dimensions=3),
-}
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +79,6 @@ def test_a_row_a_cell(design):
     assert np.allclose(np.exp(rows.log_size), design.size_factor, rtol=1e-6)
     assert (rows.cells == 1).all()
     assert np.array_equal(rows.phase, design.screen.phase)
-
-
-def data(**changes):
-    return SimulatedScreenData(name="simulated", simulator=SIMULATOR, **{**OPTIONS, "batch_size": 64, **changes})
 
 
 def met(loader):

@@ -1,4 +1,4 @@
-"""Every line that README tells people to type is one that the command understands."""
+"""Every line that README and docs/ tell people to type is one that the command understands."""
 
 import re
 import shlex
@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = "\n".join(re.findall(r"```\n(.*?)```", README, flags=re.DOTALL))
+TEXTS = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
+BLOCKS = "\n".join(block for text in TEXTS for block in re.findall(r"```\n(.*?)```", text, flags=re.DOTALL))
 OWN_FILE = ["data=screen", "data.path=my.h5ad", "data.perturbation_key=guide", "data.control=NT"]
 
 
@@ -33,7 +34,8 @@ def typed_options() -> list[str]:
 
 
 def words_of(line: str) -> list[str]:
-    return [word for word in shlex.split(line) if not word.startswith("-")]
+    """The words of a line, places that it leaves open as if they were names."""
+    return [re.sub(r"[<>]", "", word) for word in shlex.split(line) if not word.startswith("-")]
 
 
 def composed(words: list[str]) -> None:
@@ -60,7 +62,7 @@ def test_a_line_of_readme_composes(line):
 @pytest.mark.parametrize(("door", "line"), other_doors())
 def test_a_line_for_another_door_composes(door, line):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose(door, overrides=[re.sub(r"[<>]", "", word) for word in words_of(line)])
+        config = compose(door, overrides=words_of(line))
     assert set(config) >= {"paths"}
 
 

@@ -8,23 +8,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from command import TINY, command
-from resuming import assert_same_end, interrupted, run
+from command import command
+from resuming import WORDS, assert_same_end, interrupted, run
 
 from pertexp.errors import MismatchError
 from pertexp.training.checkpoints import RandomState, require_resumable
 
 pytestmark = pytest.mark.medium
 SLOW = pytest.mark.slow
-
-# Five batches an epoch: 0-4, 5-9, 10-14. A checkpoint every two steps, and between epochs.
-WORDS = (
-    *TINY,
-    "data.batch_size=64",
-    "trainer.max_epochs=3",
-    "callbacks.last.every_n_train_steps=2",
-    "+callbacks.diary._target_=killing.Diary",
-)
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,12 @@ import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from lightning import Callback
-from test_gears import gears, screen_data
-from test_nbglm import simulated
-from test_pairs_configs import SMALL
-from test_pairs_configs import made as pairs
-from test_prism import model as prism
-from test_resume import WORDS, assert_same_end, interrupted, run
+from pair_runs import SMALL
+from pair_runs import made as pairs
+from resuming import WORDS, assert_same_end, interrupted, run
+from small_gears import gears, screen_data
+from small_nbglm import simulated
+from small_prism import model as prism
 
 from pertexp.composition import build
 from pertexp.errors import RequestError

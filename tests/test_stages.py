@@ -10,9 +10,9 @@ from command import TINY, command
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning import Callback, Trainer
+from pair_runs import SMALL, composed, made
 from prism_words import PRISM
-from test_pairs_configs import SMALL, composed, made
-from test_resume import assert_same_end, interrupted, run
+from resuming import assert_same_end, interrupted, run
 from torch import nn
 
 from pertexp.composition import build

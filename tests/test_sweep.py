@@ -23,6 +23,8 @@ from pertexp.report.sentences import short
 from pertexp.runs.jobs import finished_jobs
 from pertexp.tasks.leaderboard import Compared, summary_of
 
+pytestmark = pytest.mark.medium  # nearly every test trains several runs
+
 CONF = ROOT / "conf"
 ONE_EPOCH = (*TINY, "trainer.max_epochs=1")
 

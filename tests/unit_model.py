@@ -12,6 +12,8 @@ from pertexp.training.schedulers import configured
 
 
 class UnitModel(lightning.LightningModule):
+    predicts = "profile"
+
     def __init__(self, embedding: Tensor, control: Tensor, optimizer: Any, scheduler: Any) -> None:
         super().__init__()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler

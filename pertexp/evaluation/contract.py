@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from pertexp.runs.record import whole
 from pertexp.runs.schema import METRICS, RunMetrics, dumped
@@ -40,7 +40,18 @@ class Report(ABC):
 
 
 class Evaluation(Protocol):
-    """What scores a trained model on the data of its run."""
+    """What scores a trained model on the data of its run.
+
+    Attributes
+    ----------
+    task
+        Name of the task whose data it scores.
+    scores_output
+        What a model has to predict to be scored: `profile`, `impact` or `probability`, as models declare it.
+    """
+
+    task: ClassVar[str]
+    scores_output: ClassVar[str]
 
     def require(self, data: Any) -> None:
         """Refuse, before anything is trained, data that it cannot score."""

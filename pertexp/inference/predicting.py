@@ -1,4 +1,4 @@
-"""What can be asked of a trained model, by its kind, and where the answer goes."""
+"""What can be asked of a trained model of a task, and where the answer goes."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pertexp.errors import RequestError
-from pertexp.inference import pairs, screens
-from pertexp.inference.trained import Restored, Trained, TrainedPairs
 
 
 class Answer(Protocol):
@@ -22,13 +20,13 @@ class Answer(Protocol):
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of trained model.
+class Predicting:
+    """How models of a task predict.
 
     Attributes
     ----------
     subject
-        What its models were trained on.
+        What the models were trained on.
     options
         What can be asked of them, as it is typed; a name stands for all that lies below it.
     endings
@@ -42,18 +40,19 @@ class Kind:
     endings: tuple[str, ...]
     answer: Callable[[Any, Mapping[str, Any]], Answer]
 
-    def refuse_foreign(self, words: Iterable[str]) -> None:
-        """RequestError where a typed override is an option of the models of another kind alone."""
+    def refuse_options_of(self, others: Iterable["Predicting"], words: Iterable[str]) -> None:
+        """Refuse (RequestError) a typed override that is an option of models of another task alone."""
+        foreign = {option for other in others for option in other.options} - self.options
         for word in words:
             name = word.lstrip("+~").partition("=")[0]
-            if _below(name, {option for kind in KINDS.values() for option in kind.options} - self.options):
+            if _below(name, foreign):
                 raise RequestError(
-                    f"{name} is nothing to ask of a model of {self.subject}: remove it; beside ckpt, out and seed such "
+                    f"{name} is not an option for a model of {self.subject}: remove it; beside ckpt, out and seed such "
                     f"a model takes {', '.join(sorted(self.options))}."
                 )
 
     def place(self, out: str | None, folder: Path) -> Path:
-        """Where to write; RequestError on an ending that is none of this kind."""
+        """Where to write; RequestError on an ending that models of this task do not write."""
         path = folder / f"predictions{self.endings[0]}" if out is None else Path(out)
         if path.suffix not in self.endings:
             raise RequestError(
@@ -61,17 +60,6 @@ class Kind:
                 f"{' or '.join(self.endings)}."
             )
         return path
-
-
-KINDS: dict[type[Restored], Kind] = {
-    Trained: Kind("a screen", screens.OPTIONS, (".h5ad",), screens.answer),
-    TrainedPairs: Kind("pairs", pairs.OPTIONS, tuple(pairs.WRITERS), pairs.answer),
-}
-
-
-def kind_of(trained: Restored) -> Kind:
-    """What can be asked of this model."""
-    return KINDS[type(trained)]
 
 
 def _below(name: str, options: Iterable[str]) -> bool:

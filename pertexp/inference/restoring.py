@@ -18,17 +18,20 @@ from pertexp.search_path import SearchPath
 from pertexp.training.checkpoints import checkpoint_of, read_checkpoint
 from pertexp.typed import typed
 
+Reader = Callable[[dict[str, Any], Path, SearchPath], Restored]
 
-def restore(place: str, search_path: SearchPath | None = None) -> Restored:
-    """The trained model of a run folder or checkpoint file, of the kind that the file holds.
+
+def restore(place: str, search_path: SearchPath, readers: Mapping[str, Reader]) -> Restored:
+    """Restore the trained model of a run folder or checkpoint file, by the reader of the task that the file names.
 
     Parameters
     ----------
     place
         The run folder, or the checkpoint file.
     search_path
-        Where the model may come from: what no file of its trees names under `model` is not even imported. None: this
-        package and installed plug-ins.
+        Where the model may come from: what no file of its trees names under `model` is not even imported.
+    readers
+        By the name of a task.
 
     Raises
     ------
@@ -37,17 +40,18 @@ def restore(place: str, search_path: SearchPath | None = None) -> Restored:
     """
     path = checkpoint_of(place)
     stored = read_checkpoint(path)
-    held = stored.get("restore", {})
-    read = next((reader for key, reader in READERS.items() if key in held), None)
+    held = stored.get("restore")
+    read = readers.get(str(held.get("task"))) if isinstance(held, dict) else None
     if read is None or "schema" not in stored:
         raise DataError(f"{path} holds weights but not what they mean: name a checkpoint that pertexp.run wrote.")
     try:
-        return read(stored, path, search_path or SearchPath.installed())
+        return read(stored, path, search_path)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as fault:  # whatever a changed file brings
         raise _misfit(path, fault) from fault
 
 
-def _screen(stored: dict[str, Any], path: Path, search_path: SearchPath) -> Trained:
+def restore_screens(stored: dict[str, Any], path: Path, search_path: SearchPath) -> Trained:
+    """Restore a model of screens from the contents of its checkpoint."""
     kept, schema = stored["restore"], stored["schema"]
     names = ScreenSchema(
         vocabulary=Vocabulary.read(kept["vocabulary"]),
@@ -67,18 +71,12 @@ def _screen(stored: dict[str, Any], path: Path, search_path: SearchPath) -> Trai
     )
 
 
-def _pairs(stored: dict[str, Any], path: Path, search_path: SearchPath) -> TrainedPairs:
+def restore_pairs(stored: dict[str, Any], path: Path, search_path: SearchPath) -> TrainedPairs:
+    """Restore a model of pairs from the contents of its checkpoint."""
     kept = stored["restore"]
     lines = tuple(map(str, kept["lines"]))
     model = _model(stored, PairSchema(lines), path, search_path)
     return TrainedPairs(model, _name(kept["model"]), path, stored["schema"], kept["data"], lines)
-
-
-# By what the checkpoint of each kind holds, and that of no other.
-READERS: Mapping[str, Callable[[dict[str, Any], Path, SearchPath], Restored]] = {
-    "vocabulary": _screen,
-    "lines": _pairs,
-}
 
 
 def _model(stored: dict[str, Any], schema: ScreenSchema | PairSchema, path: Path, search_path: SearchPath) -> Any:

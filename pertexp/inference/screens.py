@@ -338,6 +338,7 @@ def _adata(
         var=pd.DataFrame(index=pd.Index(genes or trained.genes, dtype=str)),
         uns={
             "scale": scale,
+            "predicts": "profile",
             "model": trained.name,
             "run": str(trained.run),
             "split_hash": str(trained.schema["split_hash"]),

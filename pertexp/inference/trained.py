@@ -1,7 +1,6 @@
 """Trained models: what a checkpoint holds beside the weights, and what its predictions mean."""
 
 from dataclasses import dataclass
-from functools import singledispatch
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,10 +30,13 @@ class Restored:
         Split hash, fold, versions, and names in the order that the model knows: as every checkpoint carries them.
     data
         Options of the data that it was trained on: which columns mean what.
+    task
+        Name of the task that it belongs to.
     elsewhere
         What to do with data that are not those of the run.
     """
 
+    task: ClassVar[str]
     elsewhere: ClassVar[str]
 
     model: Any
@@ -63,6 +65,7 @@ class Trained(Restored):
         Depth to which counts were normalised before training; None where they were not.
     """
 
+    task = "screens"
     elsewhere = "predict with pertexp.predict and score the predictions with pred=..."
 
     model: NamedPredictor
@@ -86,28 +89,23 @@ class TrainedPairs(Restored):
         Names of all cell lines of its data, in the order of their numbers.
     """
 
+    task = "pairs"
     elsewhere = "predict the pairs as they are now with pertexp.predict"
 
     model: PairPredictor
     lines: tuple[str, ...]
 
 
-@singledispatch
-def restorable(design: Any, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
-    """What a checkpoint needs beside weights and schema, so that the model can be used from it alone.
+def restorable_screens(design: Design, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint of screens holds beside weights and schema, so that the model is restored from it alone.
 
     Parameters
     ----------
     design
-        Of a kind that is registered here.
+        Of the data that it is trained on.
     model, data
         The composed configuration of both, plain values.
     """
-    raise TypeError(f"no model can be restored from a {type(design).__name__}")
-
-
-@restorable.register
-def _(design: Design, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     screen = design.screen
     control = screen.perturbation == 0
     levels = np.linspace(0, 1, QUANTILES)
@@ -115,6 +113,7 @@ def _(design: Design, model: dict[str, Any], data: dict[str, Any]) -> dict[str, 
         np.quantile(design.size_factor[control & (screen.context == c)], levels) for c in range(len(screen.contexts))
     ]
     return {
+        "task": Trained.task,
         "model": model,
         "data": _plain(data),
         "vocabulary": Vocabulary.of(design).stored(),
@@ -124,9 +123,9 @@ def _(design: Design, model: dict[str, Any], data: dict[str, Any]) -> dict[str, 
     }
 
 
-@restorable.register
-def _(design: PairDesign, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    return {"model": model, "data": _plain(data), "lines": list(design.lines)}
+def restorable_pairs(design: PairDesign, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint of pairs holds beside weights and schema."""
+    return {"task": TrainedPairs.task, "model": model, "data": _plain(data), "lines": list(design.lines)}
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ A contract that training itself relies on is defined there, and named here.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -28,6 +28,7 @@ from pertexp.data.pairs.loader import Batch as PairBatch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design, TrainingProfiles
 from pertexp.data.screens.profiles import Units
+from pertexp.models.output import Output
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.runs.schema import Diagnostic
 from pertexp.training.plan import Part, Staged, StageEpoch
@@ -97,7 +98,15 @@ class ScreenPredictor(Protocol):
 
 
 class ScreenModel(ScreenPredictor, Protocol):
-    """A model of screens and a `LightningModule`; its file in `model/` names `from_data`, with `_partial_: true`."""
+    """A model of screens and a `LightningModule`; its file in `model/` names `from_data`, with `_partial_: true`.
+
+    Attributes
+    ----------
+    predicts
+        What `predict` returns: `profile`, or `impact`, which no evaluation takes for a profile.
+    """
+
+    predicts: ClassVar[Output]
 
     @classmethod
     def from_data(
@@ -208,7 +217,15 @@ class PairPredictor(Protocol):
 
 
 class PairModel(PairPredictor, Protocol):
-    """A model of pairs and a `LightningModule`; its file in `model/` names `from_data`, with `_partial_: true`."""
+    """A model of pairs and a `LightningModule`; its file in `model/` names `from_data`, with `_partial_: true`.
+
+    Attributes
+    ----------
+    predicts
+        `probability`.
+    """
+
+    predicts: ClassVar[Output]
 
     @classmethod
     def from_data(

@@ -15,6 +15,7 @@ _MOST_POINTS = 200
 _MOST_PANELS = 24
 _ELSEWHERE = ("step", "epoch", "train/loss", "val/loss")  # the axes, and what the curves of the loss show
 _TITLES = {
+    "val": "Validation metrics by epoch",
     "score": "Scores by epoch",
     "term": "Task and terms of the loss, before their weights",
     "weight": "Weights of the terms",

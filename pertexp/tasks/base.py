@@ -7,12 +7,35 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from pertexp.evaluation.contract import Report
 from pertexp.evaluation.results.results import Results
+from pertexp.inference.predicting import Predicting
+from pertexp.inference.restoring import Reader
 from pertexp.report.provenance import provenance_of
 from pertexp.report.rendering import PAGE, write_html
+from pertexp.report.sections import Section
 from pertexp.report.settings import SettingsText
 from pertexp.runs.reading import RunFolder, read_metrics
 from pertexp.runs.schema import RunMetrics
+
+External = Callable[..., tuple[Report, Any]]
+"""Data, evaluation, and the options of a file of predictions, to a report and the design that it was made on."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a task measures which metrics to trust.
+
+    Attributes
+    ----------
+    measure
+        Data, evaluation, and a function that shows progress over folds, to scores.
+    console
+        Renders the scores under a title.
+    """
+
+    measure: Callable[[Any, Any, Callable[..., Iterable[Any]]], Any]
+    console: Callable[[Any, str], RenderableType]
 
 
 @dataclass(frozen=True)
@@ -33,6 +56,20 @@ class Task:
         Renders the report of a run under a title, block by block.
     settings_text
         What is said about tables of settings.
+    restorable
+        Of design, model and data, what a checkpoint holds so that the model is restored from it alone.
+    restore
+        Restores a model from the contents of a checkpoint, its path, and the configuration tree.
+    predicting
+        What can be asked of a trained model.
+    data_advice, model_advice
+        What to type for data, and for a model with its evaluation, of this task.
+    external
+        Scores predictions of another tool; None where the task cannot.
+    calibration
+        Measures which metrics to trust on a data set; None where the task cannot.
+    sections
+        Further sections of the page of a run.
     """
 
     name: str
@@ -43,6 +80,14 @@ class Task:
     template: str
     console: Callable[[Any, str], Iterable[RenderableType]]
     settings_text: SettingsText
+    restorable: Callable[[Any, dict[str, Any], dict[str, Any]], dict[str, Any]]
+    restore: Reader
+    predicting: Predicting
+    data_advice: str
+    model_advice: str
+    external: External | None = None
+    calibration: Calibration | None = None
+    sections: tuple[Section, ...] = ()
 
     def read_metrics(self, folder: Path) -> RunMetrics:
         """Read metrics.json; DataError where it cannot be read."""
@@ -61,4 +106,6 @@ class Task:
             Where a file of the folder cannot be read.
         """
         run = self.read_run(folder)
-        return write_html(folder / PAGE, self.template, {"page": self.page_of(run), "run": provenance_of(run)})
+        more = [shown for section in self.sections if (shown := section.shown(run)) is not None]
+        values = {"page": self.page_of(run), "run": provenance_of(run), "more": more}
+        return write_html(folder / PAGE, self.template, values)

@@ -1,6 +1,10 @@
 """Pairs: enhancer-promoter pairs observed in several cell lines."""
 
 from pertexp.evaluation.pairs.results import PairResults
+from pertexp.inference import pairs
+from pertexp.inference.predicting import Predicting
+from pertexp.inference.restoring import restore_pairs
+from pertexp.inference.trained import restorable_pairs
 from pertexp.report.pairs.console import report_console
 from pertexp.report.pairs.content import pair_page_of
 from pertexp.report.pairs.reading import read_pairs
@@ -17,4 +21,9 @@ PAIRS = Task(
     template="pairs.html.j2",
     console=report_console,
     settings_text=PairSettings(),
+    restorable=restorable_pairs,
+    restore=restore_pairs,
+    predicting=Predicting("pairs", pairs.OPTIONS, tuple(pairs.WRITERS), pairs.answer),
+    data_advice="data=ep_pairs or data=simulated_pairs",
+    model_advice="model=prism",
 )

@@ -1,17 +1,86 @@
 """The registry of tasks: what depends on the task of a run is looked up here, and nowhere else."""
 
+import pydoc
 from pathlib import Path
+from typing import Any
 
-from pertexp.errors import DataError
-from pertexp.evaluation.contract import Report
+from pertexp.errors import DataError, MismatchError
+from pertexp.evaluation.contract import Evaluation, Report
 from pertexp.evaluation.results.results import Results
+from pertexp.inference import restoring
+from pertexp.inference.predicting import Predicting
+from pertexp.inference.trained import Restored
 from pertexp.runs.reading import task_name
 from pertexp.runs.schema import RunMetrics
+from pertexp.search_path import SearchPath
 from pertexp.tasks.base import Task
 from pertexp.tasks.pairs import PAIRS
 from pertexp.tasks.screens import SCREENS
 
 TASKS: dict[str, Task] = {task.name: task for task in (SCREENS, PAIRS)}
+
+
+def register(task: Task) -> None:
+    """Add a task; ValueError where its name is taken."""
+    if task.name in TASKS:
+        raise ValueError(f"there is a task {task.name} already.")
+    TASKS[task.name] = task
+
+
+def require_fit(data: Any, evaluation: Evaluation, model_target: str, names: dict[str, str]) -> Task:
+    """Refuse data, evaluation and model that are not of one task; return the task.
+
+    Parameters
+    ----------
+    model_target
+        What builds the model, `package.Model.from_data`: the class declares what it `predicts`.
+    names
+        Names of data, evaluation and model, as they are typed.
+
+    Raises
+    ------
+    MismatchError
+        Where data and evaluation are of different tasks, or the model predicts what the evaluation does not score.
+    """
+    task = require_task(data, evaluation, names)
+    predicts = getattr(pydoc.locate(model_target.rpartition(".")[0]), "predicts", None)
+    if predicts != evaluation.scores_output:
+        declared = "declares no `predicts`" if predicts is None else f"predicts {predicts}"
+        raise MismatchError(
+            f"evaluation={names['evaluation']} scores models that predict {evaluation.scores_output}, but "
+            f"model={names['model']} {declared}: type {task.model_advice}."
+        )
+    return task
+
+
+def require_task(data: Any, evaluation: Evaluation, names: dict[str, str]) -> Task:
+    """Refuse (MismatchError) an evaluation of another task than the data; return the task."""
+    task, other = TASKS[evaluation.task], TASKS[data.task]
+    if task is not other:
+        raise MismatchError(
+            f"evaluation={names['evaluation']} scores {task.name}, but data={names['data']} holds {other.name}: type "
+            f"{task.data_advice}, or {other.model_advice}."
+        )
+    return task
+
+
+def restore(place: str, search_path: SearchPath | None = None) -> Restored:
+    """Restore the trained model of a run folder or checkpoint file, of any task.
+
+    Parameters
+    ----------
+    place
+        The run folder, or the checkpoint file.
+    search_path
+        Whose files say which models may be built; None: of this package and of installed plug-ins.
+    """
+    readers = {task.name: task.restore for task in TASKS.values()}
+    return restoring.restore(place, search_path or SearchPath.installed(), readers)
+
+
+def predicting_of(trained: Restored) -> Predicting:
+    """Return what can be asked of a trained model."""
+    return TASKS[trained.task].predicting
 
 
 def task_of(folder: Path) -> Task:

@@ -1,12 +1,18 @@
 """Screens: cells × genes under perturbation."""
 
+from pertexp.evaluation.screens.calibrating import calibration_scores
+from pertexp.evaluation.screens.external_scoring import score_external
 from pertexp.evaluation.screens.results import ScreenResults
-from pertexp.report.screens.console import report_console
+from pertexp.inference import screens
+from pertexp.inference.predicting import Predicting
+from pertexp.inference.restoring import restore_screens
+from pertexp.inference.trained import restorable_screens
+from pertexp.report.screens.console import render_calibration, report_console
 from pertexp.report.screens.content import screen_page_of
 from pertexp.report.screens.reading import read_screen
 from pertexp.report.screens.settings import ScreenSettings
 from pertexp.runs.schema import ScreenMetrics
-from pertexp.tasks.base import Task
+from pertexp.tasks.base import Calibration, Task
 
 SCREENS = Task(
     name="screens",
@@ -17,4 +23,11 @@ SCREENS = Task(
     template="screen.html.j2",
     console=report_console,
     settings_text=ScreenSettings(),
+    restorable=restorable_screens,
+    restore=restore_screens,
+    predicting=Predicting("a screen", screens.OPTIONS, (".h5ad",), screens.answer),
+    data_advice="data=norman_mini or data=screen",
+    model_advice="model=nbglm evaluation=core",
+    external=score_external,
+    calibration=Calibration(calibration_scores, render_calibration),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import numpy as np
@@ -15,6 +15,7 @@ from pertexp.data.screens.batch_layouts import require_fields
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.profiles import Units
 from pertexp.errors import DataError, MismatchError
+from pertexp.models.output import Output
 from pertexp.models.protocols import ScreenSchema
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.training.schedulers import Scheduler, configured, constant
@@ -25,6 +26,7 @@ Link = Callable[[Tensor], Tensor]
 class LinearShift(lightning.LightningModule):
     """Trained on mean profiles of all training units at once (data/batches=graph)."""
 
+    predicts: ClassVar[Output] = "profile"
     vocabulary: Vocabulary
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from lightning import LightningDataModule
@@ -30,8 +30,8 @@ class PairData(LightningDataModule):
         Name of the data in run directories and tables.
     split
         Builder of the split.
-    kind
-        What sort of experiment this is: a model of another kind is refused.
+    task
+        Name of the task that these are data of.
     enhancer_length, promoter_length
         Bases of the windows that a model sees: shorter elements lie between N.
     crop
@@ -52,7 +52,7 @@ class PairData(LightningDataModule):
 
     name: str
     split: Splitter
-    kind: str = "pairs"
+    task: ClassVar[str] = "pairs"
     enhancer_length: Count = 1000
     promoter_length: Count = 2000
     crop: Literal["centre", "random"] = "random"

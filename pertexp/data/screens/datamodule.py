@@ -1,7 +1,7 @@
 """Screens as Lightning sees them: a design, and loaders over its roles."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from lightning import LightningDataModule
 from pydantic import Field
@@ -23,8 +23,8 @@ class ScreenData(DesignOptions, LightningDataModule):
     ----------
     name
         Name of the data in run directories and tables.
-    kind
-        What sort of experiment this is: a model of another kind is refused.
+    task
+        Name of the task that these are data of.
     batch_size
         Rows a training batch.
     batches
@@ -36,7 +36,7 @@ class ScreenData(DesignOptions, LightningDataModule):
     """
 
     name: str
-    kind: str = "screen"
+    task: ClassVar[str] = "screens"
     batch_size: Annotated[int, Field(ge=1)] = 512
     batches: BatchLayout = field(default_factory=CellBatches)
     loader_seed: int = 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,9 @@ class PairEvaluation:
         Training pairs, at most, on which the gap is told.
     """
 
+    task: ClassVar[str] = TASK
+    scores_output: ClassVar[str] = "probability"
+
     baselines: dict[str, PairBaseline] = field(default_factory=dict)
     primary: str = "auprc"
     n_resamples: int = 2000
@@ -62,12 +65,7 @@ class PairEvaluation:
                 raise RequestError(f"{where}={baseline} is no baseline: leave it out with ~{where}")
 
     def require(self, data: PairData) -> None:
-        """Refuse, before anything is trained, data of another kind, and support sets that leave nothing to score."""
-        if data.kind != "pairs":
-            raise MismatchError(
-                f"this evaluation scores pairs, but data={data.name} holds a {data.kind}: type data=simulated_pairs, "
-                "data=ep_pairs, or a model of screens."
-            )
+        """Refuse, before anything is trained, support sets that leave nothing to score."""
         for role in ("train", *_held_out(data)):
             data.design.scored(role)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.families import Core, Family
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import Measured, measure
-from pertexp.evaluation.screens.scoring import Scores
+from pertexp.evaluation.screens.scoring import TASK, Scores
 from pertexp.models.baselines import NoChange, TrainMean
 from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor
 from pertexp.runs.record import whole, write_json
@@ -74,6 +74,9 @@ class ScreenEvaluation:
         Random splits into halves over which the replicate is averaged.
     """
 
+    task: ClassVar[str] = TASK
+    scores_output: ClassVar[str] = "profile"
+
     families: dict[str, Family] = field(default_factory=lambda: {"core": Core()})
     baselines: dict[str, ScreenBaseline] = field(default_factory=dict)
     primary: str | None = None
@@ -95,17 +98,8 @@ class ScreenEvaluation:
         _require_baselines(self.baselines)
 
     def require(self, data: ScreenData) -> None:
-        """Refuse, before anything is trained, data of another kind, and families that do not apply to their scale."""
-        self.require_kind(data)
+        """Refuse, before anything is trained, families that do not apply to the scale of the data."""
         self.require_scale(data.design)
-
-    def require_kind(self, data: ScreenData) -> None:
-        """MismatchError on data of another kind."""
-        if data.kind != "screen":
-            raise MismatchError(
-                f"this evaluation scores screens, but data={data.name} holds {data.kind}: type data=norman_mini, "
-                "data=screen, or a model and an evaluation of theirs."
-            )
 
     def require_scale(self, design: Design) -> None:
         """MismatchError where a family does not apply to data on this scale."""
@@ -146,16 +140,6 @@ class ScreenEvaluation:
     def report(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> ScreenReport:
         """Score a frame, and compare the model called `name` with the baselines."""
         return ScreenReport.of(name, frame, self.scores(frame, cells))
-
-
-def require_screens(evaluation: object) -> ScreenEvaluation:
-    """The evaluation itself; MismatchError where it is one of another kind of experiment."""
-    if not isinstance(evaluation, ScreenEvaluation):
-        raise MismatchError(
-            "predictions of screens alone are scored here, and the evaluation that was named is not one of screens: "
-            "type evaluation=core, vcc2026 or cell_eval; a run on pairs is scored with ckpt=<run folder>."
-        )
-    return evaluation
 
 
 def _require_baselines(baselines: Mapping[str, Any]) -> None:

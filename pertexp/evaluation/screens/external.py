@@ -228,18 +228,14 @@ def read_foreign(
 
 
 def _declared(path: str, scale: PredictionScale | None, truth: Screen) -> PredictionScale:
+    said, predicts = _said_by(path)
+    if predicts not in ("", "profile"):
+        raise MismatchError(
+            f"{path} says that it predicts {predicts} (uns['predicts']), and profiles are scored here: name predicted "
+            "profiles or cells, or take the entry away where it is wrong."
+        )
     if scale is not None:
         return scale
-    import h5py
-
-    try:
-        with h5py.File(path) as file:
-            found = file["uns/scale"][()] if "uns/scale" in file else b""
-    except OSError as fault:
-        raise DataError(
-            f"{path} cannot be read as .h5ad ({type(fault).__name__}): name the file of predictions."
-        ) from fault
-    said = found.decode() if isinstance(found, bytes) else str(found)
     if said in ("counts", "log1p"):
         return "counts" if said == "counts" else "log1p"
     if said == SCALE_NAMES[truth.scale]:
@@ -254,6 +250,21 @@ def _declared(path: str, scale: PredictionScale | None, truth: Screen) -> Predic
         f"{path} does not say what its numbers are: type pred_scale=counts, pred_scale=log1p, or pred_scale=profile "
         "for one mean profile a perturbation on the scale of the truth."
     )
+
+
+def _said_by(path: str) -> tuple[str, str]:
+    """What a file says of its scale and of what it predicts; empty where it does not."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            found = [file[f"uns/{key}"][()] if f"uns/{key}" in file else b"" for key in ("scale", "predicts")]
+    except OSError as fault:
+        raise DataError(
+            f"{path} cannot be read as .h5ad ({type(fault).__name__}): name the file of predictions."
+        ) from fault
+    scale, predicts = (one.decode() if isinstance(one, bytes) else str(one) for one in found)
+    return scale, predicts
 
 
 def _refuse_scale(scale: PredictionScale, truth: Screen) -> None:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 FEWEST_TO_TRAIN_ON = 2
 
 
-def judge_foreign(
+def score_external(
     data: ScreenData,
     evaluation: ScreenEvaluation,
     *,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import numpy as np
@@ -27,6 +27,7 @@ from pertexp.models.gears.embedding import EmbeddingSource
 from pertexp.models.gears.graphs import as_sets, coexpression_graph, perturbation_graph
 from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows, first_apart
 from pertexp.models.gears.options import GearsOptions
+from pertexp.models.output import Output
 from pertexp.models.protocols import ScreenSchema
 from pertexp.models.scfoundation.embedding import ControlEmbedding
 from pertexp.models.vocabulary import Vocabulary
@@ -61,6 +62,7 @@ class GEARS(lightning.LightningModule):
         Gene embeddings of control cells; None where the network has its own.
     """
 
+    predicts: ClassVar[Output] = "profile"
     control: Tensor
     counted: Tensor | None
 
@@ -451,10 +453,6 @@ def _expressed(design: Design) -> Tensor:
 
 def _require_fit(data: ScreenData, loss: GearsLoss) -> Any:
     """The annotation source of data that GEARS can be trained on."""
-    if data.kind != "screen":
-        raise MismatchError(
-            f"model=gears reads screens, but data={data.name} holds {data.kind}: type data=norman_mini or data=screen."
-        )
     if not isinstance(loss, GearsLoss):
         raise MismatchError("model=gears trains on pairs of cells: type loss=gears.")
     require_fields(data.batches, FIELDS, "gears", ["matched_controls"])

@@ -24,6 +24,7 @@ from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
 from pertexp.models.nbglm.network import Bound, Facts, NBGLMNetwork
 from pertexp.models.nbglm.recovery import planted_recovery
+from pertexp.models.output import Output
 from pertexp.models.protocols import ScreenSchema
 from pertexp.models.samples import sampled_cells
 from pertexp.models.vocabulary import Vocabulary
@@ -147,6 +148,7 @@ def _refuse_sampling(sampling: Sampling) -> None:
 class NBGLM(lightning.LightningModule):
     """Low-rank NB-GLM; trained by any loss on counts, predicts mean profiles and samples cells."""
 
+    predicts: ClassVar[Output] = "profile"
     vocabulary: Vocabulary
 
     def __init__(
@@ -344,10 +346,6 @@ def build_network(facts: Facts, options: NBGLMOptions) -> NBGLMNetwork:
 
 
 def _require_fit(data: ScreenData, loss: CountLoss, options: NBGLMOptions) -> None:
-    if data.kind != "screen":
-        raise MismatchError(
-            f"model=nbglm reads screens, but data={data.name} holds {data.kind}: type data=norman_mini or data=screen."
-        )
     if data.design.screen.scale != "counts":
         raise MismatchError(
             f"model=nbglm needs counts, but data={data.name} is on the scale {data.design.screen.scale}: name raw "

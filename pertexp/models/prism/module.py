@@ -1,7 +1,7 @@
 """The LightningModule that trains PRISM and predicts with it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import numpy as np
@@ -14,6 +14,7 @@ from pertexp.data.pairs.loader import Batch
 from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.losses.interaction import PairLoss
 from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
+from pertexp.models.output import Output
 from pertexp.models.prism.network import PrismNetwork, View
 from pertexp.models.prism.options import PrismOptions
 from pertexp.models.prism.terms import Invariance, Seen, terms_of
@@ -43,6 +44,7 @@ class PRISM(lightning.LightningModule):
         `[C]` class of each cell line among the K training lines; -1 for lines that are not trained on.
     """
 
+    predicts: ClassVar[Output] = "probability"
     targets = TARGETS
     active_epochs: Tensor
     class_of_line: Tensor
@@ -237,11 +239,6 @@ class PRISM(lightning.LightningModule):
 
 
 def _require_fit(data: PairData, loss: PairLoss) -> None:
-    if data.kind != "pairs":
-        raise MismatchError(
-            f"model=prism reads enhancer-promoter pairs, but data={data.name} holds {data.kind}: type data=ep_pairs, "
-            "data=ep_table or data=simulated_pairs."
-        )
     if not isinstance(loss, PairLoss):
         raise MismatchError("model=prism trains on labelled pairs: type loss=immax, loss=bce or loss=focal.")
     if loss.balances and data.positives is not None:
