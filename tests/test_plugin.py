@@ -4,6 +4,8 @@ import importlib
 import inspect
 import json
 import pydoc
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pandas as pd
 import pytest
 import torch
 from command import command, of
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
 from resuming import assert_same_end, interrupted
 
 from pertexp.errors import DataError
@@ -125,6 +129,26 @@ def test_the_page_of_a_run_needs_no_search_path(run):
     shown = of(importlib.import_module("pertexp.report.__main__").main, "pertexp.report", str(run))
     assert shown.code == 0, shown.err
     assert "linear_shift on poisson_screen" in (run / "report.html").read_text()
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+LINES = re.findall(r"^python -m pertexp\.(run|predict|evaluate|calibrate) (.+)$", CONTRIBUTING, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "line"), LINES)
+def test_every_line_of_the_guide_composes(name, line):
+    words = [word for word in shlex.split(line) if word != "-m"]
+    first = [word if "[" in word else word.partition(",")[0] for word in words]  # of a sweep the first job
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        compose(name, overrides=first)
+
+
+def test_the_guide_lists_the_files_of_the_example():
+    folder = Path(__file__).parent / "example_plugin"
+    listing = CONTRIBUTING.partition("example_plugin/\n")[2].partition("```")[0]
+    listed = set(re.findall(r"[\w/]+\.(?:yaml|py)", listing)) - {"__init__.py"}
+    found = {str(path.relative_to(folder / "conf")) for path in folder.rglob("*.yaml")}
+    assert listed == found | {path.name for path in folder.glob("*.py")} - {"__init__.py"}
 
 
 @pytest.mark.parametrize("door", [predict, evaluate])
