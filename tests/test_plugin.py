@@ -137,7 +137,7 @@ LINES = re.findall(r"^python -m pertexp\.(run|predict|evaluate|calibrate) (.+)$"
 
 @pytest.mark.parametrize(("name", "line"), LINES)
 def test_every_line_of_the_guide_composes(name, line):
-    words = [word for word in shlex.split(line) if word != "-m"]
+    words = [re.sub("[<>]", "", word) for word in shlex.split(line) if word != "-m"]
     first = [word if "[" in word else word.partition(",")[0] for word in words]  # of a sweep the first job
     with initialize_config_dir(config_folder(), version_base="1.3"):
         compose(name, overrides=first)
