@@ -14,8 +14,9 @@ from typing import NoReturn
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ReadonlyConfigError
 
-from pertexp import choices_by_task
+from pertexp import choices_by_task, search_path
 from pertexp.errors import RequestError, nearest
+from pertexp.search_path import config_folder
 
 WRONG_REQUEST = 2
 INTERRUPTED = 130
@@ -23,14 +24,8 @@ NOWHERE_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NUMBER_FOR_GROUP = "Config group override must be a string"  # Hydra says so in a plain ValueError
 choices_by_task.register()
+search_path.register()
 _everything: ContextVar[bool] = ContextVar("everything", default=False)
-
-
-def config_folder() -> str:
-    """The Hydra tree: inside the package of an installed wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return str(inside if inside.is_dir() else package.parent / "conf")
 
 
 def guarded(command: Callable[[], None]) -> Callable[[], None]:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
 from pertexp.errors import RequestError
+from pertexp.search_path import SearchPath
 
 if TYPE_CHECKING:
     from pertexp.evaluation.contract import Report
@@ -61,7 +62,7 @@ def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
     from pertexp.runs.record import save_config, saved_config
     from pertexp.tasks.registry import require_fit, restore
 
-    trained = restore(config.ckpt, Path(config_folder()))
+    trained = restore(config.ckpt, SearchPath.of_command())
     saved = saved_config(str(trained.run))
     chosen = _evaluation_of_run(config, saved)
     evaluation = build(chosen, "evaluation")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
 from pertexp.errors import RequestError
+from pertexp.search_path import SearchPath
 
 
 def job(config: DictConfig) -> None:
@@ -23,7 +24,7 @@ def run(config: DictConfig) -> Path:
     from pertexp.tasks.registry import TASKS, predicting_of, restore
 
     _check_values(config)
-    trained = restore(config.ckpt, Path(config_folder()))
+    trained = restore(config.ckpt, SearchPath.of_command())
     predicting = predicting_of(trained)
     predicting.refuse_options_of((task.predicting for task in TASKS.values()), HydraConfig.get().overrides.task)
     path = predicting.place(config.out, Path(config.paths.run_dir))

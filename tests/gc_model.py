@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pertexp.data.pairs.loader import Batch
-from pertexp.models.watched import Target, Watched
+from pertexp.models.protocols import Target
+from pertexp.runs.schema import Diagnostic
 from pertexp.training.schedulers import configured, constant
 
 
@@ -60,5 +61,5 @@ class GcModel(lightning.LightningModule):
     def predict(self, batches: Iterable[Batch]) -> np.ndarray:
         return torch.cat([torch.sigmoid(self(batch)) for batch in batches]).numpy()
 
-    def watched(self, data: Any) -> dict[str, Watched]:
-        return {"bias": Watched(float(self.linear.bias.detach()), 0.0, f"of {len(data.design.lines)} lines")}
+    def diagnostics(self, data: Any) -> dict[str, Diagnostic]:
+        return {"bias": Diagnostic(float(self.linear.bias.detach()), 0.0, f"of {len(data.design.lines)} lines")}

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 from command import Ran, command, of
-from conftest import ROOT
 from pair_runs import SMALL, STAND_IN, made, on_pairs
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
@@ -149,7 +148,7 @@ def test_commands_of_screens_refuse_its_evaluation_in_one_message(door, words):
 
 def test_a_model_of_another_installation_is_not_built(ran):
     with pytest.raises(DataError, match=r"gc_model\.GcModel\.from_data, which no model= of this installation"):
-        restore(str(ran.folder), ROOT / "conf")
+        restore(str(ran.folder))
 
 
 def test_resuming_goes_on_and_other_data_are_refused(ran):

@@ -18,12 +18,12 @@ from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, predicted
 from pertexp.evaluation.pairs.scoring import REPEAT, PairScores
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.pairs import PAIRS
-from pertexp.models.watched import Target, Watched
+from pertexp.models.protocols import Target
 from pertexp.report.pairs.console import render
 from pertexp.report.sentences import criterion_text, verdict_sentences
 from pertexp.report.verdicts import verdict_of
 from pertexp.runs import schema
-from pertexp.runs.schema import PairMetrics
+from pertexp.runs.schema import Diagnostic, PairMetrics
 
 ROLES = RowRoles("m", ("m (enhancer only)",), ("coin",), {"distance": "it would cheat"})
 
@@ -381,7 +381,7 @@ def test_criteria_pass_fail_or_are_not_measured():
         Target("c", 0, 1, "c"),
         Target("d", 0, 1, "d"),
     ]
-    found = criteria_of(targets, {"a": Watched(0.5, 0.25, "of two"), "b": Watched(0.2), "d": Watched(np.nan)})
+    found = criteria_of(targets, {"a": Diagnostic(0.5, 0.25, "of two"), "b": Diagnostic(0.2), "d": Diagnostic(np.nan)})
     assert [one.passed for one in found] == [True, False, None, None]
     assert criterion_text(found[0]) == "pass: a at least one half (a 0.5, chance 0.25; of two)"
     assert criterion_text(found[1]) == "fail: b at most 0.1 (b 0.2)"

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 from command import Ran, command, of
-from conftest import ROOT
 from omegaconf import OmegaConf
 from pair_data import bases, little_pairs, write_tsv
 from prism_words import PRISM
@@ -114,7 +113,7 @@ def test_every_row_gets_a_row_in_its_order_and_labels_are_not_looked_at(run, tmp
 
 def test_the_mean_and_spread_are_those_of_single_draws(run, data, tmp_path):
     found = answer(run, new_pairs(), tmp_path, "draws=3", "seed=4")
-    trained = restore(str(run), ROOT / "conf")
+    trained = restore(str(run))
     from pertexp.data.pairs.reading import SequencePairTable
     from pertexp.inference.pairs import Shown, predict_with
 

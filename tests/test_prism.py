@@ -283,13 +283,13 @@ def test_a_checkpoint_alone_predicts_the_same(data, tmp_path) -> None:
     own.begin_epoch(JOINT)
     torch.save(own.state_dict(), tmp_path / "weights.pt")
     weights = torch.load(tmp_path / "weights.pt", weights_only=True)
-    again = PRISM.from_checkpoint(weights, LITTLE, **options)
+    again = PRISM.from_checkpoint(weights, backbone=LITTLE, **options)
     np.testing.assert_array_equal(again.predict(data.loader("test")), own.predict(data.loader("test")))
 
 
 def test_other_weights_are_refused() -> None:
     with pytest.raises(DataError, match="no weights of PRISM"):
-        PRISM.from_checkpoint({"network.weight": torch.zeros(2)}, LITTLE)
+        PRISM.from_checkpoint({"network.weight": torch.zeros(2)}, backbone=LITTLE)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_what_the_linear_form_would_not_listen_to_is_refused(data, option, said)
 
 
 def test_what_is_watched_names_its_chance(data) -> None:
-    found = model(data).watched(data)
+    found = model(data).diagnostics(data)
     assert {"correlation", "adversary", "line_probe", "label_probe", "lambda"} <= set(found)
     assert found["adversary"].chance == pytest.approx(1 / len(data.design.train_lines))
     assert found["label_probe"].chance == 0.5

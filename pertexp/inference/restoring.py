@@ -1,28 +1,37 @@
-"""The way back from a checkpoint, which is foreign input: nothing is built that this installation does not build."""
+"""The way back from a checkpoint, which is untrusted input: only what a file on the search path names is built."""
 
 import functools
 import inspect
 import pydoc
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from pertexp.errors import DataError, RequestError
 from pertexp.inference.trained import Restored, Trained, TrainedPairs
+from pertexp.models.protocols import PairSchema, ScreenSchema
 from pertexp.models.vocabulary import Vocabulary
+from pertexp.search_path import SearchPath
 from pertexp.training.checkpoints import checkpoint_of, read_checkpoint
 from pertexp.typed import typed
 
-Reader = Callable[[dict[str, Any], Path, Path], Restored]
+Reader = Callable[[dict[str, Any], Path, SearchPath], Restored]
 
 
-def restore(place: str, conf: Path, readers: Mapping[str, Reader]) -> Restored:
+def restore(place: str, search_path: SearchPath, readers: Mapping[str, Reader]) -> Restored:
     """Restore the trained model of a run folder or checkpoint file, by the reader of the task that the file names.
 
-    Only what the configuration tree `conf` builds under model= is looked up by the name in the file.
+    Parameters
+    ----------
+    place
+        The run folder, or the checkpoint file.
+    search_path
+        Where the model may come from: what no file of its trees names under `model` is not even imported.
+    readers
+        By the name of a task.
 
     Raises
     ------
@@ -36,20 +45,25 @@ def restore(place: str, conf: Path, readers: Mapping[str, Reader]) -> Restored:
     if read is None or "schema" not in stored:
         raise DataError(f"{path} holds weights but not what they mean: name a checkpoint that pertexp.run wrote.")
     try:
-        return read(stored, path, conf)
+        return read(stored, path, search_path)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as fault:  # whatever a changed file brings
         raise _misfit(path, fault) from fault
 
 
-def restore_screens(stored: dict[str, Any], path: Path, conf: Path) -> Trained:
+def restore_screens(stored: dict[str, Any], path: Path, search_path: SearchPath) -> Trained:
     """Restore a model of screens from the contents of its checkpoint."""
-    kept, options = stored["restore"], _options(stored["restore"]["model"])
-    build = _builder(kept["model"], path, conf)
+    kept, schema = stored["restore"], stored["schema"]
+    names = ScreenSchema(
+        vocabulary=Vocabulary.read(kept["vocabulary"]),
+        genes=tuple(map(str, schema["genes"])),
+        scale=str(schema["scale"]),
+        profile_scale=str(schema["profile_scale"]),
+    )
     return Trained(
-        model=build(stored["state_dict"], Vocabulary.read(kept["vocabulary"]), **options),
-        name=str(options.get("name", "model")),
+        model=_model(stored, names, path, search_path),
+        name=_name(kept["model"]),
         path=path,
-        schema=stored["schema"],
+        schema=schema,
         data=kept["data"],
         control=np.asarray(kept["control"], dtype=np.float64),
         size_factors=np.asarray(kept["size_factors"], dtype=np.float64),
@@ -57,50 +71,67 @@ def restore_screens(stored: dict[str, Any], path: Path, conf: Path) -> Trained:
     )
 
 
-def restore_pairs(stored: dict[str, Any], path: Path, conf: Path) -> TrainedPairs:
+def restore_pairs(stored: dict[str, Any], path: Path, search_path: SearchPath) -> TrainedPairs:
     """Restore a model of pairs from the contents of its checkpoint."""
-    kept, options = stored["restore"], _options(stored["restore"]["model"])
-    build = _builder(kept["model"], path, conf)
+    kept = stored["restore"]
+    lines = tuple(map(str, kept["lines"]))
+    model = _model(stored, PairSchema(lines), path, search_path)
+    return TrainedPairs(model, _name(kept["model"]), path, stored["schema"], kept["data"], lines)
+
+
+def _model(stored: dict[str, Any], schema: ScreenSchema | PairSchema, path: Path, search_path: SearchPath) -> Any:
+    """The model with its weights; every choice of a group below `model` is built first."""
+    node = stored["restore"]["model"]
+    options, build = _options(node), _builder(node, path, search_path)
     nested = {key: value for key, value in options.items() if isinstance(value, dict) and "_target_" in value}
-    options |= {group: _choice(group, node, path, conf) for group, node in nested.items()}
-    model = _built(build, path, stored["state_dict"], **options)
-    name, lines = str(options.get("name", "model")), tuple(map(str, kept["lines"]))
-    return TrainedPairs(model, name, path, stored["schema"], kept["data"], lines)
+    options |= {group: _choice(group, choice, path, search_path) for group, choice in nested.items()}
+    return _built(build, path, stored["state_dict"], schema, **options)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    return str(node.get("name", "model"))
 
 
 def _options(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if not key.startswith("_")}
 
 
-def _builder(node: Mapping[str, Any], path: Path, conf: Path) -> Any:
-    """The `from_checkpoint` of a model that the configuration tree builds."""
+def _builder(node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Callable[..., Any]:
+    """The `from_checkpoint` of a model that a file on the search path names."""
     target = str(node.get("_target_"))
-    if target not in _targets((conf / "model").glob("*.yaml")):
-        raise DataError(f"{path} was written by {target}, which no model= of this installation builds.")
+    if target not in search_path.model_targets():
+        raise DataError(
+            f"{path} was written by {target}, which no model= of this installation builds: {_advice('model')}"
+        )
     owner: Any = pydoc.locate(target.rpartition(".")[0])
     if not hasattr(owner, "from_checkpoint"):
         raise DataError(f"{path} was written by {target}, which cannot be used from a checkpoint alone.")
     return owner.from_checkpoint
 
 
-def _choice(group: str, node: Mapping[str, Any], path: Path, conf: Path) -> Any:
+def _choice(group: str, node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Any:
     """The choice of a group below model= that a file of the group describes, its options held against their types."""
     target = str(node["_target_"])
-    files = [file for file in (conf / "model").glob("*/*.yaml") if file.parent.name == group]
-    if target not in _targets(files):
-        raise DataError(f"{path} names {target} under {group}, which no model/{group}= of this installation builds.")
+    if target not in search_path.model_targets(group):
+        raise DataError(
+            f"{path} names {target} under {group}, which no model/{group}= of this installation builds: "
+            f"{_advice(f'model/{group}')}"
+        )
     kind: Any = pydoc.locate(target)
+    has_types = is_dataclass(kind)
 
     @functools.wraps(kind)
     def build(**options: Any) -> Any:
-        return typed(kind, options, f"model.{group}")
+        return typed(kind, options, f"model.{group}") if has_types else kind(**options)
 
     return _built(build, path, **_options(node))
 
 
-def _targets(files: Any) -> set[str]:
-    configs: list[Any] = [OmegaConf.load(file) for file in files]
-    return {str(config.get("model", config).get("_target_", "")) for config in configs}
+def _advice(group: str) -> str:
+    return (
+        f"where a package that you trust brings it, with a file {group}/*.yaml in its configuration, type "
+        "'hydra.searchpath=[pkg://<package>.conf]'."
+    )
 
 
 def _built(build: Callable[..., Any], path: Path, *parts: Any, **options: Any) -> Any:

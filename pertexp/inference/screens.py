@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.evaluation.screens.moved import moved_counts, moved_logs
 from pertexp.inference.trained import Trained
+from pertexp.models.protocols import DrawsNamedCells, NamedPredictor
 from pertexp.models.vocabulary import canonical
 from pertexp.typed import typed
 
@@ -24,14 +25,6 @@ log = logging.getLogger(__name__)
 
 FILE = tuple(field.name for field in fields(H5adFile) if field.name != "expected")
 OPTIONS = frozenset({"perturbations", "contexts", "cells", "genes", *(f"data.{name}" for name in FILE)})
-
-
-@runtime_checkable
-class DrawsNamedCells(Protocol):
-    """A trained model that draws counts."""
-
-    def sample(self, units: Units, size_factor: np.ndarray, seed: int) -> np.ndarray:
-        """Counts `[U, G]`, one cell a unit, at size factors `[U]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +50,13 @@ def answer(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
     ----------
     asked
         `perturbations` and `contexts` by name, `cells`, `genes`, `seed`, and in `data` options of `H5adFile`.
+
+    Raises
+    ------
+    MismatchError
+        Where the model cannot be asked by name.
     """
+    _require_names(trained)
     names = None if asked["perturbations"] is None else canonical(asked["perturbations"])
     contexts = None if asked["contexts"] is None else list(dict.fromkeys(map(str, asked["contexts"])))
     if contexts == []:
@@ -71,6 +70,14 @@ def answer(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
     else:
         adata = profiles(trained, names, contexts)
     return ScreenAnswer(adata)
+
+
+def _require_names(trained: Trained) -> None:
+    if not isinstance(trained.model, NamedPredictor):
+        raise MismatchError(
+            f"{trained.name} cannot be asked for perturbations by name (it has no `units_named`, or no `vocabulary`): "
+            f"score it on its own test units with python -m pertexp.evaluate ckpt={trained.run}"
+        )
 
 
 def profiles(trained: Trained, names: Sequence[str] | None, contexts: Sequence[str] | None) -> Any:

@@ -1,34 +1,19 @@
 """Trained models: what a checkpoint holds beside the weights, and what its predictions mean."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from pertexp.data.pairs.design import PairDesign
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import Units
 from pertexp.errors import DataError
-from pertexp.models.pair_predictor import PairPredictor
+from pertexp.models.protocols import NamedPredictor, PairPredictor
 from pertexp.models.vocabulary import Vocabulary
 
 QUANTILES = 101  # of the size factors of control cells
-
-
-@runtime_checkable
-class NamedPredictor(Protocol):
-    """A trained model that can be asked for perturbations by name."""
-
-    vocabulary: Vocabulary
-
-    def units_named(self, names: Sequence[str], context: str) -> Units:
-        """Units of canonical names in a context of the model."""
-
-    def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` profiles."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Baselines: what a model has to beat. Plain `fit` and `predict` on profiles, no network."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -10,20 +10,6 @@ from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.screen import members
 from pertexp.errors import RequestError
 from pertexp.nn.bilinear_ridge import choose_ridge, fit_bilinear_ridge
-
-
-class Predictor(Protocol):
-    """Anything that predicts profiles: a fitted baseline or a trained model."""
-
-    def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` profiles on the declared scale."""
-
-
-class Baseline(Predictor, Protocol):
-    """A predictor that is fitted on training profiles at once."""
-
-    def fit(self, training: TrainingProfiles) -> Self:
-        """Learn from training profiles; return itself."""
 
 
 class NoChange:

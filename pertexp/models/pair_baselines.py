@@ -1,6 +1,6 @@
 """Baselines of pairs: what a sequence model has to beat. They see training pairs alone; none is a network."""
 
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import numpy as np
 
@@ -8,27 +8,10 @@ from pertexp.data.pairs.design import PairDesign
 from pertexp.data.pairs.pairs import Elements, Pairs
 from pertexp.data.pairs.tokens import UNKNOWN
 from pertexp.errors import RequestError
+from pertexp.models.protocols import MayBeUnfair, PairBaseline
 
 C, G = 1, 2
 BASES = 4
-
-
-class PairBaseline(Protocol):
-    """A predictor that is fitted on training pairs at once."""
-
-    def fit(self, design: PairDesign) -> Self:
-        """Learn from the training pairs; return itself."""
-
-    def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
-        """P(y = 1) `[n]` of the pairs `rows` `[n]`."""
-
-
-@runtime_checkable
-class MayBeUnfair(Protocol):
-    """A baseline that is no fair rival on some data."""
-
-    def unfair(self, design: PairDesign) -> str | None:
-        """Why it is not counted there, in words; None where it is."""
 
 
 def standing(baseline: PairBaseline, design: PairDesign) -> str | None:

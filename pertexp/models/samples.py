@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,17 +10,10 @@ import scipy.sparse as sp
 
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
+from pertexp.models.protocols import DrawsCells
 from pertexp.runs.record import whole
 
 Draw = Callable[[Units, np.ndarray, int], np.ndarray]
-
-
-@runtime_checkable
-class DrawsCells(Protocol):
-    """A model that can draw cells of the tested perturbations."""
-
-    def samples(self, design: Design, seed: int) -> Any | None:
-        """AnnData of cells, or None where none were asked for."""
 
 
 def write_samples(model: object, design: Design, seed: int, folder: Path) -> None:

@@ -12,6 +12,7 @@ from pertexp.inference.predicting import Predicting
 from pertexp.inference.trained import Restored
 from pertexp.runs.reading import task_name
 from pertexp.runs.schema import RunMetrics
+from pertexp.search_path import SearchPath
 from pertexp.tasks.base import Task
 from pertexp.tasks.pairs import PAIRS
 from pertexp.tasks.screens import SCREENS
@@ -63,9 +64,18 @@ def require_task(data: Any, evaluation: Evaluation, names: dict[str, str]) -> Ta
     return task
 
 
-def restore(place: str, conf: Path) -> Restored:
-    """Restore the trained model of a run folder or checkpoint file, of any task."""
-    return restoring.restore(place, conf, {task.name: task.restore for task in TASKS.values()})
+def restore(place: str, search_path: SearchPath | None = None) -> Restored:
+    """Restore the trained model of a run folder or checkpoint file, of any task.
+
+    Parameters
+    ----------
+    place
+        The run folder, or the checkpoint file.
+    search_path
+        Whose files say which models may be built; None: of this package and of installed plug-ins.
+    """
+    readers = {task.name: task.restore for task in TASKS.values()}
+    return restoring.restore(place, search_path or SearchPath.installed(), readers)
 
 
 def predicting_of(trained: Restored) -> Predicting:

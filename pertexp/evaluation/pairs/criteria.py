@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from pertexp.models.watched import Target
+from pertexp.models.protocols import Target
 from pertexp.runs.schema import Diagnostic, SuccessCriterion
 
 

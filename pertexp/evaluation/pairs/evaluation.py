@@ -18,9 +18,8 @@ from pertexp.evaluation.pairs.report import TASK, PairReport
 from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.pairs import PAIRS, best_threshold
-from pertexp.models.pair_baselines import PairBaseline, standing
-from pertexp.models.pair_predictor import PairPredictor
-from pertexp.models.watched import HasTargets, Watches
+from pertexp.models.pair_baselines import standing
+from pertexp.models.protocols import Diagnosed, HasTargets, PairBaseline, PairPredictor
 from pertexp.runs.schema import Diagnostic, Generalisation, PairMetrics, RoleScore
 
 
@@ -80,7 +79,7 @@ class PairEvaluation:
         roles = self._roles(data, name, [table["model"].iloc[0] for table in tables])
         scores = PairScores(pd.concat(tables, ignore_index=True), self.primary, self.n_resamples, self.seed)
         gap = over_roles(model, data, scored, name, self.n_train, self.seed)
-        diagnostics = dict(model.watched(data)) if isinstance(model, Watches) else {}
+        diagnostics = dict(model.diagnostics(data)) if isinstance(model, Diagnosed) else {}
         targets = model.targets if isinstance(model, HasTargets) else ()
         metrics = PairMetrics(
             task=TASK,

@@ -8,7 +8,7 @@ from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.design import PairDesign
 from pertexp.evaluation.pairs.predictions import predicted
 from pertexp.metrics.pairs import PAIRS, ScoredPairs
-from pertexp.models.pair_predictor import PairPredictor
+from pertexp.models.protocols import PairPredictor
 from pertexp.runs.schema import Generalisation, RoleScore, Spread, SupportDraws
 
 Predicted = tuple[np.ndarray, np.ndarray]

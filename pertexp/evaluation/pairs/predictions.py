@@ -10,7 +10,7 @@ from pertexp.data.pairs.design import PairDesign
 from pertexp.data.pairs.loader import Batch
 from pertexp.data.pairs.pairs import KEY
 from pertexp.errors import DataError, RequestError
-from pertexp.models.pair_predictor import PairPredictor
+from pertexp.models.protocols import PairPredictor
 from pertexp.runs.reading import guarded
 from pertexp.runs.schema import PAIR_PREDICTIONS
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,17 +18,10 @@ from pertexp.evaluation.screens.families import Core, Family
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import Measured, measure
 from pertexp.evaluation.screens.scoring import TASK, Scores
-from pertexp.models.baselines import Baseline, NoChange, Predictor, TrainMean
+from pertexp.models.baselines import NoChange, TrainMean
+from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor
 from pertexp.runs.record import whole, write_json
 from pertexp.runs.schema import RECOVERY, ScreenMetrics
-
-
-@runtime_checkable
-class FindsTruth(Protocol):
-    """A model that can be held against what a simulator planted."""
-
-    def recovery(self, design: Design) -> dict[str, float]:
-        """Named scores of the recovery."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +78,7 @@ class ScreenEvaluation:
     scores_output: ClassVar[str] = "profile"
 
     families: dict[str, Family] = field(default_factory=lambda: {"core": Core()})
-    baselines: dict[str, Baseline] = field(default_factory=dict)
+    baselines: dict[str, ScreenBaseline] = field(default_factory=dict)
     primary: str | None = None
     n_resamples: int = 2000
     seed: int = 0
@@ -113,7 +106,7 @@ class ScreenEvaluation:
         for family in self.families.values():
             family.require(design.screen.scale)
 
-    def __call__(self, data: ScreenData, model: Predictor, name: str) -> ScreenReport:
+    def __call__(self, data: ScreenData, model: ScreenPredictor, name: str) -> ScreenReport:
         """Predict the test units with the model and every baseline, and score them."""
         design = data.design
         frame = self.frame(design, {name: model.predict(design.units("test"))})
@@ -132,7 +125,7 @@ class ScreenEvaluation:
         """What the predictions that know nothing of a perturbation and the replicate score on a fold; no model."""
         self.require_scale(design)
         units = design.units("test")
-        negatives: dict[str, Baseline] = {"train_mean": TrainMean(), "no_change": NoChange()}
+        negatives: dict[str, ScreenBaseline] = {"train_mean": TrainMean(), "no_change": NoChange()}
         predictions = {name: one.fit(design.training).predict(units) for name, one in negatives.items()}
         frame = evaluation_frame(design, predictions, self.seed, self.n_splits)
         if frame.replicate is None:

@@ -1,7 +1,7 @@
 """The LightningModule that trains GEARS and predicts with it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ from pertexp.models.gears.graphs import as_sets, coexpression_graph, perturbatio
 from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows, first_apart
 from pertexp.models.gears.options import GearsOptions
 from pertexp.models.output import Output
+from pertexp.models.protocols import ScreenSchema
 from pertexp.models.scfoundation.embedding import ControlEmbedding
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.graph import Graph
@@ -148,10 +149,15 @@ class GEARS(lightning.LightningModule):
         )
 
     @classmethod
-    def from_checkpoint(cls, weights: dict[str, Tensor], vocabulary: Any = None, **options: Any) -> "GEARS":  # noqa: ARG003
+    def from_checkpoint(
+        cls,
+        weights: Mapping[str, Tensor],
+        schema: ScreenSchema | None = None,  # noqa: ARG003
+        **options: Any,  # noqa: ARG003
+    ) -> "GEARS":
         """The trained module from the `state_dict` of a checkpoint alone, without data: to predict with.
 
-        Names, graphs, options and control cells lie in the weights; `vocabulary` and `options`, which other models are
+        Names, graphs, options and control cells lie in the weights; `schema` and `options`, which other models are
         restored by, are not looked at.
 
         Raises
@@ -417,14 +423,14 @@ def _encoded(spec: dict[str, Any]) -> Tensor:
     return torch.frombuffer(bytearray(json.dumps(spec).encode()), dtype=torch.uint8)
 
 
-def _decoded(weights: dict[str, Tensor]) -> dict[str, Any]:
+def _decoded(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     try:
         return json.loads(bytes(weights["spec"].tolist()).decode())
     except (KeyError, ValueError) as fault:
         raise DataError(f"these are no weights of GEARS ({fault}): name a checkpoint of model=gears.") from fault
 
 
-def _graph_in(weights: dict[str, Tensor], name: str) -> Graph | None:
+def _graph_in(weights: Mapping[str, Tensor], name: str) -> Graph | None:
     """A graph by the buffers of its propagation; None where there is none."""
     if f"{name}.source" not in weights:
         return None

@@ -1,7 +1,7 @@
 """The LightningModule that trains the NB-GLM and predicts with it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +25,7 @@ from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
 from pertexp.models.nbglm.network import Bound, Facts, NBGLMNetwork
 from pertexp.models.nbglm.recovery import planted_recovery
 from pertexp.models.output import Output
+from pertexp.models.protocols import ScreenSchema
 from pertexp.models.samples import sampled_cells
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.count_sampling import Sampler, sample_counts
@@ -166,15 +167,17 @@ class NBGLM(lightning.LightningModule):
         self.val_mae = MeanAbsoluteError()
 
     @classmethod
-    def from_checkpoint(cls, weights: dict[str, Tensor], vocabulary: Vocabulary, **options: Any) -> "NBGLM":
+    def from_checkpoint(
+        cls, weights: Mapping[str, Tensor], schema: ScreenSchema | None = None, **options: Any
+    ) -> "NBGLM":
         """The trained model from the contents of a checkpoint alone: to predict and to draw cells with.
 
         Parameters
         ----------
         weights
             The state dict.
-        vocabulary
-            Names, and the embedding of targets that were not in the screen.
+        schema
+            Names, and the embedding of targets that were not in the screen; None: it is not asked by name.
         options
             Those that it was trained with.
         """
@@ -188,7 +191,8 @@ class NBGLM(lightning.LightningModule):
         )
         model = cls(build_network(facts, chosen).float(), chosen, nb, torch.optim.AdamW)
         model.load_state_dict(weights)
-        model.vocabulary = vocabulary
+        if schema is not None:
+            model.vocabulary = schema.vocabulary
         return model.eval()
 
     def units_named(self, names: Sequence[str], context: str) -> Units:

@@ -1,6 +1,6 @@
 """The LightningModule that trains PRISM and predicts with it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import lightning
@@ -18,9 +18,9 @@ from pertexp.models.output import Output
 from pertexp.models.prism.network import PrismNetwork, View
 from pertexp.models.prism.options import PrismOptions
 from pertexp.models.prism.terms import Invariance, Seen, terms_of
-from pertexp.models.prism.watching import TARGETS, read, shares, watched
-from pertexp.models.protocols import Part, StageEpoch
-from pertexp.models.watched import Watched
+from pertexp.models.prism.watching import TARGETS, diagnostics, read, shares
+from pertexp.models.protocols import PairSchema, Part, StageEpoch
+from pertexp.runs.schema import Diagnostic
 from pertexp.training.epoch_metrics import PairEpochMetrics, log_epoch
 from pertexp.training.schedulers import Scheduler, configured, constant
 from pertexp.typed import typed
@@ -99,8 +99,17 @@ class PRISM(lightning.LightningModule):
         return cls(backbone(design), chosen, loss, optimizer, class_of_line, scheduler)
 
     @classmethod
-    def from_checkpoint(cls, weights: dict[str, Tensor], backbone: BackboneSource, **options: Any) -> "PRISM":
+    def from_checkpoint(
+        cls,
+        weights: Mapping[str, Tensor],
+        schema: PairSchema | None = None,  # noqa: ARG003
+        *,
+        backbone: BackboneSource,
+        **options: Any,
+    ) -> "PRISM":
         """The trained module from the `state_dict` of a checkpoint alone, without data: to predict with.
+
+        Nothing is read off the schema: a line is known by its support set.
 
         Raises
         ------
@@ -215,12 +224,12 @@ class PRISM(lightning.LightningModule):
         parts = [view.reading.logit.double().sigmoid().cpu().numpy() for _, view in self.views(batches)]
         return np.concatenate(parts) if parts else np.empty(0)
 
-    def watched(self, data: PairData) -> dict[str, Watched]:
+    def diagnostics(self, data: PairData) -> dict[str, Diagnostic]:
         """What z_I and e still tell of line and label on held-out pairs, λ, and R_E and T of every line."""
         roles = [role for role in ("val", "test") if len(data.design.index(role))]
         held = read(self._told(batch for role in roles for batch in data.loader(role)))
-        found = {"lambda": Watched(float(self.network.energy.lam.detach()), None, "λ of the trained network")}
-        return found | watched(data.design, held, self.class_of_line.cpu().numpy())
+        found = {"lambda": Diagnostic(float(self.network.energy.lam.detach()), None, "λ of the trained network")}
+        return found | diagnostics(data.design, held, self.class_of_line.cpu().numpy())
 
     def _told(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, View, Tensor | None]]:
         """Batches with their views and what the line classifier says of them."""

@@ -1,4 +1,4 @@
-"""What PRISM is watched for after training, on held-out pairs: whether z_I is free of the line, and not empty."""
+"""Diagnostics of PRISM after training, on held-out pairs: whether z_I is free of the line, and not empty."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -13,7 +13,8 @@ from pertexp.errors import DataError
 from pertexp.losses.regular import nonzero_share
 from pertexp.metrics.dependence import Probe, excess_cross_correlation, linear_probe
 from pertexp.models.prism.network import View
-from pertexp.models.watched import Target, Watched
+from pertexp.models.protocols import Target
+from pertexp.runs.schema import Diagnostic
 
 ENOUGH = 5000  # pairs for a correlation whose chance level, about 1 / n, lies below the document's 1e-3
 
@@ -78,7 +79,7 @@ def read(views: Iterable[tuple[Batch, View, Tensor | None]]) -> Read:
     return Read(**{"told": None, **columns})
 
 
-def watched(design: PairDesign, held: Read, classes: np.ndarray) -> dict[str, Watched]:
+def diagnostics(design: PairDesign, held: Read, classes: np.ndarray) -> dict[str, Diagnostic]:
     """Quantities by name.
 
     Parameters
@@ -100,19 +101,21 @@ def watched(design: PairDesign, held: Read, classes: np.ndarray) -> dict[str, Wa
     return found | _by_line("resistance", held.resistance, design, held) | _temperature(design, held)
 
 
-def _by_line(what: str, values: np.ndarray, design: PairDesign, held: Read) -> dict[str, Watched]:
+def _by_line(what: str, values: np.ndarray, design: PairDesign, held: Read) -> dict[str, Diagnostic]:
     line = design.pairs.line[held.pair]
     return {
-        f"{what}/{design.lines[number]}": Watched(float(values[line == number].mean()), None, "mean of held-out pairs")
+        f"{what}/{design.lines[number]}": Diagnostic(
+            float(values[line == number].mean()), None, "mean of held-out pairs"
+        )
         for number in np.unique(line).tolist()
     }
 
 
-def _temperature(design: PairDesign, held: Read) -> dict[str, Watched]:
+def _temperature(design: PairDesign, held: Read) -> dict[str, Diagnostic]:
     """One for all lines where it is one."""
     if np.ptp(held.temperature) > 0:
         return _by_line("temperature", held.temperature, design, held)
-    return {"temperature": Watched(float(held.temperature[0]), None, "T of the trained network, in every line")}
+    return {"temperature": Diagnostic(float(held.temperature[0]), None, "T of the trained network, in every line")}
 
 
 def shares(view: View) -> dict[str, Tensor]:
@@ -121,34 +124,34 @@ def shares(view: View) -> dict[str, Tensor]:
     return found if view.line is None else found | {"environment": nonzero_share(view.line.detach())}
 
 
-def _correlation(held: Read) -> dict[str, Watched]:
+def _correlation(held: Read) -> dict[str, Diagnostic]:
     found = excess_cross_correlation(held.invariant, held.own)
     few = "" if len(held.pair) >= ENOUGH else f", fewer than the {ENOUGH} that were wanted"
     note = (
         f"mean squared cross-correlation of z_I and e on {len(held.pair)} held-out pairs{few}: {found.value:.4f}, less "
         f"its mean with rows shuffled, {found.permutation_mean:.4f}"
     )
-    return {"correlation": Watched(found.excess, 0.0, note)}
+    return {"correlation": Diagnostic(found.excess, 0.0, note)}
 
 
-def _adversary(known: Read, line: np.ndarray) -> dict[str, Watched]:
+def _adversary(known: Read, line: np.ndarray) -> dict[str, Diagnostic]:
     from sklearn.metrics import balanced_accuracy_score
 
     if known.told is None or not len(line):
         return {}
     score = float(balanced_accuracy_score(line, known.told))
     note = f"balanced accuracy of the classifier that z_I was trained against, on {len(line)} validation pairs"
-    return {"adversary": Watched(score, 1 / len(np.unique(line)), note)}
+    return {"adversary": Diagnostic(score, 1 / len(np.unique(line)), note)}
 
 
-def _probed(what: str, held: Read, classes: np.ndarray, groups: np.ndarray) -> dict[str, Watched]:
+def _probed(what: str, held: Read, classes: np.ndarray, groups: np.ndarray) -> dict[str, Diagnostic]:
     """A fresh linear probe on z_I, which an adversary that gave up does not flatter."""
     try:
         probe: Probe = linear_probe(held.invariant, classes, groups)
     except DataError as fault:
-        return {f"{what}_probe": Watched(np.nan, None, f"not measured: {fault}")}
+        return {f"{what}_probe": Diagnostic(np.nan, None, f"not measured: {fault}")}
     note = f"balanced accuracy of a linear probe for the {what} on z_I of {len(classes)} held-out pairs, by cross-fit"
-    return {f"{what}_probe": Watched(probe.balanced_accuracy, probe.chance, note)}
+    return {f"{what}_probe": Diagnostic(probe.balanced_accuracy, probe.chance, note)}
 
 
 def _groups(design: PairDesign, rows: np.ndarray) -> np.ndarray:

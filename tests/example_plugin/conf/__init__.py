@@ -1,0 +1,1 @@
+"""The choices that this package adds to those of pertexp."""
