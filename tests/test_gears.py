@@ -233,7 +233,7 @@ def test_the_coexpression_graph_is_of_controls_and_training_singles(data):
         ({"batches": CellBatches()}, GearsLoss(), "data/batches=matched_controls"),
         ({"batches": PseudobulkBatches(combine="mean")}, GearsLoss(), "data/batches=matched_controls"),
         ({"annotation": None}, GearsLoss(), "data/annotation=go"),
-        ({}, nb, "loss=gears"),
+        ({}, nb, "loss=nb needs cells, counts, log_mu, theta"),
     ],
 )
 def test_data_and_losses_that_do_not_fit_are_refused(options, loss, said):
