@@ -22,7 +22,8 @@ def naming_losses_that_fit() -> Iterator[None]:
         names = losses_that_fit(fault.offered, [Path(one.path) for one in sources if one.schema == "file"])
         if not names:
             raise
-        raise MismatchError(f"{fault.found}: type loss=<choice>, one of {', '.join(names)}.") from None
+        choices = ", ".join(f"loss={name}" for name in names)
+        raise MismatchError(f"{fault.found}: type one of {choices}.") from None
 
 
 def losses_that_fit(offered: frozenset[str], trees: Iterable[Path]) -> list[str]:

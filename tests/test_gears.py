@@ -20,6 +20,7 @@ from pertexp.evaluation.screens.measuring import measure
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.losses.gears import GearsLoss
+from pertexp.losses.squared_error import SquaredError
 from pertexp.models.gears import GEARS
 from pertexp.models.gears.graphs import coexpression_graph
 from pertexp.models.gears.options import Neighbours
@@ -161,6 +162,17 @@ def test_a_checkpoint_alone_predicts_the_same(uncertainty, scope, data, tmp_path
     if uncertainty != "none":
         np.testing.assert_array_equal(ours.layers["sd"], theirs.layers["sd"])
         assert (ours.obs["confidence"] > 0).all()
+
+
+def test_squared_error_trains_and_its_checkpoint_predicts_the_same(data):
+    model = gears(data, SquaredError())
+    assert (model.counted, model.network.uncertainty_w) == (None, None)
+    losses = trained(model, data, 120)
+    assert np.mean(losses[-30:]) < 0.95 * np.mean(losses[:10])  # random pairs of cells set a floor
+    loaded, sets = GEARS.from_checkpoint(model.state_dict()), [["TARGET00001"], [model.nodes[2], model.nodes[4]]]
+    ours, theirs = loaded.predict_sets(sets, "context2"), model.predict_sets(sets, "context2")
+    np.testing.assert_array_equal(ours.X, theirs.X)
+    assert not ours.layers
 
 
 def test_a_cell_without_a_graph_hears_itself_alone(data):
