@@ -42,7 +42,9 @@ def first(data: PairData) -> dict[str, torch.Tensor]:
 
 
 def test_a_loss_of_counts_is_refused(data) -> None:
-    with pytest.raises(MismatchError, match="loss=nb needs cells, counts, .*, and model=prism hands over label, logit"):
+    with pytest.raises(
+        MismatchError, match=r"loss=nb needs cells, counts, .*, and model=prism hands over label, logit"
+    ):
         PRISM.from_data(data, nb, ADAMW, LITTLE)
 
 
