@@ -1,6 +1,6 @@
 """One training step of each family: the whole loss by hand from what the network puts out, and the step that follows.
 
-The networks are taken as they are; everything after them is computed once more, in float64 and without `pertexp.losses`.
+The networks are taken as they are; what follows them is computed once more, in float64 and without `pertexp.losses`.
 """
 
 from itertools import pairwise
@@ -72,9 +72,9 @@ def negative_binomial(y, mu, theta, n, *, whole: bool) -> np.ndarray:
 
 FORMULAS = {
     "nb": lambda y, mu, theta, n: negative_binomial(y, mu, theta, n, whole=False),
-    "poisson_deviance": lambda y, mu, theta, n: 2 * (special.xlogy(y, y / mu) - (y - mu)),
-    "mse": lambda y, mu, theta, n: n * (y / n - mu / n) ** 2,
-    "mse_log1p": lambda y, mu, theta, n: n * (np.log1p(y / n) - np.log1p(mu / n)) ** 2,
+    "poisson_deviance": lambda y, mu, _theta, _n: 2 * (special.xlogy(y, y / mu) - (y - mu)),
+    "mse": lambda y, mu, _theta, n: n * (y / n - mu / n) ** 2,
+    "mse_log1p": lambda y, mu, _theta, n: n * (np.log1p(y / n) - np.log1p(mu / n)) ** 2,
 }
 LOSSES = {"nb": counts.nb, "poisson_deviance": counts.poisson_deviance, "mse": SquaredError(),
           "mse_log1p": counts.mse_log1p}  # fmt: skip
@@ -182,7 +182,7 @@ def expressed_in(data) -> np.ndarray:
 
 
 UNCERTAIN = {
-    "none": lambda error, precision: np.abs(error) ** 3.5,
+    "none": lambda error, _precision: np.abs(error) ** 3.5,
     "ranking": lambda error, precision: np.abs(error) ** 3.5 * (1 + 0.7 * precision),
     "gaussian": lambda error, precision: 0.5 * (error**2 * precision - np.log(precision)),
 }
@@ -295,7 +295,7 @@ OF_PAIRS = {"bce": lambda: BinaryCrossEntropy("classes"), "focal": lambda: Focal
 def test_prism_adds_the_penalty_of_its_temperature_to_the_task_loss(name, pairs):
     model, batches, views = in_two_steps(pairs, OF_PAIRS[name]())
     total = model.training_step(batches[1], 1)
-    assert float(views[1].reading.temperature[0]) == pytest.approx(softplus(0.4 + np.log(np.e - 1)), rel=1e-6)
+    assert views[1].reading.temperature[0].item() == pytest.approx(softplus(0.4 + np.log(np.e - 1)), rel=1e-6)
     adds_up(total, {"task": task_loss(name, pairs, views, batches), "l2": 0.8 * 0.4**2})
 
 
