@@ -34,6 +34,7 @@ def prepare(config: DictConfig) -> Prepared:
     from pertexp import threads
     from pertexp.composition import build, build_group
     from pertexp.config.checks import check_values, fitting
+    from pertexp.loss_choices import naming_losses_that_fit
     from pertexp.runs.record import schema
     from pertexp.tasks.registry import require_fit
     from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, begin_from, require_resumable
@@ -57,7 +58,7 @@ def prepare(config: DictConfig) -> Prepared:
     threads.settle(trainer.num_devices)
     _require_validation(data, callbacks)
     evaluation.require(data)
-    with fitting("model"):
+    with fitting("model"), naming_losses_that_fit():
         model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer, scheduler=scheduler)
     _require_optimizer(model)
     stages.require(model, trainer)

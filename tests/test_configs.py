@@ -20,9 +20,7 @@ from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
-from pertexp.losses.counts import CountLoss
-from pertexp.losses.gears import GearsLoss
-from pertexp.losses.interaction import PairLoss
+from pertexp.losses.contract import Loss
 from pertexp.models.backbones.backbone import SequenceBackbone
 from pertexp.training.stages import Stages
 
@@ -92,7 +90,7 @@ def build_backbone(config: DictConfig) -> None:
 
 
 def build_loss(config: DictConfig) -> None:
-    assert isinstance(build(config.loss, "loss"), CountLoss | GearsLoss | PairLoss)
+    assert isinstance(build(config.loss, "loss"), Loss)
 
 
 def build_optimizer(config: DictConfig) -> None:
@@ -267,7 +265,7 @@ def test_gears_brings_its_loss_optimizer_and_batches_to_any_screen(composed):
     typed = composed("model=gears", "loss=mse", "data.batch_size=8", "optimizer=adamw", "trainer.max_epochs=3")
     assert (typed.data.batch_size, typed.trainer.max_epochs) == (8, 3)
     assert typed.optimizer._target_ == "torch.optim.AdamW"
-    assert "path" in typed.loss
+    assert typed.loss == {"_target_": "pertexp.losses.squared_error.SquaredError"}  # no option of the other loss
     assert composed("data=norman_mini").data.normalize is False  # the NB-GLM keeps its counts
 
 

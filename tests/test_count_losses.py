@@ -1,4 +1,4 @@
-"""The six losses on counts: values, gradients, pseudo-bulk weights and what they identify."""
+"""The losses on counts: values, gradients, pseudo-bulk weights and what they identify."""
 
 import copy
 import pickle
@@ -15,7 +15,6 @@ ALL = [
     losses.nb,
     losses.nb_deviance,
     losses.poisson_deviance,
-    losses.mse,
     losses.mse_log1p,
     losses.mse_anscombe,
 ]
@@ -31,7 +30,7 @@ def batch(seed=0, rows=6, genes=5, dtype=torch.float64):
 
 
 def test_names_scales_and_who_identifies_theta():
-    assert NAMES == ["nb", "nb_deviance", "poisson_deviance", "mse", "mse_log1p", "mse_anscombe"]
+    assert NAMES == ["nb", "nb_deviance", "poisson_deviance", "mse_log1p", "mse_anscombe"]
     assert [loss.name for loss in ALL if loss.identifies_theta] == ["nb"]
     assert {loss.scale for loss in ALL} == {"counts"}
     assert "single cells" in losses.mse_log1p.__doc__
@@ -143,7 +142,7 @@ def test_squared_errors_compare_means_per_cell_weighted_by_cells(loss):
     cells = torch.tensor([1.0, 3.0, 2.0, 9.0, 1.0, 5.0], dtype=torch.float64)
     n = cells.numpy()[:, None]
     observed, expected = counts.numpy() / n, log_mu.exp().numpy() / n
-    scale = {"mse": lambda x: x, "mse_log1p": np.log1p, "mse_anscombe": lambda x: 2 * np.sqrt(x + 3 / 8)}[loss.name]
+    scale = {"mse_log1p": np.log1p, "mse_anscombe": lambda x: 2 * np.sqrt(x + 3 / 8)}[loss.name]
     assert np.allclose(loss(counts, log_mu, theta, cells), n * (scale(observed) - scale(expected)) ** 2, rtol=1e-10)
 
 
@@ -178,6 +177,6 @@ def test_the_bias_that_the_docstrings_name(loss, mu, biased):
 
     best = np.exp(optimize.minimize_scalar(lambda x: expected(loss, x), bounds=(-3, 4), method="bounded").x)
     assert best == pytest.approx(biased, rel=0.01)
-    for unbiased in (losses.mse, losses.nb, losses.poisson_deviance):
+    for unbiased in (losses.nb, losses.poisson_deviance):
         found = optimize.minimize_scalar(lambda x: expected(unbiased, x), bounds=(-3, 4), method="bounded").x  # noqa: B023
         assert np.exp(found) == pytest.approx(mu, rel=1e-3)

@@ -20,6 +20,7 @@ from pertexp.evaluation.screens.measuring import measure
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.losses.gears import GearsLoss
+from pertexp.losses.squared_error import SquaredError
 from pertexp.models.gears import GEARS
 from pertexp.models.gears.graphs import coexpression_graph
 from pertexp.models.gears.options import Neighbours
@@ -163,6 +164,17 @@ def test_a_checkpoint_alone_predicts_the_same(uncertainty, scope, data, tmp_path
         assert (ours.obs["confidence"] > 0).all()
 
 
+def test_squared_error_trains_and_its_checkpoint_predicts_the_same(data):
+    model = gears(data, SquaredError())
+    assert (model.counted, model.network.uncertainty_w) == (None, None)
+    losses = trained(model, data, 120)
+    assert np.mean(losses[-30:]) < 0.95 * np.mean(losses[:10])  # random pairs of cells set a floor
+    loaded, sets = GEARS.from_checkpoint(model.state_dict()), [["TARGET00001"], [model.nodes[2], model.nodes[4]]]
+    ours, theirs = loaded.predict_sets(sets, "context2"), model.predict_sets(sets, "context2")
+    np.testing.assert_array_equal(ours.X, theirs.X)
+    assert not ours.layers
+
+
 def test_a_cell_without_a_graph_hears_itself_alone(data):
     """`none` and a graph of self-loops are the same; a graph of more is not."""
     model, alone = gears(data), gears(data, coexpress_scope="none")
@@ -233,7 +245,7 @@ def test_the_coexpression_graph_is_of_controls_and_training_singles(data):
         ({"batches": CellBatches()}, GearsLoss(), "data/batches=matched_controls"),
         ({"batches": PseudobulkBatches(combine="mean")}, GearsLoss(), "data/batches=matched_controls"),
         ({"annotation": None}, GearsLoss(), "data/annotation=go"),
-        ({}, nb, "loss=gears"),
+        ({}, nb, "loss=nb needs cells, counts, log_mu, theta"),
     ],
 )
 def test_data_and_losses_that_do_not_fit_are_refused(options, loss, said):

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-COMMANDS = ("run", "evaluate", "predict", "calibrate", "convert", "sweep", "preparing", "report.__main__")
+COMMANDS = (
+    "run",
+    "evaluate",
+    "predict",
+    "calibrate",
+    "convert",
+    "sweep",
+    "preparing",
+    "loss_choices",
+    "report.__main__",
+)
 # From the top; packages of one layer do not import one another.
 LAYERS: list[tuple[str, ...]] = [
     COMMANDS,

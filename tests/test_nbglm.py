@@ -21,6 +21,7 @@ from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.measuring import measure
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses import counts as losses
+from pertexp.losses.squared_error import SquaredError
 from pertexp.models.baselines import BilinearRidge
 from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm import NBGLM
@@ -304,15 +305,20 @@ def test_options_that_cannot_be_are_refused_in_one_sentence(data, options, said)
         NBGLM.from_data(data, losses.nb, ADAMW, **options)
 
 
-@pytest.mark.parametrize("name", ["nb_deviance", "poisson_deviance", "mse", "mse_log1p", "mse_anscombe"])
-def test_losses_that_do_not_know_theta_cannot_train_it(data, name):
-    with pytest.raises(MismatchError, match=r"type loss=nb or model\.dispersion=moments"):
-        NBGLM.from_data(data, getattr(losses, name), ADAMW, dispersion="learned")
-    assert math.isfinite(training_loss(fitted(data, epochs=1, loss=getattr(losses, name)), data))
+BLIND_TO_THETA = [
+    losses.nb_deviance, losses.poisson_deviance, SquaredError(), losses.mse_log1p, losses.mse_anscombe
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", BLIND_TO_THETA, ids=lambda loss: loss.name)
+def test_losses_that_do_not_know_theta_cannot_train_it(data, loss):
+    with pytest.raises(MismatchError, match=rf"loss={loss.name}.*type loss=nb or model\.dispersion=moments"):
+        NBGLM.from_data(data, loss, ADAMW, dispersion="learned")
+    assert math.isfinite(training_loss(fitted(data, epochs=1, loss=loss), data))
 
 
 def test_data_of_another_kind_or_scale_are_refused(data):
-    with pytest.raises(MismatchError, match="loss=nb"):
+    with pytest.raises(MismatchError, match=r"the loss MSELoss does not state what it needs.*counts.*log_mu.*theta"):
         NBGLM.from_data(data, torch.nn.MSELoss(), ADAMW)
     logs = simulated()
     logs.normalize = True

@@ -16,6 +16,7 @@ from small_prism import ADAMW, LITTLE, model
 from pertexp.composition import build
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.losses.counts import nb
 from pertexp.losses.interaction import BinaryCrossEntropy, Immax
 from pertexp.metrics.pairs import ScoredPairs, auroc
 from pertexp.models.backbones.cnn import Cnn
@@ -41,8 +42,10 @@ def first(data: PairData) -> dict[str, torch.Tensor]:
 
 
 def test_a_loss_of_counts_is_refused(data) -> None:
-    with pytest.raises(MismatchError, match="type loss=immax, loss=bce or loss=focal"):
-        PRISM.from_data(data, object(), ADAMW, LITTLE)  # type: ignore[arg-type]
+    with pytest.raises(
+        MismatchError, match=r"loss=nb needs cells, counts, .*, and model=prism hands over label, logit"
+    ):
+        PRISM.from_data(data, nb, ADAMW, LITTLE)
 
 
 def test_classes_are_not_balanced_twice() -> None:

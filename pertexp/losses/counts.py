@@ -3,23 +3,25 @@
 Every loss takes `(counts [B, G], log_mu [B, G], theta [G], cells [B])` and returns `[B, G]`. Row b is a
 single cell (cells[b] = 1) or the sum of n = cells[b] cells: then counts are summed, log_mu is the log of the
 expected sum, and the dispersion is n theta (independent cells of equal mean). sum(loss) / sum(cells) is a
-loss per cell.
+loss per cell. The mean squared error of counts is `pertexp.losses.squared_error`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pertexp.losses.contract import CountPrediction, Loss
 from pertexp.nn import negative_binomial as likelihood
 
 Elementwise = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class CountLoss:
+class CountLoss(Loss[CountPrediction]):
     """A loss on counts that says what it can and cannot tell.
 
     Attributes
@@ -41,6 +43,7 @@ class CountLoss:
     identifies_theta: bool = False
     scale: str = "counts"
     given_theta: Elementwise | None = None
+    needs: ClassVar[frozenset[str]] = frozenset({"counts", "log_mu", "theta", "cells", "theta_fixed"})  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.compute.__doc__)
@@ -49,6 +52,12 @@ class CountLoss:
     def __call__(self, counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> Tensor:
         """Loss of every row and gene, `[B, G]`."""
         return self.compute(counts, log_mu, theta, cells)
+
+    def batch_loss(self, given: CountPrediction) -> Tensor:
+        """Mean over cells and genes of a batch, a scalar; without terms of θ alone where θ is fixed."""
+        compute = self.at_fixed_theta() if given.theta_fixed else self.compute
+        loss = compute(given.counts, given.log_mu, given.theta, given.cells)
+        return loss.sum() / (given.cells.sum() * loss.shape[1])
 
     def at_fixed_theta(self) -> Elementwise:
         """The same loss without terms that depend on theta alone: same gradients in log_mu, less work."""
@@ -93,12 +102,6 @@ def nb_deviance(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) ->
 def poisson_deviance(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> Tensor:  # noqa: ARG001
     """Compute the unit deviance of the Poisson; theta is not used."""
     return likelihood.poisson_deviance(counts, log_mu)
-
-
-@count_loss()
-def mse(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> Tensor:  # noqa: ARG001
-    """Squared error of the mean count per cell, n (y/n - mu/n)²; unbiased, ruled by the highest genes."""
-    return (counts - log_mu.exp()).square() / cells[:, None]
 
 
 @count_loss()

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from pertexp.errors import RequestError
+from pertexp.losses.contract import Loss, ProfilePrediction
 
 Direction = Literal["sign", "tanh"]
 Uncertainty = Literal["none", "ranking", "gaussian"]
 
 
 @dataclass(frozen=True)
-class GearsLoss:
+class GearsLoss(Loss[ProfilePrediction]):
     """Autofocus and direction, a mean over the conditions of a batch of the mean over their cells and genes.
 
         |ŷ − y|^(2+γ) + λ (d(y − c) − d(ŷ − c))²,    c the mean of control cells, d = sign or tanh.
@@ -49,6 +50,22 @@ class GearsLoss:
         for option in ("gamma", "direction_weight", "ranking_weight"):
             if not getattr(self, option) >= 0:
                 raise RequestError(f"loss.{option}={getattr(self, option)}: expected a number ≥ 0.")
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        """What it reads: counted genes and log variances only where its options ask for them."""
+        optional = {"counted": self.genes == "expressed", "log_variance": self.uncertainty != "none"}
+        own = {name for name, needed in optional.items() if needed}
+        return frozenset({"predicted", "observed", "control", "condition"} | own)
+
+    def batch_loss(self, given: ProfilePrediction) -> Tensor:
+        """Loss of a batch, a scalar."""
+        needs, observed = self.needs, given.observed
+        counted = given.counted if "counted" in needs else None
+        if counted is None:
+            counted = observed.new_ones((), dtype=torch.bool).expand(observed.shape)
+        log_variance = given.log_variance if "log_variance" in needs else None
+        return self(given.predicted, observed, given.control, given.condition, counted, log_variance)
 
     def __call__(
         self,

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pertexp.errors import DataError, RequestError
+from pertexp.losses.contract import Loss, PairPrediction
 
 # Of the two scales of IMMAX, which add up to 2, neither leaves this range.
 SMALLEST, LARGEST = 0.02, 1.98
 
 
-class PairLoss(nn.Module):
+class PairLoss(nn.Module, Loss[PairPrediction]):
     """A loss of pairs; what it learns of the training labels and batches lies in buffers, and so in checkpoints.
 
     Attributes
@@ -29,7 +30,7 @@ class PairLoss(nn.Module):
     """
 
     share: Tensor
-    balances: bool = False
+    needs = frozenset({"logit", "label"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,6 +47,10 @@ class PairLoss(nn.Module):
                 "check the column of labels and data.split."
             )
         self.share.copy_(torch.stack([1 - values.mean(), values.mean()]))
+
+    def batch_loss(self, given: PairPrediction) -> Tensor:
+        """Loss of a batch, a scalar."""
+        return self(given.logit, given.label, given.norm if "norm" in self.needs else None)
 
     def prior(self) -> Tensor:
         """`share`, refused while it is unknown."""
@@ -69,6 +74,8 @@ class BinaryCrossEntropy(PairLoss):
         the weights of the batch, so batches add up to the loss of the whole set.
     """
 
+    name = "bce"
+
     def __init__(self, balance: Literal["none", "classes"] = "none") -> None:
         if balance not in ("none", "classes"):
             raise RequestError(f"loss.balance={balance}: expected none or classes.")
@@ -91,6 +98,8 @@ class Focal(PairLoss):
     alpha
         Weight of the positive class, and 1 − α of the negative one; 1 for both where None.
     """
+
+    name = "focal"
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
         if not gamma >= 0:
@@ -136,6 +145,7 @@ class Immax(PairLoss):
         `[2]` running mean of ‖z_I‖ of the negative and the positive class, a buffer; NaN before the first batch.
     """
 
+    name = "immax"
     positive_scale: Tensor
     size: Tensor
 
@@ -156,6 +166,8 @@ class Immax(PairLoss):
         super().__init__()
         self.rho, self.momentum = rho, momentum
         self.balances = rho != "fixed" or value != 1
+        if rho == "prior":
+            self.needs = self.needs | {"norm"}
         self.register_buffer("positive_scale", torch.tensor(2 * value / (1 + value)))
         self.register_buffer("size", torch.full((2,), torch.nan))
 

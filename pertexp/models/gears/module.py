@@ -21,7 +21,8 @@ from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, membership
 from pertexp.data.screens.screen import JOIN, members
 from pertexp.errors import DataError, MismatchError, RequestError, nearest
-from pertexp.losses.gears import GearsLoss
+from pertexp.losses.contract import Loss, ProfilePrediction, offered_by, require_loss
+from pertexp.losses.squared_error import SquaredError
 from pertexp.metrics.interactions import interaction_scores
 from pertexp.models.gears.embedding import EmbeddingSource
 from pertexp.models.gears.graphs import as_sets, coexpression_graph, perturbation_graph
@@ -70,7 +71,7 @@ class GEARS(lightning.LightningModule):
         self,
         network: GearsNetwork,
         options: GearsOptions,
-        loss: GearsLoss,
+        loss: Loss[ProfilePrediction],
         optimizer: Callable[..., Optimizer],
         *,
         genes: Sequence[str],
@@ -95,14 +96,15 @@ class GEARS(lightning.LightningModule):
         self.register_buffer("counted", counted, persistent=False)
         self.embedding = embedding
         mode = None if embedding is None else embedding.mode
-        spec = {"options": asdict(options), "loss": asdict(loss), "embedding": mode}
+        uncertainty = network.uncertainty_w is not None
+        spec = {"options": asdict(options), "uncertainty": uncertainty, "embedding": mode}
         self.register_buffer("spec", _encoded({**spec, **{key: list(getattr(self, key)) for key in NAMES}}))
 
     @classmethod
     def from_data(
         cls,
         data: ScreenData,
-        loss: GearsLoss,
+        loss: Loss[ProfilePrediction],
         optimizer: Callable[..., Optimizer],
         scheduler: Scheduler = constant,
         embedding: EmbeddingSource | None = None,
@@ -130,7 +132,7 @@ class GEARS(lightning.LightningModule):
             coexpress_layers=chosen.coexpress.layers,
             perturbation_layers=chosen.ontology.layers,
             scope=scope,
-            uncertainty=loss.uncertainty != "none",
+            uncertainty="log_variance" in loss.needs,
             embedded="none" if given is None else given.embedded,
         )
         return cls(
@@ -143,7 +145,7 @@ class GEARS(lightning.LightningModule):
             nodes=nodes,
             perturbations=design.screen.perturbations,
             control=torch.from_numpy(design.training.control).float(),
-            counted=_expressed(design) if loss.genes == "expressed" else None,
+            counted=_expressed(design) if "counted" in loss.needs else None,
             embedding=given,
             scheduler=scheduler,
         )
@@ -166,7 +168,7 @@ class GEARS(lightning.LightningModule):
             Where the weights are not those of GEARS.
         """
         spec = _decoded(weights)
-        chosen, loss = typed(GearsOptions, spec["options"], "model"), typed(GearsLoss, spec["loss"], "loss")
+        chosen = typed(GearsOptions, spec["options"], "model")
         ontology = _graph_in(weights, "network.ontology")
         if ontology is None:
             raise DataError("these weights of GEARS hold no perturbation graph: name a checkpoint that pertexp wrote.")
@@ -182,12 +184,12 @@ class GEARS(lightning.LightningModule):
             coexpress_layers=chosen.coexpress.layers,
             perturbation_layers=chosen.ontology.layers,
             scope=chosen.scope,
-            uncertainty=loss.uncertainty != "none",
+            uncertainty=spec["uncertainty"],
             embedded="none" if embedding is None else embedding.embedded,
         )
         control = torch.empty_like(weights["control"])
         names = {key: spec[key] for key in NAMES}
-        module = cls(network, chosen, loss, torch.optim.Adam, control=control, embedding=embedding, **names)
+        module = cls(network, chosen, SquaredError(), torch.optim.Adam, control=control, embedding=embedding, **names)
         module.load_state_dict({k: v for k, v in weights.items() if not k.startswith("embedding.encoder.")})
         return module.eval()
 
@@ -228,14 +230,10 @@ class GEARS(lightning.LightningModule):
 
     def _loss_of(self, batch: Batch, predicted: Tensor, log_variance: Tensor | None) -> Tensor:
         perturbation = batch["perturbation"]
-        counted = batch["counts"].new_ones((), dtype=torch.bool).expand(batch["counts"].shape)
-        return self.loss(
-            predicted,
-            batch["counts"],
-            self.control[batch["context"]],
-            perturbation,
-            counted if self.counted is None else self.counted[perturbation],
-            log_variance,
+        control = self.control[batch["context"]]
+        counted = None if self.counted is None else self.counted[perturbation]
+        return self.loss.batch_loss(
+            ProfilePrediction(predicted, batch["counts"], control, perturbation, counted, log_variance)
         )
 
     def _gene_embedding(self, batch: Batch) -> tuple[Tensor | None, Tensor]:
@@ -451,10 +449,9 @@ def _expressed(design: Design) -> Tensor:
     return torch.from_numpy(counted)
 
 
-def _require_fit(data: ScreenData, loss: GearsLoss) -> Any:
+def _require_fit(data: ScreenData, loss: Loss[ProfilePrediction]) -> Any:
     """The annotation source of data that GEARS can be trained on."""
-    if not isinstance(loss, GearsLoss):
-        raise MismatchError("model=gears trains on pairs of cells: type loss=gears.")
+    require_loss(loss, offered_by(ProfilePrediction), "gears")
     require_fields(data.batches, FIELDS, "gears", ["matched_controls"])
     if data.annotation is None:
         raise MismatchError("model=gears needs gene sets for its perturbation graph: type data/annotation=go.")

@@ -19,7 +19,8 @@ from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
 from pertexp.errors import MismatchError, RequestError
-from pertexp.losses.counts import CountLoss, nb
+from pertexp.losses.contract import CountPrediction, Loss, offered_by, require_loss
+from pertexp.losses.counts import nb
 from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
 from pertexp.models.nbglm.network import Bound, Facts, NBGLMNetwork
@@ -155,14 +156,14 @@ class NBGLM(lightning.LightningModule):
         self,
         network: NBGLMNetwork,
         options: NBGLMOptions,
-        loss: CountLoss,
+        loss: Loss[CountPrediction],
         optimizer: Callable[..., Optimizer],
         scheduler: Scheduler = constant,
     ) -> None:
         super().__init__()
         self.network = network
         self.options = options
-        self.loss = loss if options.dispersion == "learned" else loss.at_fixed_theta()
+        self.loss = loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.val_mae = MeanAbsoluteError()
 
@@ -218,7 +219,7 @@ class NBGLM(lightning.LightningModule):
     def from_data(
         cls,
         data: ScreenData,
-        loss: CountLoss,
+        loss: Loss[CountPrediction],
         optimizer: Callable[..., Optimizer],
         scheduler: Scheduler = constant,
         **options: Any,
@@ -270,8 +271,9 @@ class NBGLM(lightning.LightningModule):
         return self._mean_loss(batch, self._log_mean(batch))
 
     def _mean_loss(self, batch: Batch, log_mu: Tensor) -> Tensor:
-        loss = self.loss(batch["counts"], log_mu, self.network.theta, batch["cells"])
-        return loss.sum() / (batch["cells"].sum() * loss.shape[1])
+        theta_fixed = self.options.dispersion != "learned"
+        prediction = CountPrediction(batch["counts"], log_mu, self.network.theta, batch["cells"], theta_fixed)
+        return self.loss.batch_loss(prediction)
 
     def configure_optimizers(self) -> Any:
         """The optimizer of the group `optimizer` over all parameters, with the schedule of the group `scheduler`."""
@@ -345,7 +347,7 @@ def build_network(facts: Facts, options: NBGLMOptions) -> NBGLMNetwork:
     )
 
 
-def _require_fit(data: ScreenData, loss: CountLoss, options: NBGLMOptions) -> None:
+def _require_fit(data: ScreenData, loss: Loss[CountPrediction], options: NBGLMOptions) -> None:
     if data.design.screen.scale != "counts":
         raise MismatchError(
             f"model=nbglm needs counts, but data={data.name} is on the scale {data.design.screen.scale}: name raw "
@@ -353,8 +355,7 @@ def _require_fit(data: ScreenData, loss: CountLoss, options: NBGLMOptions) -> No
             "from counts (and data.normalize=false)."
         )
     require_fields(data.batches, ROW_FIELDS, "nbglm", ["cells", "pseudobulk"])
-    if not isinstance(loss, CountLoss):
-        raise MismatchError("model=nbglm trains on counts: type loss=nb, or another loss on counts.")
+    require_loss(loss, offered_by(CountPrediction), "nbglm")
     if options.dispersion == "learned" and not loss.identifies_theta:
         raise MismatchError(
             f"loss={loss.name} has no minimum in θ, so model.dispersion=learned would run away: "

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.loader import Batch
-from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.errors import DataError, RequestError
+from pertexp.losses.contract import Loss, PairPrediction, offered_by, require_loss
 from pertexp.losses.interaction import PairLoss
 from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
 from pertexp.models.output import Output
@@ -53,7 +54,7 @@ class PRISM(lightning.LightningModule):
         self,
         backbone: SequenceBackbone,
         options: PrismOptions,
-        loss: PairLoss,
+        loss: Loss[PairPrediction],
         optimizer: Callable[..., Optimizer],
         class_of_line: Tensor,
         scheduler: Scheduler = constant,
@@ -72,7 +73,7 @@ class PRISM(lightning.LightningModule):
     def from_data(
         cls,
         data: PairData,
-        loss: PairLoss,
+        loss: Loss[PairPrediction],
         optimizer: Callable[..., Optimizer],
         backbone: BackboneSource,
         scheduler: Scheduler = constant,
@@ -145,7 +146,7 @@ class PRISM(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Task loss plus weighted terms of one step over G pure batches."""
         view = self(batch)
-        task = self.loss(view.reading.logit, batch["label"], view.invariant.norm(dim=1))
+        task = self._task_loss(view, batch)
         penalty = self.network.energy.penalty(view.line)
         total = task + penalty + self._weighted(self._seen(view, batch))
         self.train_metrics.update(view.reading.logit, batch["label"], batch["line"])
@@ -153,6 +154,10 @@ class PRISM(lightning.LightningModule):
         self._log("train/task", task)
         self._watch(view, batch)
         return total
+
+    def _task_loss(self, view: View, batch: Batch) -> Tensor:
+        norm = view.invariant.norm(dim=1)
+        return self.loss.batch_loss(PairPrediction(view.reading.logit, batch["label"], norm))
 
     def _weighted(self, seen: Seen) -> Tensor:
         """Σ weight · term; nothing until the environment is active."""
@@ -194,7 +199,7 @@ class PRISM(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Task loss, and what the scores of the epoch are made of."""
         view = self(batch)
-        loss = self.loss(view.reading.logit, batch["label"], view.invariant.norm(dim=1))
+        loss = self._task_loss(view, batch)
         self.val_metrics.update(view.reading.logit, batch["label"], batch["line"])
         n = len(batch["label"])
         self.log("val/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=n, sync_dist=True)
@@ -238,9 +243,8 @@ class PRISM(lightning.LightningModule):
             yield batch, view, None if adversary is None else adversary.tell(view.invariant)
 
 
-def _require_fit(data: PairData, loss: PairLoss) -> None:
-    if not isinstance(loss, PairLoss):
-        raise MismatchError("model=prism trains on labelled pairs: type loss=immax, loss=bce or loss=focal.")
+def _require_fit(data: PairData, loss: Loss[PairPrediction]) -> None:
+    require_loss(loss, offered_by(PairPrediction), "prism")
     if loss.balances and data.positives is not None:
         raise RequestError(
             f"data.positives={list(data.positives)} lets the sampler balance the classes, and this loss balances them, "
