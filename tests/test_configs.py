@@ -43,7 +43,7 @@ SMALL_PAIRS = [
     "data=simulated_pairs", "data.simulator.n_lines=3", "data.simulator.n_pairs=60", "data.simulator.n_enhancers=46",
     "data.simulator.n_promoters=46", "data.support_size=4", "data.lines_per_step=2",
 ]  # fmt: skip
-OF_PAIRS = {"model/prism", "model/ablation", "model/backbone"}
+OF_PAIRS = {"model/prism", "model/ablation/prism", "model/backbone"}
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def composed(tmp_path, monkeypatch):
 def build_data(config: DictConfig) -> ScreenData | PairData:
     data = build(config.data, "data")
     assert isinstance(data, ScreenData | PairData)
-    assert data.kind == ("pairs" if isinstance(data, PairData) else "screen")
+    assert data.task == ("pairs" if isinstance(data, PairData) else "screens")
     assert data._design is None  # nothing is read before it is needed
     return data
 
@@ -156,7 +156,7 @@ def build_all_but_model(config: DictConfig) -> None:
 GROUPS: dict[str, Any] = {
     ".": build_model,
     "model": build_model,
-    "model/ablation": build_model,
+    "model/ablation/prism": build_model,
     "model/backbone": build_backbone,
     "model/embedding": build_embedding,
     "data": build_data,
