@@ -299,6 +299,16 @@ def test_prism_adds_the_penalty_of_its_temperature_to_the_task_loss(name, pairs)
     adds_up(total, {"task": task_loss(name, pairs, views, batches), "l2": 0.8 * 0.4**2})
 
 
+def test_prism_penalises_the_t_that_each_pair_is_read_with(pairs):
+    """T = softplus(t + ln(e − 1)) of the line of a pair, so t by its inverse."""
+    model, batches, views = in_two_steps(pairs, SquaredError(), temperature={"mode": "per_line", "l2": 0.8})
+    torch.nn.init.normal_(model.network.energy.read_t.weight)
+    total = model.training_step(batches[1], 1)
+    t = np.log(np.expm1(array(views[1].reading.temperature))) - np.log(np.e - 1)
+    assert len(np.unique(t.round(4))) == 2  # lines in a step
+    adds_up(total, {"task": task_loss("mse", pairs, views, batches), "l2": 0.8 * (t**2).mean()})
+
+
 def classes(model, batch) -> np.ndarray:
     return model.class_of_line.numpy()[batch["line"].numpy()]
 

@@ -164,7 +164,7 @@ class Energy(nn.Module):
         return Reading((potential * self._factor(resistance) - resistance) / temperature, resistance, temperature)
 
     def penalty(self, line: Tensor | None) -> Tensor:
-        """l2 · t², mean over pairs."""
+        """l2 · t², mean over pairs, of the `line` that the logits were read with."""
         if not self.options.temperature.l2:
             return self.t.new_zeros(())
         return self.options.temperature.l2 * self._t(line).square().mean()

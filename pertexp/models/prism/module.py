@@ -147,7 +147,7 @@ class PRISM(lightning.LightningModule):
         """Task loss plus weighted terms of one step over G pure batches."""
         view = self(batch)
         task = self._task_loss(view, batch)
-        penalty = self.network.energy.penalty(view.line)
+        penalty = self.network.energy.penalty(view.scaled_line)
         total = task + penalty + self._weighted(self._seen(view, batch))
         self.train_metrics.update(view.reading.logit, batch["label"], batch["line"])
         self._log("train/loss", total, bar=True)

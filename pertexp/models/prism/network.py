@@ -25,6 +25,8 @@ class View:
         e `[n, d_E]`.
     line
         z_E `[G, d_E]`, the mean of e over each support set; None until the environment is active.
+    scaled_line
+        z_E `[n, d_E]` of each pair as the energy reads it, on the scale on which lines differ; None as `line`.
     reading
         Logits, R_E and T `[n]`.
     """
@@ -33,6 +35,7 @@ class View:
     potential: Tensor
     own: Tensor
     line: Tensor | None
+    scaled_line: Tensor | None
     reading: Reading
 
 
@@ -103,8 +106,8 @@ class PrismNetwork(nn.Module):
         held = self.held(features.middle)
         own = self.environment(held)
         line = self.lines(batch) if environment and self.energy.has_environment else None
-        reading = self.energy(potential, held, None if line is None else self.apart(line)[batch["group"]])
-        return View(invariant, potential, own, line, reading)
+        scaled = None if line is None else self.apart(line)[batch["group"]]
+        return View(invariant, potential, own, line, scaled, self.energy(potential, held, scaled))
 
     def lines(self, batch: Batch) -> Tensor:
         """z_E `[G, d_E]` of the support sets of a batch."""
