@@ -8,7 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.cli import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
 
 if TYPE_CHECKING:
     from pertexp.evaluation.screens.scoring import Scores
@@ -36,8 +36,8 @@ def run(config: DictConfig, folder: Path) -> "Scores":
     from rich.console import Console
     from rich.progress import track
 
-    from pertexp.composition import build, check_node
-    from pertexp.errors import MismatchError
+    from pertexp.config.errors import MismatchError
+    from pertexp.config.instantiate import build, check_node
     from pertexp.tasks.registry import require_task
 
     for group in ("data", "evaluation"):

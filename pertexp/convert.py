@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pertexp.door import guarded
-from pertexp.errors import DataError
+from pertexp.config.cli import guarded
+from pertexp.config.errors import DataError
 
 EXAMPLES = """examples:
   python -m pertexp.convert gears-split norman_simulation_1_0.75.pkl --out split.csv

@@ -8,9 +8,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
-from pertexp.errors import RequestError
-from pertexp.search_path import SearchPath
+from pertexp.config.cli import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.errors import RequestError
+from pertexp.config.search_path import SearchPath
 
 if TYPE_CHECKING:
     from pertexp.evaluation.contract import Report
@@ -57,7 +57,7 @@ def run(config: DictConfig, folder: Path) -> "Report":
 
 def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
     """The test units of the run that wrote the checkpoint, on its own data, split and fold."""
-    from pertexp.composition import build
+    from pertexp.config.instantiate import build
     from pertexp.inference.trained import require_same_data
     from pertexp.runs.record import save_config, saved_config
     from pertexp.tasks.registry import require_fit, restore
@@ -90,9 +90,9 @@ def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
 
 def _predictions(config: DictConfig, folder: Path) -> Evaluated:
     """What a file predicts, against the truth of the data; the split that was used is put on record."""
-    from pertexp.composition import build
+    from pertexp.config.errors import MismatchError
+    from pertexp.config.instantiate import build
     from pertexp.data.screens.splits import NamedTest
-    from pertexp.errors import MismatchError
     from pertexp.runs.record import save_config
     from pertexp.tasks.registry import TASKS, require_task
 
@@ -130,9 +130,9 @@ def _check_values(config: DictConfig) -> None:
 
     from pydantic import Field
 
-    from pertexp.composition import check_node
+    from pertexp.config.instantiate import check_node
+    from pertexp.config.validate import check_type
     from pertexp.evaluation.screens.external import PredictionScale
-    from pertexp.typed import check_type
 
     hints: dict[str, Any] = {
         "truth": str | None,

@@ -7,8 +7,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.composition import build
-from pertexp.errors import MismatchError, RequestError
+from pertexp.config.errors import MismatchError, RequestError
+from pertexp.config.instantiate import build
 from pertexp.losses.contract import LossMismatchError, require_loss
 
 

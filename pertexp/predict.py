@@ -7,9 +7,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.door import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
-from pertexp.errors import RequestError
-from pertexp.search_path import SearchPath
+from pertexp.config.cli import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.errors import RequestError
+from pertexp.config.search_path import SearchPath
 
 
 def job(config: DictConfig) -> None:
@@ -46,7 +46,7 @@ def _check_values(config: DictConfig) -> None:
 
     from pydantic import Field
 
-    from pertexp.typed import check_type
+    from pertexp.config.validate import check_type
 
     if OmegaConf.is_missing(config, "ckpt"):
         raise RequestError("ckpt has no value: type ckpt=outputs/runs/<date>/<run>, the folder of a run.")

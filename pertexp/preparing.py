@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.door import is_first_process
-from pertexp.errors import RequestError
+from pertexp.config.cli import is_first_process
+from pertexp.config.errors import RequestError
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -32,8 +32,8 @@ def prepare(config: DictConfig) -> Prepared:
     import lightning
 
     from pertexp import threads
-    from pertexp.composition import build, build_group
     from pertexp.config.checks import check_values, fitting
+    from pertexp.config.instantiate import build, build_group
     from pertexp.loss_choices import naming_losses_that_fit
     from pertexp.runs.record import schema
     from pertexp.tasks.registry import require_fit

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.door import config_folder, guarded, is_first_process, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.cli import config_folder, guarded, is_first_process, no_folder_for_a_wrong_request, one_sentence
 from pertexp.runs.naming import sweep_name
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from pertexp import threads
-from pertexp.door import WRONG_REQUEST, is_request, one_sentence, sentence
-from pertexp.errors import RequestError
+from pertexp.config.cli import WRONG_REQUEST, is_request, one_sentence, sentence
+from pertexp.config.errors import RequestError
 from pertexp.runs.jobs import SWEEP, failed_jobs, finished_jobs
 from pertexp.runs.record import whole, write_text
 from pertexp.runs.schema import FAILURE, METRICS, Failure, dumped

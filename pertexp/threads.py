@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 
 log = logging.getLogger(__name__)
 

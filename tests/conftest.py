@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import pertexp.door  # noqa: F401  (lets hydra.compose find choices that are sorted by task)
+import pertexp.config.cli  # noqa: F401  (lets hydra.compose find choices that are sorted by task)
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_SEED = "PERTEXP_SLOW_SEED"

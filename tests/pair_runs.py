@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 import pertexp.run  # noqa: F401  (its resolvers)
-from pertexp.composition import build
+from pertexp.config.instantiate import build
 from pertexp.data.pairs.datamodule import PairData
 
 SMALL = [

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.annotations import GeneSets, PlantedSets
 from pertexp.data.screens.simulator import SimulatedScreen
-from pertexp.errors import DataError, MismatchError
 
 SCREEN = SimulatedScreen(n_genes=20, n_perturbations=40, n_controls=20, cells_per_perturbation=2, n_combinations=0)()
 

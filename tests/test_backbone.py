@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from pertexp.config.errors import RequestError
 from pertexp.data.pairs.design import PairDesign, build_design
 from pertexp.data.pairs.pairs import Elements
 from pertexp.data.pairs.simulator import SimulatedPairs
 from pertexp.data.pairs.splits import LineAndChromosome
 from pertexp.data.pairs.tokens import TokenStore, decode, encode, reverse_complement
-from pertexp.errors import RequestError
 from pertexp.models.backbones.cnn import Cnn, Scanner
 from pertexp.models.backbones.words import enriched_words
 

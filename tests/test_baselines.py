@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
+from pertexp.config.errors import RequestError
 from pertexp.data.screens.design import TrainingProfiles
 from pertexp.data.screens.embeddings import EmbeddingTable
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.screen import members
-from pertexp.errors import RequestError
 from pertexp.models.baselines import Additive, BilinearRidge, NearestNeighbours, NoChange, TrainMean
 
 NAMES = ("control", "A", "A+B", "A+C", "B", "B+C", "C", "D", "D+E", "E", "F")

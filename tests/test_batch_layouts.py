@@ -8,6 +8,7 @@ from conftest import ROOT
 from resuming import assert_same_end, interrupted, run
 from small_screen import OPTIONS, SIMULATOR, data
 
+from pertexp.config.errors import MismatchError
 from pertexp.data.screens.batch_layouts import (
     CellBatches,
     Dealing,
@@ -16,7 +17,6 @@ from pertexp.data.screens.batch_layouts import (
     PseudobulkBatches,
 )
 from pertexp.data.screens.datamodule import SimulatedScreenData
-from pertexp.errors import MismatchError
 
 LAYOUTS = {layout.choice: layout for layout in (CellBatches, PseudobulkBatches, MatchedControlBatches, GraphBatches)}
 

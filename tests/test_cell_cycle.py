@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import rankdata
 
+from pertexp.config.errors import DataError
 from pertexp.data.screens.cell_cycle import ALIASES, read_cell_cycle_genes, score_phases
-from pertexp.errors import DataError
 
 DATA = Path(os.environ.get("PERTEXP_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 S_GENES = [f"S{number}" for number in range(12)]

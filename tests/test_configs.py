@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 import pertexp.run  # noqa: F401  (its resolvers)
-from pertexp import choices_by_task
-from pertexp.composition import build, build_group, check_node
+from pertexp.config import choices_by_task
+from pertexp.config.instantiate import build, build_group, check_node
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
@@ -235,7 +235,7 @@ def test_the_ablation_is_a_multirun_over_every_choice_there_is(composed):
     swept = composed("experiment=prism_ablation").hydra
     assert swept.mode.name == "MULTIRUN"
     names = swept.sweeper.params["model/ablation"].split(",")
-    assert set(names) == {path.stem for path in (CONF / "model" / "ablation").glob("*.yaml")}
+    assert set(names) == {path.stem for path in (CONF / "model" / "ablation" / "prism").glob("*.yaml")}
     assert names[0] == "nothing"
 
 

@@ -14,9 +14,9 @@ from command import of as door
 from frozen import read_golden
 
 from pertexp import convert, predict
+from pertexp.config.errors import DataError
 from pertexp.data.plain_pickle import read_plain_pickle
 from pertexp.data.screens.splits import UserTable
-from pertexp.errors import DataError
 from pertexp.models.gears import GEARS
 
 GENES = [f"GENE{number}" for number in range(11)]

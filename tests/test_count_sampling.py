@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.nn.count_sampling import sample_counts
 
 MU_THETA = [(0.1, 0.5), (1.0, 2.0), (20.0, 0.7), (300.0, 15.0), (5.0, 1e9)]

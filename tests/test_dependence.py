@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.losses.dependence import MutualInformation, cross_correlation
 from pertexp.metrics.dependence import excess_cross_correlation, linear_probe
 

@@ -10,13 +10,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pertexp.composition import build
+from pertexp.config.errors import DataError, MismatchError
+from pertexp.config.instantiate import build
 from pertexp.data.screens.design import DesignOptions, build_design
 from pertexp.data.screens.embeddings import TableFile, TrainingPca
 from pertexp.data.screens.screen import Screen, members
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import Combination, DoubleHoldOut, LeaveContextOut, UnseenPerturbation
-from pertexp.errors import DataError, MismatchError
 from pertexp.models.nbglm.initial import closed_form, facts_of
 
 CONF = str(Path(__file__).resolve().parents[1] / "conf")

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
-from pertexp.errors import DataError, MismatchError
+from pertexp.config.errors import DataError, MismatchError
 from pertexp.nn.dispersion import control_mean, estimate_dispersion, moment_dispersion
 
 GENES, CELLS = 300, 4340

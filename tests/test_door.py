@@ -10,7 +10,7 @@ import torch
 from command import TINY, command, of
 from conftest import ROOT
 
-from pertexp.errors import nearest
+from pertexp.config.errors import nearest
 
 WRONG = {
     "loss=nbb": ["loss=nbb", "did you mean nb?"],

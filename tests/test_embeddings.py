@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.embeddings import (
     Planted,
     TableFile,
@@ -17,7 +18,6 @@ from pertexp.data.screens.embeddings import (
 )
 from pertexp.data.screens.screen import Screen
 from pertexp.data.screens.simulator import SimulatedScreen
-from pertexp.errors import DataError, MismatchError
 
 NAMES = ["A", "B", "C"]
 VECTORS = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, -2.0]])

@@ -6,7 +6,7 @@ import anndata
 import numpy as np
 import pytest
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
 
 GENES = ("A", "B", "C", "D", "E")

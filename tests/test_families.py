@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from pertexp.config.errors import MismatchError
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.design import build_design
 from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
-from pertexp.errors import MismatchError
 from pertexp.evaluation.screens.cells import Half, TestedCells
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 from pertexp.evaluation.screens.families import CellEval, Core, Gears, Vcc2026

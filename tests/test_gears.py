@@ -11,9 +11,9 @@ from command import TINY, command
 from resuming import assert_same_end, interrupted, run
 from small_gears import gears, screen_data
 
+from pertexp.config.errors import DataError, MismatchError, RequestError
 from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
-from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import measure

@@ -5,7 +5,7 @@ import pytest
 import torch
 from frozen import read_golden
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.losses.gears import GearsLoss
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from frozen import read_golden
 
+from pertexp.config.errors import RequestError
 from pertexp.data.screens.screen import members
 from pertexp.data.screens.splits import GearsSimulation
-from pertexp.errors import RequestError
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 from torch.nn import functional
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 from pertexp.losses.interaction import BinaryCrossEntropy, Focal, Immax, hardest_split
 
 LOSSES = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from frozen import read_golden
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.metrics.interactions import distance_correlation, interaction_scores, spatial_median, theil_sen_pair
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pertexp.config.errors import DataError, RequestError
 from pertexp.data.screens.labels import _Grammar, canonical_name, parse_labels
 from pertexp.data.screens.screen import CONTROL, members
-from pertexp.errors import DataError, RequestError
 
 GENES = ["A", "B", "KLF1", "MAP2K3", "HLA-A"]
 

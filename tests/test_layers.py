@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("runs",),
     ("losses", "metrics"),
     ("nn",),
-    ("config", "composition", "door", "typed", "threads", "choices_by_task", "search_path", "errors", "__init__"),
+    ("config", "threads", "__init__"),
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 from command import TINY, command
 from omegaconf import OmegaConf
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.evaluation.results.finding import find_runs
 from pertexp.evaluation.results.settings import gather
 from pertexp.report.__main__ import report

@@ -13,8 +13,8 @@ from small_gears import gears
 from small_nbglm import ADAMW, simulated
 from small_prism import model as prism
 
-from pertexp.composition import build
-from pertexp.errors import MismatchError
+from pertexp.config.errors import MismatchError
+from pertexp.config.instantiate import build
 from pertexp.loss_choices import losses_that_fit
 from pertexp.losses import counts
 from pertexp.losses.contract import (

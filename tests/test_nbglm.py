@@ -10,12 +10,13 @@ import torch
 from scipy import stats
 from small_nbglm import ADAMW, simulated
 
+from pertexp.config.errors import DataError, MismatchError, RequestError
+from pertexp.config.validate import typed
 from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
 from pertexp.data.screens.datamodule import H5adScreenData
 from pertexp.data.screens.embeddings import TableFile, TrainingPca
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.splits import UnseenPerturbation
-from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.evaluation.screens.evaluation import evaluation_frame
 from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.measuring import measure
@@ -30,7 +31,6 @@ from pertexp.models.nbglm.module import NBGLMOptions, build_network
 from pertexp.models.nbglm.network import Facts, NBGLMNetwork
 from pertexp.models.samples import write_samples
 from pertexp.nn.negative_binomial import nb_log_prob
-from pertexp.typed import typed
 
 
 def fitted(data, epochs=10, loss=losses.nb, optimizer=ADAMW, **options):

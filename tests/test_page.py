@@ -15,7 +15,7 @@ from command import TINY, command
 from conftest import ROOT
 from pages import Page, changed
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.report import __main__ as report
 from pertexp.report.rendering import breakable
 from pertexp.report.screens.reading import read_screen

@@ -12,7 +12,7 @@ from pages import CURVES, Page, changed
 from pair_runs import on_pairs
 from sklearn.metrics import average_precision_score
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.report.sentences import sentence
 from pertexp.report.tables import interval, number, signed, significant
 from pertexp.runs.reading import read_metrics

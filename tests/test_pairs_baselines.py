@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pair_data import little_pairs
 
+from pertexp.config.errors import RequestError
 from pertexp.data.pairs.design import PairDesign, build_design
 from pertexp.data.pairs.splits import LineAndChromosome
 from pertexp.data.pairs.tokens import TokenStore, decode
-from pertexp.errors import RequestError
 from pertexp.models.pair_baselines import (
     Distance,
     GcCpg,

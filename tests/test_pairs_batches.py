@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from pair_data import little_pairs
 
+from pertexp.config.errors import DataError, RequestError
 from pertexp.data.pairs.datamodule import PairData, SimulatedPairData
 from pertexp.data.pairs.design import build_design
 from pertexp.data.pairs.loader import PairLoader, Windows
@@ -18,7 +19,6 @@ from pertexp.data.pairs.sampler import CellBatchSampler, FixedSteps
 from pertexp.data.pairs.simulator import SimulatedPairs
 from pertexp.data.pairs.splits import Chromosome, LineAndChromosome
 from pertexp.data.pairs.tokens import decode, encode, reverse_complement
-from pertexp.errors import DataError, RequestError
 from pertexp.training.checkpoints import EpochClock
 
 SMALL = SimulatedPairs(n_lines=4, n_pairs=120, n_enhancers=69, n_promoters=69)

@@ -7,10 +7,10 @@ from omegaconf import OmegaConf
 from pair_runs import SMALL, composed, made
 
 import pertexp.run  # noqa: F401  (its resolvers)
+from pertexp.config.errors import MismatchError, RequestError
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.simulator import SimulatedPairs
 from pertexp.data.pairs.splits import HUMAN
-from pertexp.errors import MismatchError, RequestError
 
 SPLITS = ["line_and_chromosome", "chromosome", "line", "random"]
 

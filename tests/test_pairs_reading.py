@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from pair_data import bases, little_pairs, truncate, write_fasta, write_tsv
 
+from pertexp.config.errors import DataError, RequestError
 from pertexp.data.pairs.coordinates import LENGTHS, CoordinatePairTable
 from pertexp.data.pairs.reading import EpFolder, SequencePairTable, read_table
 from pertexp.data.pairs.tokens import decode
-from pertexp.errors import DataError, RequestError
 
 CHR1, CHR2 = bases(3000, 1), bases(2000, 2)
 

@@ -14,7 +14,7 @@ from command import Ran, command, of
 from pair_runs import SMALL, STAND_IN, made, on_pairs
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, stored
 from pertexp.models.pair_baselines import Distance, GcCpg, standing
 from pertexp.tasks.registry import restore

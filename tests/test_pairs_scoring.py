@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 from pertexp.evaluation.comparison import compare, verdict
 from pertexp.evaluation.pairs.criteria import criteria_of
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, predicted

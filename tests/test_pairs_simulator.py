@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pertexp.config.errors import RequestError
 from pertexp.data.pairs.simulator import GATES, SimulatedPairs, bayes_ceiling
 from pertexp.data.pairs.splits import LineAndChromosome
 from pertexp.data.pairs.tokens import decode, encode, reverse_complement
-from pertexp.errors import RequestError
 
 CONFIG = SimulatedPairs()
 

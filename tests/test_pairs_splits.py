@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pair_data import little_pairs
 
+from pertexp.config.errors import DataError, RequestError
 from pertexp.data.pairs.pairs import Elements
 from pertexp.data.pairs.split_table import ROLES, TEST, touching
 from pertexp.data.pairs.splits import HUMAN, Chromosome, Line, LineAndChromosome, PairsTable, Random
 from pertexp.data.pairs.tokens import TokenStore
-from pertexp.errors import DataError, RequestError
 
 PAIRS = little_pairs()
 SHARED = little_pairs(shared=("chr1", "chr6"))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pertexp.config.errors import DataError
 from pertexp.data.pairs.tokens import TokenStore, decode, encode, reverse_complement
-from pertexp.errors import DataError
 
 sequences = st.text(alphabet="ACGTN", min_size=1, max_size=40)
 PARTNER = dict(zip("ACGTN", "TGCAN", strict=True))

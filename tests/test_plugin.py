@@ -19,9 +19,9 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from resuming import assert_same_end, interrupted
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
+from pertexp.config.search_path import SearchPath, config_folder
 from pertexp.models.protocols import NamedPredictor, PairModel, ScreenModel
-from pertexp.search_path import SearchPath, config_folder
 from pertexp.tasks.registry import restore
 
 pytestmark = pytest.mark.medium

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from pair_data import bases, little_pairs, write_tsv
 from prism_words import PRISM
 
-from pertexp.composition import build
+from pertexp.config.errors import DataError, RequestError
+from pertexp.config.instantiate import build
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.tokens import decode
-from pertexp.errors import DataError, RequestError
 from pertexp.evaluation.pairs.predictions import stored
 from pertexp.inference.pairs import candidates, draw_support
 from pertexp.runs.record import saved_config

@@ -13,9 +13,10 @@ from pair_runs import SMALL, composed, made
 from sklearn.metrics import roc_auc_score
 from small_prism import ADAMW, LITTLE, model
 
-from pertexp.composition import build
+from pertexp.config.errors import DataError, MismatchError, RequestError
+from pertexp.config.instantiate import build
+from pertexp.config.validate import typed
 from pertexp.data.pairs.datamodule import PairData
-from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.losses.counts import nb
 from pertexp.losses.interaction import BinaryCrossEntropy, Immax
 from pertexp.metrics.pairs import ScoredPairs, auroc
@@ -26,7 +27,6 @@ from pertexp.models.protocols import StageEpoch
 from pertexp.training.checkpoints import KeepBest
 from pertexp.training.from_epoch import EarlyStoppingFromEpoch, KeepBestFromEpoch
 from pertexp.training.stages import Stages, parameters_of, warn_without_stages
-from pertexp.typed import typed
 
 
 @pytest.fixture(scope="module")

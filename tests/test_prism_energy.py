@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.prism.energy import Energy, EnergyOptions, Temperature
 

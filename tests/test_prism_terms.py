@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.metrics.dependence import excess_cross_correlation, linear_probe
 from pertexp.models.prism.options import Contrast, PrismOptions, Prototype, Sparse, Term, TermOptions
 from pertexp.models.prism.terms import TERMS, Seen, Sizes, terms_of

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import Lasso
 from torch import nn
 
-from pertexp.errors import MismatchError
+from pertexp.config.errors import MismatchError
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
 
 

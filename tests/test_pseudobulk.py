@@ -7,11 +7,11 @@ import pytest
 import torch
 from small_screen import OPTIONS, SIMULATOR, data
 
+from pertexp.config.errors import MismatchError
 from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
 from pertexp.data.screens.design import DesignOptions, build_design
 from pertexp.data.screens.pseudobulk import cell_rows, pseudobulk_rows
 from pertexp.data.screens.splits import UnseenPerturbation
-from pertexp.errors import MismatchError
 
 
 @pytest.fixture(scope="module")

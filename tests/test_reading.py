@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
+from pertexp.config.errors import DataError, RequestError
 from pertexp.data.screens.reading import H5adFile
-from pertexp.errors import DataError, RequestError
 
 LABELS = ["NT", "A_1", "A_2", "B_1", "NT", "A_1+B_1", "NT", "B_1"]
 CELL_TYPES = ["k562", "k562", "A172", "A172", "A172", "k562", "k562", "A172"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.losses.regular import Prototypes, nonzero_share, sparsity
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.results.choice import Choice
 from pertexp.evaluation.results.settings import Gathered, gather

@@ -11,7 +11,7 @@ import torch
 from command import command
 from resuming import WORDS, assert_same_end, interrupted, run
 
-from pertexp.errors import MismatchError
+from pertexp.config.errors import MismatchError
 from pertexp.training.checkpoints import RandomState, require_resumable
 
 pytestmark = pytest.mark.medium

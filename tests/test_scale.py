@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pertexp.config.errors import DataError
 from pertexp.data.screens.scale import LARGEST_FACTOR, log_normalise, recover_counts, verify_scale
-from pertexp.errors import DataError
 
 
 def logs_of(counts, depth, target=1e4, dtype=np.float64):

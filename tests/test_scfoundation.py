@@ -9,13 +9,13 @@ from command import TINY, command
 from torch import nn
 from torch.nn import functional
 
+from pertexp.config.errors import DataError, MismatchError, RequestError
 from pertexp.data.screens.annotations import PlantedSets
 from pertexp.data.screens.batch_layouts import MatchedControlBatches
 from pertexp.data.screens.datamodule import SimulatedScreenData
 from pertexp.data.screens.embeddings import Planted
 from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import UnseenPerturbation
-from pertexp.errors import DataError, MismatchError, RequestError
 from pertexp.losses.gears import GearsLoss
 from pertexp.models.gears import GEARS
 from pertexp.models.scfoundation.cells import GeneOrder, cell_values

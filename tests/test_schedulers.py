@@ -17,8 +17,8 @@ from small_gears import gears, screen_data
 from small_nbglm import simulated
 from small_prism import model as prism
 
-from pertexp.composition import build
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
+from pertexp.config.instantiate import build
 from pertexp.losses.counts import nb
 from pertexp.models.nbglm import NBGLM
 from pertexp.training.schedulers import configured, cosine, step

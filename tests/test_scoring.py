@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.evaluation.bootstrap import bootstrap_mean
 from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.screens.evaluation import ScreenReport

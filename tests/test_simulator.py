@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pertexp.config.errors import RequestError
 from pertexp.data.screens.screen import CONTROL, members
 from pertexp.data.screens.simulator import BLOCK, SimulatedScreen, simulate_screen
-from pertexp.errors import RequestError
 
 SMALL = SimulatedScreen(
     n_genes=30, n_perturbations=6, cells_per_perturbation=40, n_controls=120, n_combinations=3, n_contexts=2

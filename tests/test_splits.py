@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pertexp.config.errors import DataError, RequestError
 from pertexp.data.screens.screen import CONTROL, members
 from pertexp.data.screens.split_table import COLUMNS, SplitTable
 from pertexp.data.screens.splits import (
@@ -19,7 +20,6 @@ from pertexp.data.screens.splits import (
     UnseenPerturbation,
     UserTable,
 )
-from pertexp.errors import DataError, RequestError
 
 GENES = [f"G{number}" for number in range(9)]
 CONTEXTS = ["k562", "A172", "T98G"]

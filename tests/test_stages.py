@@ -15,8 +15,8 @@ from prism_words import PRISM
 from resuming import assert_same_end, interrupted, run
 from torch import nn
 
-from pertexp.composition import build
-from pertexp.errors import DataError, MismatchError, RequestError
+from pertexp.config.errors import DataError, MismatchError, RequestError
+from pertexp.config.instantiate import build
 from pertexp.models.protocols import Staged, StageEpoch
 from pertexp.training.checkpoints import begin_from
 from pertexp.training.plan import Plan

@@ -14,7 +14,7 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from one_answer import assert_one_answer
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.evaluation.results.tables import ResultsTable, tables_of
 from pertexp.evaluation.screens.measuring import pooled as joined
 from pertexp.evaluation.screens.measuring import stored

@@ -16,7 +16,7 @@ from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from threadpoolctl import threadpool_info
 
 from pertexp import threads
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.metrics.cells import Cells
 from pertexp.metrics.differential import wilcoxon
 from pertexp.runs.jobs import finished_jobs

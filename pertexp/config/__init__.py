@@ -1,1 +1,1 @@
-"""From the command line to objects: resolvers, checks."""
+"""From the command line to objects: errors, checks, values held against types, instantiation, search path."""

@@ -8,9 +8,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from pertexp.composition import check_node
-from pertexp.errors import RequestError
-from pertexp.typed import check_type
+from pertexp.config.errors import RequestError
+from pertexp.config.instantiate import check_node
+from pertexp.config.validate import check_type
 
 REQUIRED = ("model", "data", "loss", "optimizer", "scheduler", "stages", "trainer", "evaluation")
 

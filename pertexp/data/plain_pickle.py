@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 
 
 def read_plain_pickle(path: str | Path) -> Any:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 
 
 def canonical_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

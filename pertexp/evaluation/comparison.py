@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from pertexp.errors import RequestError, nearest
+from pertexp.config.errors import RequestError, nearest
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.registry import METRICS
 from pertexp.runs.schema import Basis, Comparison, Outcome

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from pertexp.config.errors import DataError
+from pertexp.config.validate import typed
 from pertexp.data.pairs.loader import PairLoader, Windows
 from pertexp.data.pairs.pairs import KEY, Pairs
 from pertexp.data.pairs.reading import SequencePairTable
 from pertexp.data.pairs.sampler import FixedSteps
-from pertexp.errors import DataError
 from pertexp.evaluation.pairs.predictions import predicted
 from pertexp.inference.restoring import checkpoint_of
 from pertexp.inference.trained import TrainedPairs
-from pertexp.typed import typed
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 
 
 class Answer(Protocol):

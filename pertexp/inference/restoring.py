@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
+from pertexp.config.search_path import SearchPath
+from pertexp.config.validate import typed
 from pertexp.inference.trained import Restored, Trained, TrainedPairs
 from pertexp.models.protocols import PairSchema, ScreenSchema
 from pertexp.models.vocabulary import Vocabulary
-from pertexp.search_path import SearchPath
 from pertexp.training.checkpoints import checkpoint_of, read_checkpoint
-from pertexp.typed import typed
 
 Reader = Callable[[dict[str, Any], Path, SearchPath], Restored]
 

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from pertexp.config.errors import DataError, MismatchError, RequestError, nearest
+from pertexp.config.validate import typed
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, Screen
-from pertexp.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.evaluation.screens.moved import moved_counts, moved_logs
 from pertexp.inference.trained import Trained
 from pertexp.models.protocols import DrawsNamedCells, NamedPredictor
 from pertexp.models.vocabulary import canonical
-from pertexp.typed import typed
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from pertexp.config.errors import DataError
 from pertexp.data.pairs.design import PairDesign
 from pertexp.data.screens.design import Design
-from pertexp.errors import DataError
 from pertexp.models.protocols import NamedPredictor, PairPredictor
 from pertexp.models.vocabulary import Vocabulary
 

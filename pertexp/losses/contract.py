@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pertexp.errors import MismatchError
+from pertexp.config.errors import MismatchError
 
 
 @dataclass(frozen=True, eq=False)

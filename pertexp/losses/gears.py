@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.losses.contract import Loss, ProfilePrediction
 
 Direction = Literal["sign", "tanh"]

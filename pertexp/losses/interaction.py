@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 from pertexp.losses.contract import Loss, PairPrediction
 
 # Of the two scales of IMMAX, which add up to 2, neither leaves this range.

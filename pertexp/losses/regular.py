@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 
 NORMS = {"l1": torch.abs, "l2": torch.square}
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 
 FOLDS = 5
 # A column whose standard deviation is below this share of its root mean square is a constant with rounding errors.

@@ -6,7 +6,7 @@ c1 = c2 = 1 is additive, a larger magnitude synergy, a smaller one suppression o
 
 import numpy as np
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 
 MOST_PAIRS = 100_000
 STEPS = 1000

@@ -5,10 +5,10 @@ from typing import Literal, Self
 
 import numpy as np
 
+from pertexp.config.errors import RequestError
 from pertexp.data.screens.design import TrainingProfiles
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.screen import members
-from pertexp.errors import RequestError
 from pertexp.nn.bilinear_ridge import choose_ridge, fit_bilinear_ridge
 
 

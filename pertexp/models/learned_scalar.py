@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import FiniteFloat
 
-from pertexp.typed import NO_OTHERS
+from pertexp.config.validate import NO_OTHERS
 
 
 @dataclass(frozen=True)

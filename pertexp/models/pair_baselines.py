@@ -4,10 +4,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from pertexp.config.errors import RequestError
 from pertexp.data.pairs.design import PairDesign
 from pertexp.data.pairs.pairs import Elements, Pairs
 from pertexp.data.pairs.tokens import UNKNOWN
-from pertexp.errors import RequestError
 from pertexp.models.protocols import MayBeUnfair, PairBaseline
 
 C, G = 1, 2

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from pertexp.config.errors import DataError, RequestError, nearest
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.labels import canonical_name
 from pertexp.data.screens.screen import CONTROL, members
-from pertexp.errors import DataError, RequestError, nearest
 
 
 @dataclass(frozen=True)

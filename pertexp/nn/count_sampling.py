@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pertexp.errors import RequestError, nearest
+from pertexp.config.errors import RequestError, nearest
 
 Sampler = Literal["poisson", "nb", "gp_mixture"]
 

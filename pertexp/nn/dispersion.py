@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.special import digamma, zeta
 
-from pertexp.errors import DataError, MismatchError
+from pertexp.config.errors import DataError, MismatchError
 
 THETA_MIN, THETA_MAX = 1e-3, 1e8
 _PRIOR_VARIANCE = (0.05**2, 3.0**2)

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from pertexp.door import guarded
-from pertexp.errors import RequestError
+from pertexp.config.cli import guarded
+from pertexp.config.errors import RequestError
 
 USAGE = """python -m pertexp.report FOLDER [FOLDER ...] [out=leaderboard.html]
 

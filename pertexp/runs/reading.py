@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.runs.schema import (
     DATA,
     ENVIRONMENT,

@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from pertexp import __version__, threads
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 from pertexp.runs.schema import DATA, ENVIRONMENT, DataRecord, Environment, dumped
 
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "anndata", "scanpy")

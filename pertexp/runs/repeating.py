@@ -6,8 +6,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pertexp import threads
-from pertexp.door import is_first_process
-from pertexp.errors import RequestError
+from pertexp.config.cli import is_first_process
+from pertexp.config.errors import RequestError
 from pertexp.runs.record import save_config, saved_config, saved_threads
 from pertexp.runs.schema import ENVIRONMENT
 

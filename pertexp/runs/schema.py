@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 
 T = TypeVar("T")
 FORMAT = 2  # of run folders; raised whenever what is written changes its meaning or its shape

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 from pertexp.evaluation.results.choice import Choice
 from pertexp.evaluation.results.finding import Refused, find_runs
 from pertexp.evaluation.results.settings import gather

@@ -4,7 +4,8 @@ import pydoc
 from pathlib import Path
 from typing import Any
 
-from pertexp.errors import DataError, MismatchError
+from pertexp.config.errors import DataError, MismatchError
+from pertexp.config.search_path import SearchPath
 from pertexp.evaluation.contract import Evaluation, Report
 from pertexp.evaluation.results.results import Results
 from pertexp.inference import restoring
@@ -12,7 +13,6 @@ from pertexp.inference.predicting import Predicting
 from pertexp.inference.trained import Restored
 from pertexp.runs.reading import task_name
 from pertexp.runs.schema import RunMetrics
-from pertexp.search_path import SearchPath
 from pertexp.tasks.base import Task
 from pertexp.tasks.pairs import PAIRS
 from pertexp.tasks.screens import SCREENS

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from pertexp import threads
-from pertexp.errors import DataError, MismatchError
+from pertexp.config.errors import DataError, MismatchError
 
 
 class KeepLast(Checkpoint):

@@ -5,7 +5,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 from pertexp.training.checkpoints import KeepBest, load_weights, validation_metrics
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkabl
 from pydantic import Field
 from torch import nn
 
-from pertexp.errors import RequestError
-from pertexp.typed import NO_OTHERS, typed
+from pertexp.config.errors import RequestError
+from pertexp.config.validate import NO_OTHERS, typed
 
 Part = nn.Module | Iterable[nn.Module | nn.Parameter]
 

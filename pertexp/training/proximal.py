@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pertexp.errors import MismatchError
+from pertexp.config.errors import MismatchError
 
 _NEWTON_STEPS = 20
 _SMALLEST = 1e-30

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, StepLR
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 
 Interval = Literal["epoch", "step"]
 Schedule = dict[str, Any]  # an `lr_scheduler` dictionary of Lightning

@@ -9,11 +9,11 @@ from lightning.pytorch.callbacks import BaseFinetuning, EarlyStopping
 from torch import nn
 from torch.optim import Optimizer
 
-from pertexp.errors import MismatchError, RequestError, nearest
+from pertexp.config.errors import MismatchError, RequestError, nearest
+from pertexp.config.validate import check_type
 from pertexp.training.checkpoints import KeepBest
 from pertexp.training.from_epoch import ends_before
 from pertexp.training.plan import Part, Plan, Staged
-from pertexp.typed import check_type
 
 log = logging.getLogger(__name__)
 

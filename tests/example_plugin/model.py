@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from example_plugin.loss import Huber
+from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.batch_layouts import require_fields
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.profiles import Units
-from pertexp.errors import DataError, MismatchError
 from pertexp.models.output import Output
 from pertexp.models.protocols import ScreenSchema
 from pertexp.models.vocabulary import Vocabulary

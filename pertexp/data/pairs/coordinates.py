@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError, nearest
 from pertexp.data.pairs.pairs import KEY, Pairs, pair_up
 from pertexp.data.pairs.reading import (
     Counting,
@@ -23,7 +24,6 @@ from pertexp.data.pairs.reading import (
     renamed,
     sha256,
 )
-from pertexp.errors import DataError, nearest
 
 log = logging.getLogger(__name__)
 

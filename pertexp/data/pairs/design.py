@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pertexp.config.errors import DataError
 from pertexp.data.pairs.pairs import Pairs
 from pertexp.data.pairs.split_table import PairSplit
-from pertexp.errors import DataError
 from pertexp.runs.schema import PairRecord, plain
 
 Splitter = Callable[[Pairs], PairSplit]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError, nearest
 from pertexp.data.pairs.tokens import TokenStore
-from pertexp.errors import DataError, nearest
 
 NO_PLACE = -1
 KEY = ["cell_line", "enhancer", "promoter"]

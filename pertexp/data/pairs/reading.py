@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError, RequestError, nearest
 from pertexp.data.pairs.pairs import NO_PLACE, Elements, Pairs, pair_up
 from pertexp.data.pairs.tokens import TokenStore
-from pertexp.errors import DataError, RequestError, nearest
 
 Counting = Literal["zero_based", "one_based"]
 PLACE = ["chrom", "start", "end"]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 
 
 class PureBatch(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from pertexp.config.errors import RequestError
 from pertexp.data.pairs.pairs import Elements, Pairs
 from pertexp.data.pairs.tokens import TokenStore, decode, reverse_complement
-from pertexp.errors import RequestError
 
 CHROMOSOMES = (*(f"chr{number}" for number in range(1, 23)), "chrX")
 GATES = (-1.0, 0.2)

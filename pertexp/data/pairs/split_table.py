@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError
 from pertexp.data.pairs.pairs import KEY, NO_PLACE, Elements, Pairs
 from pertexp.data.split_files import canonical_text, require_fold, text_hash, write_table
-from pertexp.errors import DataError
 
 ROLES = ("train", "val", "test", "excluded")
 TRAIN, VAL, TEST, EXCLUDED = range(len(ROLES))

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.data.pairs.pairs import KEY, Pairs
 from pertexp.data.pairs.split_table import (
     EXCLUDED,
@@ -23,7 +24,6 @@ from pertexp.data.pairs.split_table import (
     exclude_shared,
 )
 from pertexp.data.split_files import fold_numbers, read_rows, refuse_unknown_roles
-from pertexp.errors import DataError, MismatchError, RequestError, nearest
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 
 ALPHABET = "ACGTN"
 UNKNOWN = ALPHABET.index("N")

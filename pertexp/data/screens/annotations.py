@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import scipy.sparse as sp
 
+from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.screen import Screen
-from pertexp.errors import DataError, MismatchError
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import ClassVar, Protocol
 import numpy as np
 import torch
 
+from pertexp.config.errors import MismatchError
 from pertexp.data.screens.batches import Batch, BatchLoader, Rows
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.matched_controls import ControlMatch, PairedLoader
 from pertexp.data.screens.profiles import Units, unit_groups, unit_profiles
 from pertexp.data.screens.pseudobulk import Pseudobulk, cell_rows, pseudobulk_rows, require_summable
-from pertexp.errors import MismatchError
 
 ROW_FIELDS = frozenset({"counts", "perturbation", "context", "phase", "log_size", "cells"})
 

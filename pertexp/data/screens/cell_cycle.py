@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from pertexp.config.errors import DataError
 from pertexp.data.screens.screen import PHASES
-from pertexp.errors import DataError
 
 # Symbols of 2016 and what they are called since.
 ALIASES = {"MLF1IP": "CENPU", "FAM64A": "PIMREG", "HN1": "JPT1"}

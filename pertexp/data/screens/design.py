@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from pertexp import threads
+from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
 from pertexp.data.screens.embeddings import (
     EmbeddingSource,
@@ -25,7 +26,6 @@ from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
 from pertexp.data.screens.split_table import NOT_TESTED, SplitTable
 from pertexp.data.screens.splits import AtFold
-from pertexp.errors import DataError, MismatchError
 from pertexp.runs.schema import ScreenRecord, plain
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.screen import CONTROL, Screen, members
-from pertexp.errors import DataError, MismatchError
 
 log = logging.getLogger(__name__)
 

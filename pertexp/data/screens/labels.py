@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError, RequestError, nearest
 from pertexp.data.screens.screen import CONTROL, JOIN
-from pertexp.errors import DataError, RequestError, nearest
 
 log = logging.getLogger(__name__)
 

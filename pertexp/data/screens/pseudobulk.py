@@ -5,10 +5,10 @@ from typing import Literal
 import numpy as np
 import scipy.sparse as sp
 
+from pertexp.config.errors import MismatchError
 from pertexp.data.screens.batches import Rows
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import membership
-from pertexp.errors import MismatchError
 
 Pseudobulk = Literal["sum", "mean"]
 

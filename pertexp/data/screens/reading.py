@@ -11,10 +11,10 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData, read_h5ad
 
+from pertexp.config.errors import DataError, nearest
 from pertexp.data.screens.labels import parse_labels
 from pertexp.data.screens.scale import recover_counts, verify_scale
 from pertexp.data.screens.screen import PHASES, Scale, Screen
-from pertexp.errors import DataError, nearest
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError
 from pertexp.data.plain_pickle import read_plain_pickle
 from pertexp.data.screens.labels import canonical_name
 from pertexp.data.screens.profiles import control_profiles
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL
-from pertexp.errors import DataError
 
 ROLES = ("train", "val", "test")
 

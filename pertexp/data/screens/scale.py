@@ -3,8 +3,8 @@
 import numpy as np
 import scipy.sparse as sp
 
+from pertexp.config.errors import DataError
 from pertexp.data.screens.screen import Scale
-from pertexp.errors import DataError
 
 LARGEST_LOG1P = 25.0  # log1p of 7e10 counts: no depth-normalised library reaches it
 INTEGER_TOLERANCE = 1e-3

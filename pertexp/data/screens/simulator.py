@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from pertexp.config.errors import RequestError
 from pertexp.data.screens.screen import CONTROL, JOIN, Screen, members
-from pertexp.errors import RequestError
 
 # Cells drawn together, each block from a seed of its own: dense arrays are never larger than this.
 BLOCK = 256

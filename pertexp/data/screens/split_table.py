@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError
 from pertexp.data.screens.labels import canonical_name
 from pertexp.data.screens.screen import CONTROL
 from pertexp.data.split_files import canonical_text, refuse_unknown_roles, require_fold, text_hash, write_table
-from pertexp.errors import DataError
 
 ROLES = ("train", "val", "test", "control", "excluded")
 UNIT = ["perturbation", "context"]

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.data.screens.screen import CONTROL, members
 from pertexp.data.screens.split_table import (
     COLUMNS,
@@ -24,7 +25,6 @@ from pertexp.data.screens.split_table import (
     refuse_double_rows,
 )
 from pertexp.data.split_files import fold_numbers, read_rows
-from pertexp.errors import DataError, MismatchError, RequestError, nearest
 
 Roles = dict[str, str]
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import MismatchError, RequestError, nearest
 from pertexp.data.pairs.datamodule import PairData
-from pertexp.errors import MismatchError, RequestError, nearest
 from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.pairs.criteria import criteria_of
 from pertexp.evaluation.pairs.generalisation import Predicted, over_draws, over_roles

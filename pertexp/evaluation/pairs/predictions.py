@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError, RequestError
 from pertexp.data.pairs.design import PairDesign
 from pertexp.data.pairs.loader import Batch
 from pertexp.data.pairs.pairs import KEY
-from pertexp.errors import DataError, RequestError
 from pertexp.models.protocols import PairPredictor
 from pertexp.runs.reading import guarded
 from pertexp.runs.schema import PAIR_PREDICTIONS

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.evaluation.pairs.predictions import UNIT, pooled, stored
 from pertexp.evaluation.pairs.scoring import REPEAT, PairScores
 from pertexp.evaluation.results.results import Results

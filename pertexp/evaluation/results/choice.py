@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pertexp.errors import RequestError, nearest
+from pertexp.config.errors import RequestError, nearest
 from pertexp.evaluation.results.finding import Refused
 from pertexp.evaluation.results.run import REPEATS, SEEDS, Run
 from pertexp.metrics.registry import METRICS

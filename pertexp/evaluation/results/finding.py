@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pertexp.errors import DataError, RequestError
+from pertexp.config.errors import DataError, RequestError
 from pertexp.runs.jobs import SWEEP, failed_jobs, finished_jobs
 from pertexp.runs.record import CONFIG
 from pertexp.runs.schema import FAILURE, METRICS

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.evaluation.results.choice import Choice, Chosen, chosen_runs
 from pertexp.evaluation.results.finding import Refused
 from pertexp.evaluation.results.results import Results

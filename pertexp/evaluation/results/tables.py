@@ -9,7 +9,7 @@ import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from pertexp.errors import RequestError, nearest
+from pertexp.config.errors import RequestError, nearest
 from pertexp.evaluation.comparison import Scored, compare, ties, verdict
 from pertexp.evaluation.results.choice import Chosen
 from pertexp.evaluation.results.settings import Setting

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from pertexp.config.errors import MismatchError, RequestError, nearest
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, halves, unit_profiles
-from pertexp.errors import MismatchError, RequestError, nearest
 from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.contract import Report
 from pertexp.evaluation.screens.cells import TestedCells

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pertexp.config.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import SCALE_NAMES, GroupSums, Units, profiles
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL, Screen
-from pertexp.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.metrics.cells import Cells
 
 log = logging.getLogger(__name__)

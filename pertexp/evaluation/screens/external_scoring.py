@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pertexp.config.errors import DataError
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design, build_folds
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.data.screens.splits import NamedTest
-from pertexp.errors import DataError
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation, ScreenReport
 from pertexp.evaluation.screens.external import (

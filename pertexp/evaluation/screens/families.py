@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pertexp.config.errors import MismatchError
 from pertexp.data.screens.screen import members
-from pertexp.errors import MismatchError
 from pertexp.evaluation.roles import REPLICATE
 from pertexp.evaluation.screens.cells import Half, TestedCells
 from pertexp.evaluation.screens.frame import EvaluationFrame

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pertexp.config.errors import DataError, RequestError, nearest
 from pertexp.data.screens.screen import CONTROL, JOIN, members
-from pertexp.errors import DataError, RequestError, nearest
 from pertexp.evaluation.roles import REPLICATE
 from pertexp.metrics.core import Scored
 

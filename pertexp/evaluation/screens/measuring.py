@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.evaluation.roles import REPLICATE
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.families import Family, Judge, Values

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.roles import RowRoles
 from pertexp.evaluation.screens.measuring import UNIT, Measured, pooled, stored

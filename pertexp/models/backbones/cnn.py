@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pertexp.config.errors import RequestError
 from pertexp.data.pairs.design import PairDesign
 from pertexp.data.pairs.tokens import UNKNOWN
-from pertexp.errors import RequestError
 from pertexp.models.backbones.backbone import PairFeatures, SequenceBackbone
 from pertexp.models.backbones.words import enriched_words
 

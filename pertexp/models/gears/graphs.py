@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pertexp.config.errors import DataError, RequestError, nearest
 from pertexp.data.screens.annotations import Annotation
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.screen import members
-from pertexp.errors import DataError, RequestError, nearest
 from pertexp.models.gears.network import Sets
 from pertexp.models.gears.options import Neighbours, Ontology, Signs
 from pertexp.nn.graph import Graph, normalised

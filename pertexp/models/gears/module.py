@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanAbsoluteError
 
+from pertexp.config.errors import DataError, MismatchError, RequestError, nearest
+from pertexp.config.validate import typed
 from pertexp.data.screens.batch_layouts import require_fields
 from pertexp.data.screens.batches import Batch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, membership
 from pertexp.data.screens.screen import JOIN, members
-from pertexp.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.losses.contract import Loss, ProfilePrediction, offered_by, require_loss
 from pertexp.losses.squared_error import SquaredError
 from pertexp.metrics.interactions import interaction_scores
@@ -34,7 +35,6 @@ from pertexp.models.scfoundation.embedding import ControlEmbedding
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.graph import Graph
 from pertexp.training.schedulers import Scheduler, configured, constant
-from pertexp.typed import typed
 
 FIELDS = frozenset({"counts", "perturbation", "context", "control", "control_row"})  # of a batch
 SETS_AT_ONCE = 256

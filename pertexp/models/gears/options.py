@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
+from pertexp.config.validate import NO_OTHERS
 from pertexp.models.gears.network import Scope
-from pertexp.typed import NO_OTHERS
 
 
 @dataclass(frozen=True)

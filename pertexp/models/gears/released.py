@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pertexp.config.errors import DataError
 from pertexp.data.screens.profiles import SCALE_NAMES
 from pertexp.data.screens.released import ControlMeans
 from pertexp.data.screens.screen import CONTROL
-from pertexp.errors import DataError
 from pertexp.losses.gears import GearsLoss
 from pertexp.models.gears.module import GEARS
 from pertexp.models.gears.network import GearsNetwork, Scope

@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import torch
 
+from pertexp.config.errors import DataError
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, group_sums, unit_groups
-from pertexp.errors import DataError
 from pertexp.models.nbglm.network import Facts, NBGLMNetwork
 from pertexp.nn.bilinear_ridge import BilinearFit, choose_ridge, fit_bilinear_ridge
 from pertexp.nn.dispersion import control_mean, estimate_dispersion

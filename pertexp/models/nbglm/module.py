@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanAbsoluteError
 
+from pertexp.config.errors import MismatchError, RequestError
+from pertexp.config.validate import NO_OTHERS, typed
 from pertexp.data.screens.batch_layouts import ROW_FIELDS, require_fields
 from pertexp.data.screens.batches import Batch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
-from pertexp.errors import MismatchError, RequestError
 from pertexp.losses.contract import CountPrediction, Loss, offered_by, require_loss
 from pertexp.losses.counts import nb
 from pertexp.models.learned_scalar import LearnedScalar
@@ -32,7 +33,6 @@ from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
 from pertexp.training.schedulers import Scheduler, configured, constant
-from pertexp.typed import NO_OTHERS, typed
 
 
 @dataclass(frozen=True)

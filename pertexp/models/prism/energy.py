@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
+from pertexp.config.validate import NO_OTHERS
 from pertexp.models.learned_scalar import LearnedScalar
-from pertexp.typed import NO_OTHERS
 
 Resistance = Literal["line", "sample", "none"]
 START = 0.0  # of what softplus turns into R_E: 0.69

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pertexp.config.errors import DataError, RequestError
+from pertexp.config.validate import typed
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.loader import Batch
-from pertexp.errors import DataError, RequestError
 from pertexp.losses.contract import Loss, PairPrediction, offered_by, require_loss
 from pertexp.losses.interaction import PairLoss
 from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
@@ -24,7 +25,6 @@ from pertexp.models.protocols import PairSchema, Part, StageEpoch
 from pertexp.runs.schema import Diagnostic
 from pertexp.training.epoch_metrics import PairEpochMetrics, log_epoch
 from pertexp.training.schedulers import Scheduler, configured, constant
-from pertexp.typed import typed
 
 
 class PRISM(lightning.LightningModule):

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
+from pertexp.config.validate import NO_OTHERS
 from pertexp.models.prism.energy import EnergyOptions
-from pertexp.typed import NO_OTHERS
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]

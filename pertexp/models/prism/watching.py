@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pertexp.config.errors import DataError
 from pertexp.data.pairs.design import PairDesign
 from pertexp.data.pairs.loader import Batch
-from pertexp.errors import DataError
 from pertexp.losses.regular import nonzero_share
 from pertexp.metrics.dependence import Probe, excess_cross_correlation, linear_probe
 from pertexp.models.prism.network import View

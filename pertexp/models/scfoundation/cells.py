@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.design import Design
-from pertexp.errors import DataError, MismatchError
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.nn.mae_autobin import EXTRA_TOKENS, MaeAutobin, MaeAutobinShape
 
 Part = Literal["gene", "cell", "rde"]

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from pertexp.config.errors import RequestError
 from pertexp.data.screens.design import Design
-from pertexp.errors import RequestError
 from pertexp.models.scfoundation.cells import GeneOrder, cell_values
 from pertexp.models.scfoundation.checkpoint import Part, read_released
 from pertexp.nn.mae_autobin import MaeAutobin

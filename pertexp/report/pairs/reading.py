@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from pertexp.config.errors import DataError
 from pertexp.data.pairs.pairs import KEY
-from pertexp.errors import DataError
 from pertexp.evaluation.pairs.predictions import FILE, stored
 from pertexp.runs.reading import RunFolder, optional, shared_files
 from pertexp.runs.schema import PairMetrics, PairRecord

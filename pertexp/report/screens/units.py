@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.correlation import pearson
 from pertexp.report.screens.reading import UNIT, ScreenFolder

@@ -22,7 +22,7 @@ from hydra.plugins.config_source import ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from pertexp.errors import DataError
+from pertexp.config.errors import DataError
 
 PLUGINS = "pertexp.conf"  # the entry-point group
 MODEL = "model"  # the configuration group
@@ -30,7 +30,7 @@ MODEL = "model"  # the configuration group
 
 def config_folder() -> str:
     """The Hydra tree: inside the package of an installed wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return str(inside if inside.is_dir() else package.parent / "conf")
 

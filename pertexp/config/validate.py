@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
-from pertexp.errors import RequestError
+from pertexp.config.errors import RequestError
 
 T = TypeVar("T")
 NO_OTHERS = ConfigDict(extra="forbid")  # of options, as their `__pydantic_config__`: a misspelled one is refused

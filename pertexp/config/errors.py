@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class RequestError(Exception):
-    """A request that cannot be carried out as it stands: the door prints its sentence and exits with code 2.
+    """A request that cannot be carried out as it stands: the command prints its message and exits with code 2.
 
     The sentence says what was found, where, what was expected and what to type instead.
     """

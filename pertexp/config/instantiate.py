@@ -10,8 +10,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.errors import RequestError, nearest
-from pertexp.typed import check_type
+from pertexp.config.errors import RequestError, nearest
+from pertexp.config.validate import check_type
 
 RESERVED = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 MENDABLE = {"MisconfigurationException", "ValueError"}  # what constructors say of plain values that they cannot use

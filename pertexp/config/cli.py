@@ -1,4 +1,4 @@
-"""The door of every command: a wrong request becomes one sentence and exit code 2."""
+"""The command line: a wrong request becomes one message and exit code 2."""
 
 import errno
 import os
@@ -14,9 +14,9 @@ from typing import NoReturn
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ReadonlyConfigError
 
-from pertexp import choices_by_task, search_path
-from pertexp.errors import RequestError, nearest
-from pertexp.search_path import config_folder
+from pertexp.config import choices_by_task, search_path
+from pertexp.config.errors import RequestError, nearest
+from pertexp.config.search_path import config_folder
 
 WRONG_REQUEST = 2
 INTERRUPTED = 130
@@ -29,7 +29,7 @@ _everything: ContextVar[bool] = ContextVar("everything", default=False)
 
 
 def guarded(command: Callable[[], None]) -> Callable[[], None]:
-    """Wrap a command in the door. With HYDRA_FULL_ERROR=1 set by the user, everything goes through."""
+    """Wrap a command, so that it refuses a wrong request; HYDRA_FULL_ERROR=1, set by the user, shows the traceback."""
 
     def enter() -> None:
         wanted = os.environ.get(FULL_ERROR)
