@@ -1,11 +1,14 @@
 """What a run asks of whatever scores its model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
+from pertexp.config.errors import RequestError
+from pertexp.metrics.metric import Metric
+from pertexp.metrics.output import Output
 from pertexp.runs.record import whole
 from pertexp.runs.schema import METRICS, RunMetrics, dumped
 
@@ -39,6 +42,22 @@ class Report(ABC):
         """Write what was scored, unit by unit."""
 
 
+def require_metrics(metrics: Iterable[Metric], output: Output) -> None:
+    """Refuse metrics that are computed from another prediction than an evaluation scores.
+
+    Raises
+    ------
+    RequestError
+        Naming the first of them, and what it is computed from.
+    """
+    wrong = next((metric for metric in metrics if metric.output != output), None)
+    if wrong is not None:
+        raise RequestError(
+            f"{wrong.name} is computed from a predicted {wrong.output}, and this evaluation scores models that predict "
+            f"{output}: choose metric families of one kind, as evaluation=core or evaluation=pairs."
+        )
+
+
 class Evaluation(Protocol):
     """What scores a trained model on the data of its run.
 
@@ -51,7 +70,7 @@ class Evaluation(Protocol):
     """
 
     task: ClassVar[str]
-    scores_output: ClassVar[str]
+    scores_output: ClassVar[Output]
 
     def require(self, data: Any) -> None:
         """Refuse, before anything is trained, data that it cannot score."""

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pertexp.metrics.output import SPACES, Output
+
 Level = Literal["headline", "shown", "detail"]
 
 
@@ -23,9 +25,9 @@ class Metric:
     best, worst
         Perfect and worst value; an infinite worst where there is none.
     space
-        What is compared: profiles, effects, differential expression, ...
+        What is compared: profiles, effects, differential expression, ...; a key of `SPACES`.
     needs_de
-        Whether differential expression has to be tested first.
+        Whether differential expression has to be tested first: without cells to test it is not applicable.
     negative
         The prediction that knows nothing of the single perturbation, and so marks zero when values are calibrated.
     missing
@@ -47,6 +49,15 @@ class Metric:
     missing: str = ""
     level: Level = "shown"
     clamp: tuple[float, float] = (-np.inf, np.inf)
+
+    def __post_init__(self) -> None:
+        if self.space not in SPACES:
+            raise ValueError(f"the metric {self.name} compares {self.space!r}, which is none of {', '.join(SPACES)}.")
+
+    @property
+    def output(self) -> Output:
+        """What a model has to predict for it."""
+        return SPACES[self.space]
 
     @property
     def higher_is_better(self) -> bool:

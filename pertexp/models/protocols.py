@@ -28,7 +28,7 @@ from pertexp.data.pairs.loader import Batch as PairBatch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design, TrainingProfiles
 from pertexp.data.screens.profiles import Units
-from pertexp.models.output import Output
+from pertexp.metrics.output import Output
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.runs.schema import Diagnostic
 from pertexp.training.plan import Part, Staged, StageEpoch

@@ -15,7 +15,7 @@ from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.batch_layouts import require_fields
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.profiles import Units
-from pertexp.models.output import Output
+from pertexp.metrics.output import Output
 from pertexp.models.protocols import ScreenSchema
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.training.schedulers import Scheduler, configured, constant

@@ -10,6 +10,7 @@ import pandas as pd
 from pertexp.config.errors import MismatchError, RequestError, nearest
 from pertexp.data.pairs.datamodule import PairData
 from pertexp.evaluation.comparison import verdict
+from pertexp.evaluation.contract import require_metrics
 from pertexp.evaluation.pairs.criteria import criteria_of
 from pertexp.evaluation.pairs.generalisation import Predicted, over_draws, over_roles
 from pertexp.evaluation.pairs.masking import masked_batches
@@ -17,6 +18,7 @@ from pertexp.evaluation.pairs.predictions import predicted, tabled
 from pertexp.evaluation.pairs.report import TASK, PairReport
 from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.roles import RowRoles
+from pertexp.metrics.output import Output
 from pertexp.metrics.pairs import PAIRS, best_threshold
 from pertexp.models.pair_baselines import standing
 from pertexp.models.protocols import Diagnosed, HasTargets, PairBaseline, PairPredictor
@@ -42,7 +44,7 @@ class PairEvaluation:
     """
 
     task: ClassVar[str] = TASK
-    scores_output: ClassVar[str] = "probability"
+    scores_output: ClassVar[Output] = "probability"
 
     baselines: dict[str, PairBaseline] = field(default_factory=dict)
     primary: str = "auprc"
@@ -52,6 +54,7 @@ class PairEvaluation:
     n_train: int = 5000
 
     def __post_init__(self) -> None:
+        require_metrics(PAIRS.values(), self.scores_output)
         if self.primary not in PAIRS:
             raise RequestError(
                 f"evaluation.primary={self.primary} is no metric of this evaluation; {nearest(self.primary, PAIRS)}"

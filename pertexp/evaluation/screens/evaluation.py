@@ -12,12 +12,13 @@ from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units, halves, unit_profiles
 from pertexp.evaluation.comparison import verdict
-from pertexp.evaluation.contract import Report
+from pertexp.evaluation.contract import Report, require_metrics
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.families import Core, Family
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import Measured, measure
 from pertexp.evaluation.screens.scoring import TASK, Scores
+from pertexp.metrics.output import Output
 from pertexp.models.baselines import NoChange, TrainMean
 from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor
 from pertexp.runs.record import whole, write_json
@@ -75,7 +76,7 @@ class ScreenEvaluation:
     """
 
     task: ClassVar[str] = TASK
-    scores_output: ClassVar[str] = "profile"
+    scores_output: ClassVar[Output] = "profile"
 
     families: dict[str, Family] = field(default_factory=lambda: {"core": Core()})
     baselines: dict[str, ScreenBaseline] = field(default_factory=dict)
@@ -88,6 +89,9 @@ class ScreenEvaluation:
         known = [metric for family in self.families.values() for metric in family.metrics]
         if not known:
             raise RequestError("evaluation names no metric family: type evaluation=core, or several, [core,vcc2026].")
+        require_metrics(
+            (row for family in self.families.values() for row in family.metrics.values()), self.scores_output
+        )
         if self.primary is not None and self.primary not in known:
             raise RequestError(
                 f"evaluation.primary={self.primary} is no metric of this evaluation; {nearest(self.primary, known)}"

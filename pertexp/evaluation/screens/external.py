@@ -256,6 +256,8 @@ def _said_by(path: str) -> tuple[str, str]:
     """What a file says of its scale and of what it predicts; empty where it does not."""
     import h5py
 
+    if not Path(path).is_file():
+        raise DataError(f"no file {path}: name the file of predictions with pred=...")
     try:
         with h5py.File(path) as file:
             found = [file[f"uns/{key}"][()] if f"uns/{key}" in file else b"" for key in ("scale", "predicts")]

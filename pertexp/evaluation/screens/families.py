@@ -76,7 +76,11 @@ class _OnProfiles:
         return self._values(self.frame.scored_on_half(name, split))
 
     def _values(self, view: Any) -> Values:
-        return {name: metric.function(view) for name, metric in CORE.items()}
+        untested = np.full(len(self.frame.perturbation), np.nan)
+        tested = not all(np.isnan(table).all() for table in (self.frame.de_score, self.frame.rest_score))
+        return {
+            name: metric.function(view) if tested or not metric.needs_de else untested for name, metric in CORE.items()
+        }
 
 
 class OnCells:

@@ -25,11 +25,11 @@ from pertexp.data.screens.screen import JOIN, members
 from pertexp.losses.contract import Loss, ProfilePrediction, offered_by, require_loss
 from pertexp.losses.squared_error import SquaredError
 from pertexp.metrics.interactions import interaction_scores
+from pertexp.metrics.output import Output
 from pertexp.models.gears.embedding import EmbeddingSource
 from pertexp.models.gears.graphs import as_sets, coexpression_graph, perturbation_graph
 from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows, first_apart
 from pertexp.models.gears.options import GearsOptions
-from pertexp.models.output import Output
 from pertexp.models.protocols import ScreenSchema
 from pertexp.models.scfoundation.embedding import ControlEmbedding
 from pertexp.models.vocabulary import Vocabulary

@@ -153,6 +153,7 @@ def _meaning(module: GEARS, cells: ControlMeans) -> dict[str, Any]:
     restore = {
         "model": {"_target_": "pertexp.models.gears.GEARS.from_data", "name": "gears"},
         "data": {**columns, "gene_symbol_key": "gene_name", "scale": "log1p"},
+        "task": "screens",
         "vocabulary": module.vocabulary.stored(),
         "control": module.control,
         "size_factors": torch.ones(len(cells.contexts), 1),

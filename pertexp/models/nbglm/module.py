@@ -22,11 +22,11 @@ from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
 from pertexp.losses.contract import CountPrediction, Loss, offered_by, require_loss
 from pertexp.losses.counts import nb
+from pertexp.metrics.output import Output
 from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
 from pertexp.models.nbglm.network import Bound, Facts, NBGLMNetwork
 from pertexp.models.nbglm.recovery import planted_recovery
-from pertexp.models.output import Output
 from pertexp.models.protocols import ScreenSchema
 from pertexp.models.samples import sampled_cells
 from pertexp.models.vocabulary import Vocabulary

@@ -15,8 +15,8 @@ from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.loader import Batch
 from pertexp.losses.contract import Loss, PairPrediction, offered_by, require_loss
 from pertexp.losses.interaction import PairLoss
+from pertexp.metrics.output import Output
 from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
-from pertexp.models.output import Output
 from pertexp.models.prism.network import PrismNetwork, View
 from pertexp.models.prism.options import PrismOptions
 from pertexp.models.prism.terms import Invariance, Seen, terms_of
