@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pertexp.composition import build
 from pertexp.errors import MismatchError, RequestError
@@ -35,7 +35,7 @@ def losses_that_fit(offered: frozenset[str], trees: Iterable[Path]) -> list[str]
 def _fits(path: Path, offered: frozenset[str]) -> bool:
     try:
         node = OmegaConf.load(path)
-        require_loss(build(node, "loss") if OmegaConf.is_dict(node) else None, offered, "")
+        require_loss(build(node, "loss") if isinstance(node, DictConfig) else None, offered, "")
     except RequestError:  # it needs more, or an option that has no value by itself
         return False
     return True
