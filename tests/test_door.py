@@ -11,6 +11,7 @@ from command import TINY, command, of
 from conftest import ROOT
 
 from pertexp.config.errors import nearest
+from pertexp.config.renamed import RENAMED
 
 WRONG = {
     "loss=nbb": ["loss=nbb", "did you mean nb?"],
@@ -229,3 +230,11 @@ def test_help_may_be_cut_short():
     )
     assert done.stderr == ""
     assert done.stdout.startswith("pertexp")
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_refused_with_its_new_one(old):
+    words = [old if "=" in old else f"{old}=1"]
+    done = command(*(["model=gears"] if old == "model.lr_decay" else []), *words)
+    assert (done.code, done.err) == (2, f"pertexp: {old} has another name now: type {RENAMED[old]}.\n")
+    assert f"`{old}" in (ROOT / "CHANGELOG.md").read_text() or old == "callbacks.curriculum"

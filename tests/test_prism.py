@@ -418,7 +418,7 @@ def test_on_an_unseen_line_the_environment_is_worth_what_was_planted(tmp_path, m
     for name in ("kmer_boosting", "prism (enhancer only)", "prism (promoter only)", "prism (permuted support)"):
         assert gained(own, own_rows(done.folder, name))[0] > 0, name
     document = json.loads((done.folder / "metrics.json").read_text())
-    watched = document["watched"]
+    watched = document["diagnostics"]
     assert watched["line_probe"]["value"] - watched["line_probe"]["chance"] < 0.08
     assert watched["label_probe"]["value"] - watched["label_probe"]["chance"] > 0.08
     without = command(*SHORT, "trainer.max_epochs=14", "model/ablation=no_environment")

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException, ReadonlyConfigError
 
 from pertexp.config import choices_by_task, search_path
 from pertexp.config.errors import RequestError, nearest
+from pertexp.config.renamed import renamed
 from pertexp.config.search_path import config_folder
 
 WRONG_REQUEST = 2
@@ -136,6 +137,8 @@ def _unknown_key(fault: Exception) -> str | None:
         return None
     where = re.search(r"Could not override '([^']+)'", str(fault))
     name = where.group(1) if where else unknown.group(1)
+    if (now := renamed(name)) is not None:
+        return now
     beside = getattr(cause, "parent_node", None)
     known = [str(key) for key in beside or () if not str(key).startswith("_")]
     hint = nearest(unknown.group(1), known) if known else "look at --help"
@@ -165,6 +168,8 @@ def _missing_choice(fault: MissingConfigException) -> str:
     if not found:
         return _joined(str(fault).splitlines()[:1])
     group, _, name = found.group(1).rpartition("/")
+    if (now := renamed(f"{group}={name}")) is not None:
+        return now
     folder = Path(config_folder()) / group
     known = fault.options or [path.stem for path in folder.glob("*.yaml")]
     return f"{group}={name} does not exist; {nearest(name, known)}"
