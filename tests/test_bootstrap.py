@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, t
 
-from pertexp.evaluation.bootstrap import bootstrap_mean, paired_difference
+from pertexp.evaluation.bootstrap import bootstrap_mean, bootstrap_median, paired_difference
 
 
 def names(n):
@@ -118,3 +118,13 @@ def test_shifting_and_scaling_carry_over():
     x = np.random.default_rng(9).normal(size=25)
     base, moved = bootstrap_mean(x, names(25)), bootstrap_mean(3 * x + 2, names(25))
     assert (moved.low, moved.high) == pytest.approx((3 * base.low + 2, 3 * base.high + 2), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_the_interval_of_a_median_is_that_of_rows_copied(n):
+    x = np.random.default_rng(10).normal(size=n)
+    found = bootstrap_median(x, names(n), n_resamples=200, seed=4)
+    counts = np.random.default_rng(4).multinomial(n, np.full(n, 1 / n), 200)
+    medians = [np.median(np.repeat(x, times)) for times in counts]
+    assert found.mean == np.median(x)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(medians, [0.025, 0.975])), rel=1e-12)
