@@ -92,8 +92,8 @@ def test_predicted_cells_have_the_predicted_mean_and_as_many_cells_as_truth(desi
 
 
 def test_no_change_calls_no_gene(design, frame):
-    judge = Vcc2026().judge(frame, TestedCells.of(design, 0))
-    assert np.nanmax(judge.prediction("no_change")["vcc2026/direction_fidelity_yield"]) < 0.1
+    scorer = Vcc2026().scorer(frame, TestedCells.of(design, 0))
+    assert np.nanmax(scorer.prediction("no_change")["vcc2026/direction_fidelity_yield"]) < 0.1
 
 
 def test_every_metric_of_every_family_is_measured_on_every_unit(design, frame):

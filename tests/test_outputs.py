@@ -9,7 +9,7 @@ from command import TINY, command
 from pertexp.config.errors import MismatchError, RequestError
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
-from pertexp.evaluation.screens.external import read_foreign
+from pertexp.evaluation.screens.external import read_external
 from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.core import CORE
@@ -75,7 +75,7 @@ def test_without_tests_no_metric_of_differential_expression_is_computed(monkeypa
     from pertexp.evaluation.screens import families
 
     monkeypatch.setattr(families, "CORE", {name: noted(metric) for name, metric in CORE.items()})
-    values = Core().judge(frame_without_cells(), None).prediction("model")
+    values = Core().scorer(frame_without_cells(), None).prediction("model")
     assert set(asked) == {name for name, metric in CORE.items() if not metric.needs_de}
     assert all(np.isnan(values[name]).all() for name, metric in CORE.items() if metric.needs_de)
 
@@ -91,7 +91,7 @@ def test_an_impact_is_not_scored_as_a_profile(tmp_path, monkeypatch):
     found.write_h5ad(path)
     for scale in (None, "profile"):
         with pytest.raises(MismatchError, match=r"says that it predicts impact .*and profiles are scored here"):
-            read_foreign(str(path), None, {}, scale, None, shared=False)
+            read_external(str(path), None, {}, scale, None, shared=False)
 
 
 def test_predictions_say_what_they_are(tmp_path, monkeypatch):

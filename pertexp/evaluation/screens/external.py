@@ -22,7 +22,7 @@ DEPTH_TOLERANCE = 1.33
 
 
 @dataclass(frozen=True, eq=False)
-class Foreign:
+class ExternalPrediction:
     """Another tool's predictions on the genes of the truth.
 
     Attributes
@@ -56,7 +56,7 @@ class Foreign:
 class OnDesign:
     """Another tool's predictions of the test units of a design."""
 
-    foreign: Foreign
+    external: ExternalPrediction
     design: Design
 
     def covered(self) -> np.ndarray:
@@ -67,7 +67,7 @@ class OnDesign:
         """`[U, G]` profiles; NaN rows where a unit is not predicted."""
         screen = self._screen()
         rows = self._rows()
-        if self.foreign.scale == "profile":
+        if self.external.scale == "profile":
             return np.stack([_one(screen, own) for own in rows])
         exposure = self._size_factor(screen) if screen.scale == "counts" else np.ones(screen.n_cells)
         total = np.stack([np.asarray(screen.expression[own].sum(axis=0, dtype=np.float64)).ravel() for own in rows])
@@ -76,7 +76,7 @@ class OnDesign:
 
     def cells(self) -> Cells | None:
         """The predicted cells by test unit, their own controls as -1; None where profiles were predicted."""
-        if self.foreign.scale == "profile":
+        if self.external.scale == "profile":
             return None
         screen = self._screen()
         group = np.full(screen.n_cells, -2)
@@ -93,7 +93,7 @@ class OnDesign:
 
     def _rows(self) -> list[np.ndarray]:
         """Rows of the predicted cells of each test unit."""
-        truth, own, units = self.design.screen, self.foreign.screen, self._units()
+        truth, own, units = self.design.screen, self.external.screen, self._units()
         position = {name: code for code, name in enumerate(own.perturbations)}
         rows = []
         for perturbation, context in zip(units.perturbation, units.context, strict=True):
@@ -103,7 +103,7 @@ class OnDesign:
         return rows
 
     def _in_context(self, name: str) -> np.ndarray:
-        own = self.foreign.screen
+        own = self.external.screen
         if name in own.contexts:
             return np.asarray(own.context == own.contexts.index(name))
         alone = len(own.contexts) == len(self.design.screen.contexts) == 1
@@ -117,7 +117,7 @@ class OnDesign:
         DataError
             Where a typical cell (of control, where there are any) adds up to a third more or less than a real control.
         """
-        if self.foreign.scale != "log1p":
+        if self.external.scale != "log1p":
             return
         screen, truth = self._screen(), self.design.screen
         own = screen.perturbation == 0
@@ -133,12 +133,12 @@ class OnDesign:
 
     def _screen(self) -> Screen:
         """On the genes of the design, in their order, and at its depth."""
-        position = {gene: place for place, gene in enumerate(self.foreign.screen.genes)}
-        screen = self.foreign.screen.take_genes(np.array([position[gene] for gene in self.design.screen.genes]))
-        if self.foreign.depth is None or self.foreign.scale != "log1p":
+        position = {gene: place for place, gene in enumerate(self.external.screen.genes)}
+        screen = self.external.screen.take_genes(np.array([position[gene] for gene in self.design.screen.genes]))
+        if self.external.depth is None or self.external.scale != "log1p":
             return screen
         natural = screen.expression.copy()
-        natural.data = np.log1p(np.expm1(natural.data.astype(np.float64)) * self._depth() / self.foreign.depth)
+        natural.data = np.log1p(np.expm1(natural.data.astype(np.float64)) * self._depth() / self.external.depth)
         return replace(screen, expression=natural.astype(np.float32))
 
     def _depth(self) -> float:
@@ -185,7 +185,7 @@ def _one(screen: Screen, rows: np.ndarray) -> np.ndarray:
     return np.asarray(screen.expression[rows[0]].todense(), dtype=np.float64).ravel()
 
 
-def read_foreign(
+def read_external(
     path: str,
     truth: Screen,
     columns: Mapping[str, Any],
@@ -193,7 +193,7 @@ def read_foreign(
     name: str | None,
     *,
     shared: bool,
-) -> Foreign:
+) -> ExternalPrediction:
     """Read predictions and align their genes with those of the truth.
 
     Parameters
@@ -224,7 +224,7 @@ def read_foreign(
     if known == "profile":
         screen = replace(screen, scale=truth.scale)
     _refuse_scale(known, truth)
-    return Foreign(name or Path(path).stem, _on_genes_of(truth, screen, shared), known)
+    return ExternalPrediction(name or Path(path).stem, _on_genes_of(truth, screen, shared), known)
 
 
 def _declared(path: str, scale: PredictionScale | None, truth: Screen) -> PredictionScale:
@@ -300,10 +300,10 @@ def _on_genes_of(truth: Screen, screen: Screen, shared: bool) -> Screen:
     return screen.take_genes(np.array([position[gene] for gene in kept]))
 
 
-def known_perturbations(foreign: Foreign, truth: Screen) -> tuple[str, ...]:
+def known_perturbations(external: ExternalPrediction, truth: Screen) -> tuple[str, ...]:
     """Perturbations that are both predicted and in the truth; those that are not are named in a warning."""
-    both = tuple(name for name in foreign.perturbations if name in truth.perturbations)
-    strangers = sorted(set(foreign.perturbations) - set(both))
+    both = tuple(name for name in external.perturbations if name in truth.perturbations)
+    strangers = sorted(set(external.perturbations) - set(both))
     if not both:
         wanted = strangers[0] if strangers else "none"
         raise DataError(

@@ -17,10 +17,10 @@ from pertexp.data.screens.splits import NamedTest
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation, ScreenReport
 from pertexp.evaluation.screens.external import (
-    Foreign,
+    ExternalPrediction,
     PredictionScale,
     known_perturbations,
-    read_foreign,
+    read_external,
 )
 from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
 from pertexp.evaluation.screens.measuring import measure, pooled
@@ -54,19 +54,19 @@ def score_external(
         Where predictions and truth do not fit together.
     """
     screen = data.read()
-    foreign = read_foreign(path, _as_scored(screen, data), _columns(data), scale, name, shared=shared)
-    foreign = replace(foreign, depth=depth)
-    screen = screen.take_genes(np.flatnonzero(np.isin(screen.genes, foreign.screen.genes)))
-    tested = known_perturbations(foreign, screen)
-    judged = [
-        one for design in _designs(screen, data, tested, by_split) for one in _on_fold(design, foreign, evaluation)
+    external = read_external(path, _as_scored(screen, data), _columns(data), scale, name, shared=shared)
+    external = replace(external, depth=depth)
+    screen = screen.take_genes(np.flatnonzero(np.isin(screen.genes, external.screen.genes)))
+    tested = known_perturbations(external, screen)
+    scored = [
+        one for design in _designs(screen, data, tested, by_split) for one in _on_fold(design, external, evaluation)
     ]
-    if not judged:
+    if not scored:
         raise DataError(f"no test unit of the truth is predicted in {Path(path).name}: compare contexts and names.")
-    parts = [measure(one.frame, one.cells, evaluation.families) for one in judged]
+    parts = [measure(one.frame, one.cells, evaluation.families) for one in scored]
     scores = Scores.of(pooled(parts), evaluation.primary, evaluation.n_resamples, evaluation.seed)
-    frame = concatenate([one.frame for one in judged])
-    return ScreenReport.of(foreign.name, frame, scores), judged[0].design
+    frame = concatenate([one.frame for one in scored])
+    return ScreenReport.of(external.name, frame, scores), scored[0].design
 
 
 class _OnFold(NamedTuple):
@@ -102,18 +102,18 @@ def _designs(screen: Screen, data: ScreenData, tested: tuple[str, ...], by_split
     return build_folds(screen, data)
 
 
-def _on_fold(design: Design, foreign: Foreign, evaluation: ScreenEvaluation) -> list[_OnFold]:
+def _on_fold(design: Design, external: ExternalPrediction, evaluation: ScreenEvaluation) -> list[_OnFold]:
     """Those test units of a fold that are predicted; an empty list where none is."""
     evaluation.require_scale(design)
-    on = foreign.on(design)
+    on = external.on(design)
     covered = on.covered()
     if not covered.any():
         return []
     if not covered.all():
         log.warning("%d of %d test units are not predicted and are left out.", (~covered).sum(), covered.size)
         design = design.testing(covered)
-        on = foreign.on(design)
+        on = external.on(design)
     on.require_depth()
     given, cells = on.cells(), TestedCells.of(design, evaluation.seed)
-    frame = evaluation.frame(design, {foreign.name: on.predictions()})
-    return [_OnFold(design, frame, cells if given is None else replace(cells, given={foreign.name: given}))]
+    frame = evaluation.frame(design, {external.name: on.predictions()})
+    return [_OnFold(design, frame, cells if given is None else replace(cells, given={external.name: given}))]

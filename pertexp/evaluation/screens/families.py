@@ -21,7 +21,7 @@ Values = dict[str, np.ndarray]
 _KEPT_SIDES = 4  # prepared at once: one truth, the two negative controls, the prediction at hand
 
 
-class Judge(Protocol):
+class FamilyScorer(Protocol):
     """A family at work on one evaluation: values `[U]` of all its metrics."""
 
     def prediction(self, name: str) -> Values:
@@ -35,7 +35,7 @@ class Judge(Protocol):
 
 
 class Family(Protocol):
-    """What a family is, before it is given anything to judge."""
+    """What a family is, before it is given anything to score."""
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -44,7 +44,7 @@ class Family(Protocol):
     def require(self, scale: str) -> None:
         """MismatchError where the family does not apply to data on this scale."""
 
-    def judge(self, frame: EvaluationFrame, cells: TestedCells) -> Judge:
+    def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:
         """Look at one evaluation."""
 
 
@@ -57,7 +57,7 @@ class Core:
     def require(self, scale: str) -> None:
         """Profiles exist on every scale."""
 
-    def judge(self, frame: EvaluationFrame, cells: TestedCells) -> Judge:  # noqa: ARG002
+    def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:  # noqa: ARG002
         """All that these metrics look at is in the frame."""
         return _OnProfiles(frame)
 
@@ -107,7 +107,7 @@ class OnCells:
                 "type evaluation=core."
             )
 
-    def judge(self, frame: EvaluationFrame, cells: TestedCells) -> Judge:
+    def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:
         """Prepare what is asked for, as it is asked for."""
         return _OnPools(self, frame, cells)
 

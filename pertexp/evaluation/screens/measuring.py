@@ -10,7 +10,7 @@ import pandas as pd
 from pertexp.config.errors import DataError
 from pertexp.evaluation.roles import REPLICATE
 from pertexp.evaluation.screens.cells import TestedCells
-from pertexp.evaluation.screens.families import Family, Judge, Values
+from pertexp.evaluation.screens.families import Family, FamilyScorer, Values
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.calibration import bound_discrimination, dynamic_range_fraction
 from pertexp.metrics.metric import Metric
@@ -53,13 +53,13 @@ def measure(frame: EvaluationFrame, cells: TestedCells, families: Mapping[str, F
     per_unit, reliability = [], []
     units = _units(frame)
     for family in families.values():
-        judge = family.judge(frame, cells)
+        scorer = family.scorer(frame, cells)
         for name in frame.predictions:
-            per_unit.append(_long(units, judge.prediction(name), name))
+            per_unit.append(_long(units, scorer.prediction(name), name))
         if frame.replicate is not None:
-            replicates = [judge.replicate(split) for split in range(frame.n_splits)]
+            replicates = [scorer.replicate(split) for split in range(frame.n_splits)]
             per_unit.append(_long(units, _mean(replicates), REPLICATE))
-            reliability.append(_reliability(units, frame, judge, replicates))
+            reliability.append(_reliability(units, frame, scorer, replicates))
     order = {name: position for position, name in enumerate(frame.models)}
     table = pd.concat(per_unit, ignore_index=True).sort_values("model", key=lambda m: m.map(order), kind="stable")
     trust = pd.concat(reliability, ignore_index=True) if reliability else pd.DataFrame(columns=TRUST)
@@ -136,10 +136,12 @@ def _mean(splits: list[Values]) -> Values:
     return {name: np.mean([values[name] for values in splits], axis=0) for name in splits[0]}
 
 
-def _reliability(units: pd.DataFrame, frame: EvaluationFrame, judge: Judge, replicates: list[Values]) -> pd.DataFrame:
+def _reliability(
+    units: pd.DataFrame, frame: EvaluationFrame, scorer: FamilyScorer, replicates: list[Values]
+) -> pd.DataFrame:
     """DRF and BDS of each unit, on the half on which the replicate is scored, mean over splits."""
     wanted = {METRICS[name].negative for name in replicates[0]} & set(frame.predictions)
-    negatives = {name: [judge.on_half(name, split) for split in range(len(replicates))] for name in sorted(wanted)}
+    negatives = {name: [scorer.on_half(name, split) for split in range(len(replicates))] for name in sorted(wanted)}
     parts = []
     for name in replicates[0]:
         metric = METRICS[name]
