@@ -190,7 +190,7 @@ class ResultsTable:
         if not equals:
             raise RequestError("type hydra.callbacks.sweep_table.reference='\"key=value\"'")
         if len(self.settings) == 1:
-            raise RequestError(f"no setting was scored on the same units as {self.best.label}")
+            raise RequestError(f"no other setting was scored on the same units of the same data as {self.best.label}")
         if key not in self.swept:
             known = f"; {nearest(key, self.swept)}" if self.swept else ""
             raise RequestError(f"{key} was not swept{known}")
