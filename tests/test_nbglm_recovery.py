@@ -106,7 +106,7 @@ def test_the_embeddings_matter(found):
     sides = [scores.rows(name, "pearson_delta") for name in ("true", "permuted")]
     values = [side["value"].to_numpy(dtype=float) for side in sides]
     gap = paired_difference(*values, sides[0]["perturbation"].to_numpy(dtype=str))
-    assert gap.n_perturbations == len(units) == 12
+    assert gap.n_clusters == len(units) == 12
     assert gap.low > 0.3
 
 
