@@ -18,9 +18,10 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from pertexp import threads
 from pertexp.config.cli import WRONG_REQUEST, is_request, one_sentence, sentence
 from pertexp.config.errors import RequestError
+from pertexp.runs.documents import dumped
 from pertexp.runs.jobs import SWEEP, failed_jobs, finished_jobs
 from pertexp.runs.record import whole, write_text
-from pertexp.runs.schema import FAILURE, METRICS, Failure, dumped
+from pertexp.runs.schema import FAILURE, METRICS, Failure
 
 if TYPE_CHECKING:
     import pandas as pd

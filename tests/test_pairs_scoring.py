@@ -22,7 +22,7 @@ from pertexp.models.protocols import Target
 from pertexp.report.pairs.console import render
 from pertexp.report.sentences import criterion_text, verdict_sentences
 from pertexp.report.verdicts import verdict_of
-from pertexp.runs import schema
+from pertexp.runs import documents
 from pertexp.runs.schema import Diagnostic, PairMetrics
 
 ROLES = RowRoles("m", ("m (enhancer only)",), ("coin",), {"distance": "it would cheat"})
@@ -322,7 +322,7 @@ def test_one_label_in_all_is_said_and_not_crashed_on():
     scores = PairScores(table().assign(label=1), n_resamples=10)
     assert said(scores)[0] == "auprc is not applicable here: the pairs have one label alone."
     metrics = PairMetrics(task="pairs", model="m", primary="auprc", scale="probability", **scores.tables())
-    json.loads(schema.dumped(metrics), parse_constant=pytest.fail)
+    json.loads(documents.dumped(metrics), parse_constant=pytest.fail)
 
 
 def test_runs_are_pooled_by_what_they_share():
@@ -340,7 +340,7 @@ def test_runs_are_pooled_by_what_they_share():
 def test_the_roles_survive_their_document():
     document = {"task": "pairs", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}
     metrics = PairMetrics(**document, roles=ROLES.by_name, not_counted=dict(ROLES.not_counted))
-    again = schema.validated(PairMetrics, json.loads(schema.dumped(metrics)), "metrics.json")
+    again = documents.validated(PairMetrics, json.loads(documents.dumped(metrics)), "metrics.json")
     assert RowRoles.of_metrics(again) == ROLES
     assert ROLES.among(["m", "coin"]).names == ("m", "coin")
     assert ROLES.short("m (enhancer only)") == "enhancer only"

@@ -16,8 +16,9 @@ from pertexp.evaluation.screens.measuring import Measured
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.report.results import selection_text, settings_frame
 from pertexp.report.sentences import verdict_sentences
+from pertexp.runs.documents import dumped
 from pertexp.runs.record import write_text
-from pertexp.runs.schema import METRICS, dumped
+from pertexp.runs.schema import METRICS
 from pertexp.tasks.registry import read_results
 
 UNITS = [f"p{number}" for number in range(16)]

@@ -23,9 +23,10 @@ from pertexp.report.sections import Section
 from pertexp.report.sentences import verdict_sentences
 from pertexp.report.tables import best_row, columns_of, family_tables, rows_of, tile
 from pertexp.report.verdicts import verdict_of
-from pertexp.runs import schema
+from pertexp.runs import documents
 from pertexp.runs.reading import RunFolder, guarded, read_metrics, shared_files
-from pertexp.runs.schema import DataRecord, RunMetrics, ScoreRow, Table
+from pertexp.runs.schema import DataRecord, RunMetrics, ScoreRow
+from pertexp.runs.tables import Table
 from pertexp.tasks.base import Task
 from pertexp.training.schedulers import configured
 
@@ -184,7 +185,7 @@ class ToyEvaluation:
         scores, roles = ToyScores(pd.concat(parts)), RowRoles(name, baselines=("nothing",))
         metrics = RunMetrics(
             task=NAME, model=name, primary="mse", scale="price", roles=roles.by_name,
-            aggregate=schema.rows(ScoreRow, scores.aggregate), verdict=verdict(scores, roles),
+            aggregate=documents.rows(ScoreRow, scores.aggregate), verdict=verdict(scores, roles),
         )  # fmt: skip
         return ToyReport(metrics=metrics, table=scores.table)
 

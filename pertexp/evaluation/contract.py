@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Protocol, Self
 from pertexp.config.errors import RequestError
 from pertexp.metrics.metric import Metric
 from pertexp.metrics.output import Output
+from pertexp.runs.documents import dumped
 from pertexp.runs.record import whole
-from pertexp.runs.schema import METRICS, RunMetrics, dumped
+from pertexp.runs.schema import METRICS, RunMetrics
 
 
 @dataclass(frozen=True, kw_only=True)

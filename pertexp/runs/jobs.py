@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pertexp.runs.schema import FAILURE, METRICS, Failure, load
+from pertexp.runs.documents import load
+from pertexp.runs.schema import FAILURE, METRICS, Failure
 
 SWEEP = "multirun.yaml"  # what Hydra writes into the folder of a sweep
 

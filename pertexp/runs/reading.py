@@ -14,17 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pertexp.config.errors import DataError
-from pertexp.runs.schema import (
-    DATA,
-    ENVIRONMENT,
-    METRICS,
-    DataRecord,
-    Environment,
-    RunMetrics,
-    load,
-    require_format,
-    validated,
-)
+from pertexp.runs.documents import load, require_format, validated
+from pertexp.runs.schema import DATA, ENVIRONMENT, METRICS, DataRecord, Environment, RunMetrics
 
 T = TypeVar("T")
 M = TypeVar("M", bound=RunMetrics)

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from pertexp import __version__, threads
 from pertexp.config.errors import DataError, RequestError
-from pertexp.runs.schema import DATA, ENVIRONMENT, DataRecord, Environment, dumped
+from pertexp.runs.documents import dumped
+from pertexp.runs.schema import DATA, ENVIRONMENT, DataRecord, Environment
 
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "anndata", "scanpy")
 CONFIG = Path("config") / "config.yaml"

@@ -3,20 +3,13 @@
 In memory a missing number is NaN; in JSON it is null, which has no NaN and no infinity.
 """
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
-from pertexp.config.errors import DataError
-
-T = TypeVar("T")
 FORMAT = 2  # of run folders; raised whenever what is written changes its meaning or its shape
 METRICS = "metrics.json"
 DATA = "data.json"
@@ -468,103 +461,3 @@ class Failure:
     wrong_request: bool
     message: str
     traceback: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that a run writes: its file, and the type of every column that readers rely on."""
-
-    file: str
-    columns: Mapping[str, str]
-
-    def read(self, folder: Path) -> pd.DataFrame:
-        """Read the table of a run folder, typed.
-
-        Raises
-        ------
-        DataError
-            Where it lacks a column, or a column holds something else.
-        """
-        return self.typed(pd.read_parquet(folder / self.file))
-
-    def typed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the declared columns alone, each of its type."""
-        missing = [name for name in self.columns if name not in table.columns]
-        if missing:
-            raise DataError(f"the table lacks {', '.join(missing)}; expected what a run writes.")
-        try:
-            return table[list(self.columns)].astype(dict(self.columns))
-        except (TypeError, ValueError) as fault:
-            said = (str(fault).splitlines() or [""])[0]
-            raise DataError(f"the table holds no numbers where a run writes some ({said}).") from fault
-
-
-SCREEN_UNIT = {"perturbation": "str", "context": "str", "fold": "int64"}
-UNIT_SCORES = Table("metrics.parquet", {"model": "str", "metric": "str", **SCREEN_UNIT, "seen": "int64",
-                                        "value": "float64"})  # fmt: skip
-UNIT_CALIBRATION = Table("calibration.parquet", {"metric": "str", **SCREEN_UNIT, "seen": "int64", "drf": "float64",
-                                                 "bds": "float64"})  # fmt: skip
-SCREEN_SPLIT = Table("split.parquet", {**SCREEN_UNIT, "role": "str"})
-PAIR_KEY = {"cell_line": "str", "enhancer": "str", "promoter": "str"}
-PAIR_PREDICTIONS = Table("predictions.parquet", {"model": "str", **PAIR_KEY, "chromosome": "str", "fold": "int64",
-                                                 "label": "int64", "probability": "float64",
-                                                 "called": "boolean"})  # fmt: skip
-
-
-def build(kind: type[T], values: Mapping[Any, Any]) -> T:
-    """Make an instance of a schema class from what a table or an array holds; numpy scalars become plain."""
-    return TypeAdapter(kind).validate_python(plain(values))
-
-
-def rows(kind: type[T], table: pd.DataFrame) -> list[T]:
-    """Make one instance of a schema class for each row of a table."""
-    return [build(kind, row) for row in table.to_dict("records")]
-
-
-def dump(record: object) -> Any:
-    """Return a schema object as plain values, as JSON has them."""
-    kind: type[Any] = type(record)
-    return TypeAdapter(kind).dump_python(record, mode="json")
-
-
-def dumped(record: object) -> str:
-    """Return a schema object as the text of its file."""
-    return json.dumps(dump(record), indent=1, allow_nan=False) + "\n"
-
-
-def load(kind: type[T], path: Path) -> T:
-    """Read a JSON file as a schema class.
-
-    Raises
-    ------
-    DataError
-        Where it is not what a run of this version writes.
-    """
-    return validated(kind, json.loads(path.read_text(encoding="utf-8")), path)
-
-
-def validated(kind: type[T], values: object, path: Path) -> T:
-    """Hold plain values against a schema class; `path` is named where they do not fit."""
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise DataError(f"{path} is not what a run writes ({where}: {first['msg']}).") from fault
-
-
-def require_format(values: object, path: Path) -> None:
-    """Refuse metrics.json of another version of run folders."""
-    found = values.get("format") if isinstance(values, dict) else None
-    if found != FORMAT:
-        written = "before run folders had a format" if found is None else f"as format {found}"
-        raise DataError(f"{path} was written {written}, and this version reads format {FORMAT}: run it again.")
-
-
-def plain(value: Any) -> Any:
-    """Return a value without numpy types, nested as it is."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    return value.item() if isinstance(value, np.generic) else value

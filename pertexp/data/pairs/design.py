@@ -10,7 +10,8 @@ import numpy as np
 from pertexp.config.errors import DataError
 from pertexp.data.pairs.pairs import Pairs
 from pertexp.data.pairs.split_table import PairSplit
-from pertexp.runs.schema import PairRecord, plain
+from pertexp.runs.documents import plain
+from pertexp.runs.schema import PairRecord
 
 Splitter = Callable[[Pairs], PairSplit]
 

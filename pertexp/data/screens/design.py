@@ -26,7 +26,8 @@ from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
 from pertexp.data.screens.split_table import NOT_TESTED, SplitTable
 from pertexp.data.screens.splits import AtFold
-from pertexp.runs.schema import ScreenRecord, plain
+from pertexp.runs.documents import plain
+from pertexp.runs.schema import ScreenRecord
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pertexp.data.pairs.loader import Batch
 from pertexp.data.pairs.pairs import KEY
 from pertexp.models.protocols import PairPredictor
 from pertexp.runs.reading import guarded
-from pertexp.runs.schema import PAIR_PREDICTIONS
+from pertexp.runs.tables import PAIR_PREDICTIONS
 
 UNIT = [*KEY, "chromosome", "fold"]
 COLUMNS = list(PAIR_PREDICTIONS.columns)

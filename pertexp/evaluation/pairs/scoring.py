@@ -12,7 +12,7 @@ from pertexp.data.pairs.pairs import KEY
 from pertexp.evaluation.bootstrap import ClusterBootstrap
 from pertexp.evaluation.comparison import FEWEST, Difference
 from pertexp.metrics.pairs import PAIRS, ScoredPairs
-from pertexp.runs import schema
+from pertexp.runs import documents
 from pertexp.runs.schema import Bootstrap, GroupScore, ScoreRow
 
 REPEAT = "repeat"  # column: number of the seed, where a table holds several
@@ -190,9 +190,9 @@ class PairScores:
 
     def tables(self) -> dict[str, Any]:
         """The scores as metrics.json holds them."""
-        groups = {name: schema.rows(GroupScore, getattr(self, name)) for name in ("by_line", "by_fold", "pooled")}
+        groups = {name: documents.rows(GroupScore, getattr(self, name)) for name in ("by_line", "by_fold", "pooled")}
         bootstrap = Bootstrap(self.n_resamples, self.seed, over=self.over)
-        return {"bootstrap": bootstrap, "aggregate": schema.rows(ScoreRow, self.aggregate), **groups}
+        return {"bootstrap": bootstrap, "aggregate": documents.rows(ScoreRow, self.aggregate), **groups}
 
     @cached_property
     def _label(self) -> np.ndarray:

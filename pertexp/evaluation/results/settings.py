@@ -14,7 +14,7 @@ from pertexp.evaluation.results.finding import Refused
 from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.results.run import REPEATS, Reader, Run, run_of
 from pertexp.metrics.registry import METRICS
-from pertexp.runs import schema
+from pertexp.runs.schema import METRICS as METRICS_FILE
 
 FIRST_FAMILY = "core"
 
@@ -131,7 +131,7 @@ def _latest(runs: Sequence[Run]) -> tuple[list[Run], list[Refused]]:
     """The latest run of each setting, fold and seed, in the order given; and the earlier ones."""
     latest: dict[tuple[Any, ...], Run] = {}
     refused = []
-    for run in sorted(runs, key=lambda run: (run.folder / schema.METRICS).stat().st_mtime_ns):
+    for run in sorted(runs, key=lambda run: (run.folder / METRICS_FILE).stat().st_mtime_ns):
         key = run.setting_key, run.seeds, run.results.tested
         if key in latest:
             refused.append(Refused(latest[key].folder, f"not counted: {run.folder.name} is a later run of the same"))

@@ -16,7 +16,8 @@ from pertexp.metrics.calibration import bound_discrimination, dynamic_range_frac
 from pertexp.metrics.metric import Metric
 from pertexp.metrics.registry import METRICS
 from pertexp.runs.reading import guarded, read_metrics
-from pertexp.runs.schema import UNIT_CALIBRATION, UNIT_SCORES, ScreenMetrics, Table
+from pertexp.runs.schema import ScreenMetrics
+from pertexp.runs.tables import UNIT_CALIBRATION, UNIT_SCORES, Table
 
 UNIT = ["perturbation", "context", "fold", "seen"]
 TRUST = ["metric", *UNIT, "drf", "bds"]

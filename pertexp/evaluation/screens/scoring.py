@@ -15,17 +15,10 @@ from pertexp.evaluation.roles import REPLICATE, RowRoles
 from pertexp.evaluation.screens.measuring import Measured
 from pertexp.metrics.calibration import TRUSTED, calibrated
 from pertexp.metrics.registry import METRICS
-from pertexp.runs import schema
+from pertexp.runs import documents, schema
 from pertexp.runs.record import whole, write_text
-from pertexp.runs.schema import (
-    Bootstrap,
-    CalibrationMetrics,
-    CalibrationRow,
-    Comparison,
-    ScoreRow,
-    ScreenMetrics,
-    Table,
-)
+from pertexp.runs.schema import Bootstrap, CalibrationMetrics, CalibrationRow, Comparison, ScoreRow, ScreenMetrics
+from pertexp.runs.tables import UNIT_CALIBRATION, UNIT_SCORES
 
 TASK = "screens"
 
@@ -146,11 +139,11 @@ class Scores:
             scale=self.scale,
             roles=self.roles(model).by_name,
             bootstrap=Bootstrap(self.n_resamples, self.seed, over=self.over),
-            aggregate=schema.rows(ScoreRow, self.aggregate),
+            aggregate=documents.rows(ScoreRow, self.aggregate),
             verdict=verdict,
             notes=list(self.notes),
-            by_seen=schema.rows(ScoreRow, self.by_seen),
-            calibration=schema.rows(CalibrationRow, self.calibration),
+            by_seen=documents.rows(ScoreRow, self.by_seen),
+            calibration=documents.rows(CalibrationRow, self.calibration),
         )
 
     def write_calibration(self, folder: Path, data_name: str) -> None:
@@ -159,21 +152,17 @@ class Scores:
             data=data_name,
             scale=self.scale,
             bootstrap=Bootstrap(self.n_resamples, self.seed, over=self.over),
-            aggregate=schema.rows(ScoreRow, self.aggregate),
-            calibration=schema.rows(CalibrationRow, self.calibration),
+            aggregate=documents.rows(ScoreRow, self.aggregate),
+            calibration=documents.rows(CalibrationRow, self.calibration),
             notes=list(self.notes),
         )
         self.write_units(folder)
-        write_text(folder / schema.CALIBRATION, schema.dumped(summary))
+        write_text(folder / schema.CALIBRATION, documents.dumped(summary))
 
     def write_units(self, folder: Path) -> None:
         """Write metrics.parquet and calibration.parquet, a row per unit, each whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        tables: list[tuple[Table, pd.DataFrame]] = [
-            (schema.UNIT_SCORES, self.per_unit),
-            (schema.UNIT_CALIBRATION, self.measured.reliability),
-        ]
-        for kind, table in tables:
+        for kind, table in ((UNIT_SCORES, self.per_unit), (UNIT_CALIBRATION, self.measured.reliability)):
             with whole(folder / kind.file) as partial:
                 table.to_parquet(partial, index=False)
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from pertexp.evaluation.screens.frame import EvaluationFrame
+from pertexp.runs.documents import load
 from pertexp.runs.reading import RunFolder, optional, shared_files
-from pertexp.runs.schema import RECOVERY, SCREEN_SPLIT, UNIT_SCORES, ScreenMetrics, ScreenRecord, load
+from pertexp.runs.schema import RECOVERY, ScreenMetrics, ScreenRecord
+from pertexp.runs.tables import SCREEN_SPLIT, UNIT_SCORES
 
 UNIT = ["perturbation", "context", "fold"]
 

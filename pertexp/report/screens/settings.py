@@ -7,7 +7,7 @@ from pertexp.evaluation.screens.results import SEVERAL
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.report.screens.tables import screen_footnotes, screen_tiles
 from pertexp.report.tables import Column, Row, Tile
-from pertexp.runs import schema
+from pertexp.runs import documents
 from pertexp.runs.schema import CalibrationRow
 
 
@@ -34,7 +34,7 @@ class ScreenSettings:
         found: dict[str, CalibrationRow] = {}
         for one in table.settings:
             assert isinstance(one.scores, Scores)  # noqa: S101
-            for row in schema.rows(CalibrationRow, one.scores.calibration):
+            for row in documents.rows(CalibrationRow, one.scores.calibration):
                 found.setdefault(row.metric, row)
         return list(found.values())
 
