@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from places import find_data
 
 import pertexp.config.cli  # noqa: F401  (lets hydra.compose find choices that are sorted by task)
 
-ROOT = Path(__file__).resolve().parents[1]
 SLOW_SEED = "PERTEXP_SLOW_SEED"
 
 
@@ -46,13 +46,6 @@ def tenth(names: Iterable[str], seed: int) -> set[str]:
     """A tenth of the names, rounded up, chosen by seed and names alone, whatever their order."""
     ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).hexdigest())
     return set(ranked[: -(-len(ranked) // 10)])
-
-
-def find_data() -> Path | None:
-    """The data folder: PERTEXP_DATA, or shared/data beside the checkout."""
-    named = os.environ.get("PERTEXP_DATA")
-    candidates = [Path(named)] if named else [ROOT.parent / "shared" / "data"]
-    return next((path for path in candidates if (path / "screens").is_dir()), None)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "data.simulator.n_genes=30",
     "data.simulator.n_perturbations=15",

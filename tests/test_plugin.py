@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import torch
 from command import command, of
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from places import ROOT, TESTS
 from resuming import assert_same_end, interrupted
 
 from pertexp.config.errors import DataError
@@ -144,7 +144,7 @@ def test_every_line_of_the_guide_composes(name, line):
 
 
 def test_the_guide_lists_the_files_of_the_example():
-    folder = Path(__file__).parent / "example_plugin"
+    folder = TESTS / "example_plugin"
     listing = CONTRIBUTING.partition("example_plugin/\n")[2].partition("```")[0]
     listed = set(re.findall(r"[\w/]+\.(?:yaml|py)", listing)) - {"__init__.py"}
     found = {str(path.relative_to(folder / "conf")) for path in folder.rglob("*.yaml")}
@@ -161,7 +161,7 @@ def test_without_its_configuration_it_is_refused(run, door):
 
 
 def test_a_folder_will_do_in_place_of_a_package(run):
-    folder = Path(__file__).parent / "example_plugin" / "conf"
+    folder = TESTS / "example_plugin" / "conf"
     done = predict(f"hydra.searchpath=[file://{folder}]", f"ckpt={run}")
     assert done.code == 0, done.err
 

@@ -4,9 +4,9 @@ import re
 import shlex
 
 import pytest
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from places import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from command import TINY, Ran, command
-from conftest import ROOT
 from omegaconf import OmegaConf
 from one_answer import assert_one_answer
+from places import ROOT
 
 from pertexp.config.errors import DataError
 from pertexp.evaluation.results.tables import ResultsTable, tables_of

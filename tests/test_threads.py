@@ -11,8 +11,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 from command import TINY, command
-from conftest import ROOT
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
+from places import ROOT, SUPPORT
 from threadpoolctl import threadpool_info
 
 from pertexp import threads
@@ -60,7 +60,7 @@ assert np.isfinite(wilcoxon(cells, cells.expression)).any()
 @pytest.mark.parametrize("name", FIRST_LOOPS)
 def test_a_library_that_sets_the_threads_of_the_process_does_not_keep_them(name):
     script = f"from pertexp import threads\n{FIRST_LOOPS[name]}\nprint('threads:', threads.count())"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{SUPPORT}"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "threads: 1"

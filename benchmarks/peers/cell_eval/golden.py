@@ -1,4 +1,4 @@
-"""Freeze what cell-eval 0.8.2 and cell-eval2 0.20.0 say of the small screens of tests/parity_data.py.
+"""Freeze what cell-eval 0.8.2 and cell-eval2 0.20.0 say of the small screens of tests/support/parity_data.py.
 
 python -m venv peer && peer/bin/pip install cell-eval==0.8.2 cell-eval2==0.20.0
 peer/bin/python benchmarks/peers/cell_eval/golden.py tests/golden/cell_eval.json
@@ -17,7 +17,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-TESTS = Path(__file__).resolve().parents[3] / "tests"
+SUPPORT = Path(__file__).resolve().parents[3] / "tests" / "support"
 
 
 def screen(counts: np.ndarray, labels: np.ndarray, genes: np.ndarray) -> anndata.AnnData:
@@ -59,7 +59,7 @@ def main(path: str) -> None:
     """Write the fixture."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    sys.path.insert(0, str(TESTS))
+    sys.path.insert(0, str(SUPPORT))
     data = importlib.import_module("parity_data")
     screens = data.screens()
     frozen = {}

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from command import TINY, command
-from conftest import ROOT
 from omegaconf import OmegaConf
 from pair_runs import SMALL, made
+from places import ROOT
 from small_gears import gears
 from small_nbglm import ADAMW, simulated
 from small_prism import model as prism

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import TINY, command, of
-from conftest import ROOT
+from places import ROOT
 
 from pertexp.config.errors import nearest
 from pertexp.config.renamed import RENAMED

@@ -1,9 +1,9 @@
 """Small runs on pairs: their configuration, their data, and the command with a stand-in model."""
 
 from command import Ran, command
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from places import ROOT
 
 import pertexp.run  # noqa: F401  (its resolvers)
 from pertexp.config.instantiate import build

@@ -7,11 +7,11 @@ from copy import deepcopy
 import lightning
 import pytest
 import torch
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from lightning import Callback
 from pair_runs import SMALL
 from pair_runs import made as pairs
+from places import ROOT
 from resuming import WORDS, assert_same_end, interrupted, run
 from small_gears import gears, screen_data
 from small_nbglm import simulated
@@ -270,7 +270,7 @@ class RatesOfCommand(Callback):
 def test_a_killed_run_goes_on_with_its_learning_rate(tmp_path, monkeypatch):
     """Where it counts steps; test_gears and test_batch_layouts do the same where it counts epochs."""
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    rates_of_command = "+callbacks.rates._target_=test_schedulers.RatesOfCommand"
+    rates_of_command = "+callbacks.rates._target_=training.test_schedulers.RatesOfCommand"
     words = (*WORDS, "scheduler=warm_up", "scheduler.steps=12", rates_of_command)
     RatesOfCommand.seen.clear()
     whole, diary = run(*words)

@@ -1,7 +1,6 @@
 """The design: what is learnt comes from training and control rows, and from no others."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import scipy.sparse as sp
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from places import ROOT
 
 from pertexp.config.errors import DataError, MismatchError
 from pertexp.config.instantiate import build
@@ -19,7 +19,7 @@ from pertexp.data.screens.simulator import SimulatedScreen
 from pertexp.data.screens.splits import Combination, DoubleHoldOut, LeaveContextOut, UnseenPerturbation
 from pertexp.models.nbglm.initial import closed_form, facts_of
 
-CONF = str(Path(__file__).resolve().parents[1] / "conf")
+CONF = str(ROOT / "conf")
 SPLITS = {
     "unseen_perturbation": UnseenPerturbation(val_fraction=0.2),
     "combination": Combination(seen=1, folds=2, val_fraction=0.2),

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from command import TINY, Ran, command, fresh_command
 from killing import Diary
+from places import SUPPORT, TESTS
 
-TESTS = Path(__file__).parent
 # Five batches an epoch: 0-4, 5-9, 10-14. A checkpoint every two steps, and between epochs.
 WORDS = (
     *TINY,
@@ -30,7 +30,7 @@ def interrupted(outputs: Path, hook: str, call: int, *words: str, kind: str = "F
     killer = [f"+callbacks.killer._target_=killing.{kind}", f"+callbacks.killer.hook={hook}"]
     killer.append(f"+callbacks.killer.call={call}")
     if kind == "Kill":
-        done = fresh_command(*words, *killer, PYTHONPATH=str(TESTS))
+        done = fresh_command(*words, *killer, PYTHONPATH=f"{SUPPORT}:{TESTS}")
         assert done.code == -signal.SIGKILL, done.err
     else:
         assert "InterruptedError" in command(*words, *killer).err

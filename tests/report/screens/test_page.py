@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from command import TINY, command
-from conftest import ROOT
 from pages import Page, changed
+from places import ROOT
 
 from pertexp.config.errors import DataError
 from pertexp.report import __main__ as report

@@ -7,7 +7,7 @@ import subprocess
 import pandas as pd
 import pytest
 from command import Ran, command, of
-from conftest import ROOT
+from places import ROOT
 from toy_task import TOY_TASK, ToyModel
 
 from pertexp import calibrate, evaluate, predict

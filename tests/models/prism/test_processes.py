@@ -1,10 +1,9 @@
 """PRISM over two processes: a frozen environment stops nothing, and there is one model in the end."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from command import command, fresh_command
+from places import ROOT, SUPPORT
 from prism_words import PRISM
 
 pytestmark = pytest.mark.medium
@@ -20,7 +19,7 @@ def outputs(tmp_path, monkeypatch):
 def test_two_processes_train_one_model_in_both_stages(outputs):
     words = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=4", "data.batch_size=32")
     same = "+callbacks.same._target_=processes.SameState"
-    done = fresh_command(*PRISM, *words, same, PYTHONPATH=f"{Path(__file__).parents[1]}:{Path(__file__).parent}")
+    done = fresh_command(*PRISM, *words, same, PYTHONPATH=f"{ROOT}:{SUPPORT}")
     assert done.code == 0, done.err
     said = [line for line in done.out.splitlines() if line.startswith("epoch ")]
     assert said == [f"epoch {number}: 1 of weights, 1 of buffers" for number in range(4)]

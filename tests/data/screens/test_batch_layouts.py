@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from command import TINY, command
-from conftest import ROOT
+from places import ROOT
 from resuming import assert_same_end, interrupted, run
 from small_screen import OPTIONS, SIMULATOR, data
 

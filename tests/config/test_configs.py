@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from command import TINY
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from places import ROOT
 
 import pertexp.run  # noqa: F401  (its resolvers)
 from pertexp.config import choices_by_task

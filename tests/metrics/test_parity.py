@@ -7,7 +7,7 @@ import pandas as pd
 import parity_data
 import pytest
 import scipy.sparse as sp
-from conftest import ROOT
+from places import ROOT
 from scipy.spatial.distance import cdist
 
 from pertexp.metrics import cell_eval, vcc2026

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from conftest import ROOT
+from places import ROOT
 
 from pertexp import threads
 

@@ -1,8 +1,5 @@
 """Cell-cycle phases: the gene lists, and scanpy's scores."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -11,17 +8,20 @@ from scipy.stats import rankdata
 from pertexp.config.errors import DataError
 from pertexp.data.screens.cell_cycle import ALIASES, read_cell_cycle_genes, score_phases
 
-DATA = Path(os.environ.get("PERTEXP_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 S_GENES = [f"S{number}" for number in range(12)]
 G2M_GENES = [f"M{number}" for number in range(14)]
 PANEL = [*S_GENES, *G2M_GENES, *(f"X{number}" for number in range(174))]
 
 
-def real(name):
-    path = DATA / "gene" / name
-    if not path.is_file():
-        pytest.skip(f"{path} is not here: set PERTEXP_DATA to the folder of test data")
-    return path
+@pytest.fixture
+def gene_list(data_dir):
+    """Return the path of a list of genes by its name; skip the test where it is not there."""
+
+    def path_of(name):
+        path = data_dir / "gene" / name
+        return path if path.is_file() else pytest.skip(f"no {path}: set PERTEXP_DATA to the folder of test data")
+
+    return path_of
 
 
 def cycling(panel, s_genes, g2m_genes, n_cells=300, seed=0):
@@ -142,18 +142,18 @@ def test_lists_that_are_no_lists(tmp_path):
         read_cell_cycle_genes(short)
 
 
-def test_the_list_of_tirosh_2016():
-    s_genes, g2m_genes = read_cell_cycle_genes(real("cell_cycle_tirosh2016.txt"))
+def test_the_list_of_tirosh_2016(gene_list):
+    s_genes, g2m_genes = read_cell_cycle_genes(gene_list("cell_cycle_tirosh2016.txt"))
     assert (len(s_genes), len(g2m_genes)) == (43, 54)
     assert (s_genes[0], s_genes[-1], g2m_genes[0]) == ("MCM5", "E2F8", "HMGB2")
     assert {"CENPU"} <= set(s_genes)
     assert {"PIMREG", "JPT1", "HJURP"} <= set(g2m_genes)
     assert not set(ALIASES) & {*s_genes, *g2m_genes}
-    assert set(read_cell_cycle_genes(real("cell_cycle_seurat2019.gmt"))[1]) == set(g2m_genes)
+    assert set(read_cell_cycle_genes(gene_list("cell_cycle_seurat2019.gmt"))[1]) == set(g2m_genes)
 
 
-def test_real_lists_find_planted_phases():
-    s_genes, g2m_genes = read_cell_cycle_genes(real("cell_cycle_tirosh2016.txt"))
+def test_real_lists_find_planted_phases(gene_list):
+    s_genes, g2m_genes = read_cell_cycle_genes(gene_list("cell_cycle_tirosh2016.txt"))
     panel = [*s_genes[::2], *g2m_genes[::3], *(f"X{number}" for number in range(200))]
     log_expression, planted = cycling(panel, s_genes, g2m_genes)
     phases = score_phases(log_expression, panel, s_genes, g2m_genes)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from conftest import ROOT
+from places import ROOT
 
 from pertexp.metrics import cell_eval, vcc2026
 from pertexp.metrics.cells import Cells
