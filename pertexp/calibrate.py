@@ -8,7 +8,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.config.cli import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.search_path import config_folder
 
 if TYPE_CHECKING:
     from pertexp.evaluation.screens.scoring import Scores
@@ -33,11 +34,11 @@ def run(config: DictConfig, folder: Path) -> "Scores":
     """The replicate against the predictions that know nothing, over all folds."""
     from functools import partial
 
-    from rich.console import Console
     from rich.progress import track
 
     from pertexp.config.errors import MismatchError
     from pertexp.config.instantiate import build, check_node
+    from pertexp.experiment.showing import console
     from pertexp.tasks.registry import require_task
 
     for group in ("data", "evaluation"):
@@ -52,9 +53,9 @@ def run(config: DictConfig, folder: Path) -> "Scores":
     progress = partial(track, description="folds", disable=not sys.stdout.isatty())
     scores = task.calibration.measure(data, evaluation, progress)
     scores.write_calibration(folder, config.data.name)
-    console = Console(width=None if sys.stdout.isatty() else max(100, Console().width), markup=False)
-    console.print(task.calibration.console(scores, f"metrics on {config.data.name}"))
-    console.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    shown = console()
+    shown.print(task.calibration.console(scores, f"metrics on {config.data.name}"))
+    shown.print(f"written to {folder}", highlight=False, soft_wrap=True)
     return scores
 
 

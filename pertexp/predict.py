@@ -7,9 +7,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.config.cli import config_folder, guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_sentence
 from pertexp.config.errors import RequestError
-from pertexp.config.search_path import SearchPath
+from pertexp.config.search_path import SearchPath, config_folder
 
 
 def job(config: DictConfig) -> None:

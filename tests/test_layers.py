@@ -13,14 +13,12 @@ COMMANDS = (
     "predict",
     "calibrate",
     "convert",
-    "sweep",
-    "preparing",
-    "loss_choices",
     "report.__main__",
 )
 # From the top; packages of one layer do not import one another.
 LAYERS: list[tuple[str, ...]] = [
     COMMANDS,
+    ("experiment",),
     ("tasks",),
     ("report", "inference"),
     ("evaluation",),

@@ -34,7 +34,7 @@ def report(words: list[str]) -> Path:
         from pertexp.tasks.registry import write_page
 
         return write_page(folders[0])
-    from pertexp.sweep import sweep_options
+    from pertexp.experiment.sweep_table import sweep_options
     from pertexp.tasks.leaderboard import summary_of
 
     if out is None:

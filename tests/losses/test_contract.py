@@ -15,7 +15,7 @@ from small_prism import model as prism
 
 from pertexp.config.errors import MismatchError
 from pertexp.config.instantiate import build
-from pertexp.loss_choices import losses_that_fit
+from pertexp.experiment.loss_choices import losses_that_fit
 from pertexp.losses import counts
 from pertexp.losses.contract import (
     CountPrediction,

@@ -410,7 +410,7 @@ def test_baselines_that_differ_between_settings_keep_their_setting():
 
 
 def test_a_job_returns_its_value_also_when_it_was_done_before(monkeypatch):
-    import pertexp.sweep as module
+    import pertexp.experiment.jobs as module
 
     returned = []
     original = module.job_of_sweep

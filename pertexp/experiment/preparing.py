@@ -34,7 +34,7 @@ def prepare(config: DictConfig) -> Prepared:
     from pertexp import threads
     from pertexp.config.checks import check_values, fitting
     from pertexp.config.instantiate import build, build_group
-    from pertexp.loss_choices import naming_losses_that_fit
+    from pertexp.experiment.loss_choices import naming_losses_that_fit
     from pertexp.runs.record import schema
     from pertexp.tasks.registry import require_fit
     from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, begin_from, require_resumable

@@ -1,27 +1,18 @@
-"""A sweep: jobs that do not fail with one another, and one table at its end."""
+"""The end of a sweep: one table of its jobs, and which of them failed."""
 
-import logging
-import math
-import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
-from pertexp import threads
-from pertexp.config.cli import WRONG_REQUEST, is_request, one_sentence, sentence
+from pertexp.config.cli import WRONG_REQUEST, one_sentence
 from pertexp.config.errors import RequestError
-from pertexp.runs.documents import dumped
 from pertexp.runs.jobs import SWEEP, failed_jobs, finished_jobs
-from pertexp.runs.record import whole, write_text
-from pertexp.runs.schema import FAILURE, METRICS, Failure
+from pertexp.runs.record import whole
+from pertexp.runs.schema import Failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,75 +23,6 @@ if TYPE_CHECKING:
 
 SWEEP_TABLE = "sweep.csv"
 COMPARISONS = "comparison.csv"
-
-log = logging.getLogger(__name__)
-
-
-def job_of_sweep(run: Callable[[], float | None], folder: Path) -> float | None:
-    """Run one job, unless it is done already; a failure is put on record and costs the other jobs nothing.
-
-    Returns the value that the run returns, NaN where it failed.
-    """
-    try:
-        with FileLock(folder / ".lock", blocking=False):
-            if (folder / METRICS).is_file():
-                log.info("already done: %s", folder)
-                return stored_value(folder)
-            return _attempt(run, folder)
-    except Timeout:
-        log.info("left to the process that is at it: %s", folder)
-        return None
-
-
-def _attempt(run: Callable[[], float | None], folder: Path) -> float | None:
-    (folder / FAILURE).unlink(missing_ok=True)
-    try:
-        with _as_a_single_run(folder):
-            return run()
-    except Exception as fault:
-        _record_failure(fault, folder)
-        return math.nan
-
-
-def stored_value(folder: Path) -> float | None:
-    """Return the mean of a finished job's model on its primary metric; None where it has none."""
-    from pertexp.tasks.registry import task_of
-
-    value = task_of(folder).read_metrics(folder).value
-    return None if math.isnan(value) else value
-
-
-def _record_failure(fault: Exception, folder: Path) -> None:
-    request = is_request(fault)
-    message = sentence(fault) if request else traceback.format_exception_only(fault)[-1].strip()
-    trace = "".join(traceback.format_exception(fault))
-    write_text(folder / FAILURE, dumped(Failure(request, message, trace)))
-    log.error("%s", message if request else trace)
-
-
-@contextmanager
-def _as_a_single_run(folder: Path) -> Iterator[None]:
-    """While a job runs, let the command and Hydra's run folder be its own: distributed training repeats both.
-
-    Afterwards, take back what distributed training left in the process: the next job starts processes of its own, and
-    computes with the threads that were set.
-    """
-    from torch import distributed
-
-    words, environment = sys.argv, dict(os.environ)
-    hydra: Any = HydraConfig.get()
-    with read_write(hydra):
-        hydra.run.dir = str(folder)
-    sys.argv = [words[0], *hydra.overrides.task]
-    try:
-        with threads.kept():
-            yield
-    finally:
-        sys.argv = words
-        os.environ.clear()
-        os.environ.update(environment)
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
 
 
 class SweepTable(Callback):
@@ -165,21 +87,20 @@ def sweep_options(folder: Path) -> tuple["Choice | None", str | None]:
 
 
 def _show(folder: Path, choice: "Choice | None", reference: str | None) -> None:
-    from rich.console import Console
-
+    from pertexp.experiment.showing import console
     from pertexp.report.rendering import PAGE
     from pertexp.tasks.leaderboard import summary_of
 
     summary = summary_of([folder], choice, None if reference is None else str(reference))
     _write_tables(summary, folder)
-    console = Console(width=None if sys.stdout.isatty() else max(120, Console().width), markup=False)
+    shown = console(width=120)
     for one in summary.tables:
-        _print_table(one, console)
+        _print_table(one, shown)
     for refused in summary.refused:
         if not refused.reason.startswith(("failed", "not chosen")):
-            console.print(f"{refused.folder.name}: {refused.reason}", highlight=False, soft_wrap=True)
-    console.print(f"written to {folder / SWEEP_TABLE}", highlight=False, soft_wrap=True)
-    console.print(f"page: {summary.write_page(folder / PAGE)}", highlight=False, soft_wrap=True)
+            shown.print(f"{refused.folder.name}: {refused.reason}", highlight=False, soft_wrap=True)
+    shown.print(f"written to {folder / SWEEP_TABLE}", highlight=False, soft_wrap=True)
+    shown.print(f"page: {summary.write_page(folder / PAGE)}", highlight=False, soft_wrap=True)
 
 
 def _write_tables(summary: "Summary", folder: Path) -> None:
@@ -195,7 +116,7 @@ def _write_tables(summary: "Summary", folder: Path) -> None:
             frame.to_csv(partial, index=False)
 
 
-def _print_table(one: "Compared", console: "Console") -> None:
+def _print_table(one: "Compared", shown: "Console") -> None:
     from pertexp.report.results import (
         reference_console,
         reference_title,
@@ -204,16 +125,16 @@ def _print_table(one: "Compared", console: "Console") -> None:
         verdict_lines,
     )
 
-    console.print(f"\n{settings_title(one.table)}", highlight=False, soft_wrap=True)
-    console.print(settings_console(one.table))
+    shown.print(f"\n{settings_title(one.table)}", highlight=False, soft_wrap=True)
+    shown.print(settings_console(one.table))
     for line in verdict_lines(one.table, one.text):
-        console.print(line, highlight=False)
+        shown.print(line, highlight=False)
     if one.reference is not None and one.comparisons:
         title = reference_title(one.table, one.reference, one.comparisons)
-        console.print(f"\n{title}", highlight=False, soft_wrap=True)
-        console.print(reference_console(one.comparisons, one.reference))
+        shown.print(f"\n{title}", highlight=False, soft_wrap=True)
+        shown.print(reference_console(one.comparisons, one.reference))
     elif one.refused:
-        console.print(f"no comparison with {one.reference}: {one.refused}", highlight=False)
+        shown.print(f"no comparison with {one.reference}: {one.refused}", highlight=False)
 
 
 def _say_failures(failures: Mapping[Path, Failure], total: int) -> int:

@@ -1,0 +1,37 @@
+"""What a command that scored something shows: a table, where it was written, and the page."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pertexp.evaluation.contract import Report
+    from pertexp.runs.record import RecordedDesign
+
+
+class Evaluated(NamedTuple):
+    """A report, the design that it was made on, and the title of its table."""
+
+    report: "Report"
+    design: "RecordedDesign"
+    title: str
+
+
+def console(width: int = 100) -> "Console":
+    """Return the console: of its own width in a terminal, of `width` or more columns in a file."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else max(width, Console().width), markup=False)
+
+
+def show(evaluated: Evaluated, folder: Path, shown: "Console") -> None:
+    """Print the table, write the page, and print where both are."""
+    from pertexp.tasks.registry import task_of_report
+
+    task = task_of_report(evaluated.report)
+    for block in task.console(evaluated.report, evaluated.title):
+        shown.print(block, highlight=False)
+    shown.print(f"written to {folder}", highlight=False, soft_wrap=True)
+    shown.print(f"page: {task.write_page(folder)}", highlight=False, soft_wrap=True)
