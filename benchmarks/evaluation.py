@@ -1,4 +1,4 @@
-"""All metrics of all families beside cell-eval's full profile: seconds and peak memory, on the same cells.
+"""All metrics of all families compared with cell-eval's full profile: seconds and peak memory, on the same cells.
 
     OMP_NUM_THREADS=2 python benchmarks/evaluation.py
 

@@ -1,4 +1,4 @@
-"""Cells a second from a sparse matrix to dense batches: pertexp's gather beside other ways, one run, the same rows.
+"""Cells a second from a sparse matrix to dense batches: pertexp's gather and other ways, one run, the same rows.
 
 Run as `python benchmarks/gather.py [--repeats 3]`. One thread. Each way yields float32 torch tensors.
 pertexp's gather is scipy's row selection and nothing around it: the ratio to X[rows].toarray() says so.

@@ -1,4 +1,4 @@
-"""GEARS beside cell-gears 0.1.2 in one run: the same cells, weights, graphs and batches.
+"""GEARS compared with cell-gears 0.1.2 in one run: the same cells, weights, graphs and batches.
 
     bash benchmarks/peers/gears/environment.sh <peer folder>
     OMP_NUM_THREADS=1 python benchmarks/gears.py --peer <peer folder> --gene-sets <go_bp_2021.enrichr.gmt>

@@ -1,4 +1,4 @@
-"""Pairs a second into batches: pertexp's loader beside a plain dataset that slices text, one run, the same pairs.
+"""Pairs a second into batches: pertexp's loader and a plain dataset that slices text, one run, the same pairs.
 
 Run as `python benchmarks/pairs.py [--repeats 3]`. One thread, windows of 1,000 + 2,000 bases, batches of 64 pairs. The
 plain way is a torch Dataset that cuts a string, looks its letters up and pads, an item at a time, in a DataLoader.

@@ -1,4 +1,4 @@
-"""A training step of the motif scanners: the gradient of the best places alone, beside that of every place, one run.
+"""A training step of the motif scanners: the gradient of the best places, compared with that of all.
 
 Run as `OMP_NUM_THREADS=1 python benchmarks/scanner.py [--repeats 5]`. 64 sequences of 3,000 bases, 32 filters of 12
 bases on both strands, the best match in every 50 places; forward and backward.

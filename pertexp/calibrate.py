@@ -8,7 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_message
 from pertexp.config.search_path import config_folder
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ OmegaConf.register_new_resolver("calibrated_data", calibrated_data, replace=True
 def job(config: DictConfig) -> None:
     """Measure, show, write."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with one_sentence(), no_folder_for_a_wrong_request(folder):
+    with one_message(), no_folder_for_a_wrong_request(folder):
         run(config, folder)
 
 

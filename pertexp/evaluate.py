@@ -6,7 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_message
 from pertexp.config.search_path import config_folder
 
 
@@ -15,7 +15,7 @@ def job(config: DictConfig) -> None:
     from pertexp.experiment.evaluating import run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with one_sentence(), no_folder_for_a_wrong_request(folder):
+    with one_message(), no_folder_for_a_wrong_request(folder):
         run(config, folder)
 
 

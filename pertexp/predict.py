@@ -7,14 +7,14 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_message
 from pertexp.config.errors import RequestError
 from pertexp.config.search_path import SearchPath, config_folder
 
 
 def job(config: DictConfig) -> None:
     """Restore, predict, write."""
-    with one_sentence(), no_folder_for_a_wrong_request(Path(HydraConfig.get().runtime.output_dir)):
+    with one_message(), no_folder_for_a_wrong_request(Path(HydraConfig.get().runtime.output_dir)):
         run(config)
 
 

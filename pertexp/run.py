@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_sentence
+from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_message
 from pertexp.config.search_path import config_folder
 from pertexp.runs.naming import sweep_name
 
@@ -30,7 +30,7 @@ def job(config: DictConfig) -> float | None:
         from pertexp.experiment import jobs
 
         return jobs.job_of_sweep(lambda: _value(run(config, folder)), folder)
-    with one_sentence(), no_folder_for_a_wrong_request(folder):
+    with one_message(), no_folder_for_a_wrong_request(folder):
         return _value(run(config, folder))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from command import of as door
+from command import of
 from frozen import read_golden
 
 from pertexp import convert, predict
@@ -99,7 +99,7 @@ def test_a_converted_model_predicts_at_the_door(saved, capsys, monkeypatch):
     folder, control, _ = saved
     command(capsys, *words(folder))
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(folder))
-    done = door(predict.main, "pertexp.predict", f"ckpt={folder / 'gears.ckpt'}", "perturbations=[C,F+C]")
+    done = of(predict.main, "pertexp.predict", f"ckpt={folder / 'gears.ckpt'}", "perturbations=[C,F+C]")
     assert done.code == 0, done.err
     found = anndata.read_h5ad(done.folder)
     assert found.obs["perturbation"].tolist() == ["control", "C", "C+F"]
@@ -120,7 +120,7 @@ def test_a_converted_model_predicts_at_the_door(saved, capsys, monkeypatch):
         ("nodes.pkl", lambda path: path.write_bytes(pickle.dumps([1, 2])), "no list of gene names"),
     ],
 )
-def test_a_damaged_file_is_one_sentence_and_leaves_nothing(name, spoil, said, saved, capsys):
+def test_a_damaged_file_is_one_message_and_leaves_nothing(name, spoil, said, saved, capsys):
     folder, _, _ = saved
     spoil(folder / name)
     code, _, err = command(capsys, *words(folder))

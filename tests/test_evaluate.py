@@ -18,15 +18,15 @@ FAST = ("evaluation.n_resamples=50",)
 
 
 def evaluate(*words):
-    from pertexp import evaluate as door
+    from pertexp import evaluate as entry
 
-    return of(door.main, "pertexp.evaluate", *words, *FAST)
+    return of(entry.main, "pertexp.evaluate", *words, *FAST)
 
 
 def calibrate(*words):
-    from pertexp import calibrate as door
+    from pertexp import calibrate as entry
 
-    return of(door.main, "pertexp.calibrate", *words, *FAST)
+    return of(entry.main, "pertexp.calibrate", *words, *FAST)
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +140,7 @@ def test_a_checkpoint_scores_as_its_run_did(tmp_path):
         (("truth={real}", "pred=none.h5ad", "pred_scale=counts"), "no file none.h5ad"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(tmp_path, words, said):
+def test_a_wrong_request_is_one_message(tmp_path, words, said):
     real = screen_file(tmp_path / "real.h5ad")
     names = sorted(set(real.obs["perturbation"].astype(str)) - {"control"})
     places = {name: tmp_path / f"{name}.h5ad" for name in ("real", "tool", "logs", "few", "strangers")}

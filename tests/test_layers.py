@@ -72,7 +72,7 @@ def test_imports_point_down(module):
             continue
         other, imported = place(inner)
         assert other >= own, f"pertexp.{module} imports {name}, which lies above it"
-        assert other > own or imported == package, f"pertexp.{module} imports {name}, beside it"
+        assert other > own or imported == package, f"pertexp.{module} imports {name}, of its own layer"
 
 
 def test_no_package_holds_more_than_a_quarter_of_the_lines():

@@ -151,9 +151,9 @@ def test_the_guide_lists_the_files_of_the_example():
     assert listed == found | {path.name for path in folder.glob("*.py")} - {"__init__.py"}
 
 
-@pytest.mark.parametrize("door", [predict, evaluate])
-def test_without_its_configuration_it_is_refused(run, door):
-    refused = door(f"ckpt={run}")
+@pytest.mark.parametrize("command_of", [predict, evaluate])
+def test_without_its_configuration_it_is_refused(run, command_of):
+    refused = command_of(f"ckpt={run}")
     assert refused.code == 2
     assert "was written by example_plugin.model.LinearShift.from_data, which no model= of this" in refused.err
     assert f"type '{TYPED.replace('example_plugin', '<package>')}'" in refused.err  # as the other tests do
@@ -190,7 +190,7 @@ def test_our_choices_cannot_be_replaced_by_a_plugin(installed, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("conf", ["no_such_package.conf", "example_plugin.no_conf"])
-def test_a_plugin_that_cannot_be_imported_is_one_sentence(installed, conf):
+def test_a_plugin_that_cannot_be_imported_is_one_message(installed, conf):
     installed(conf)
     done = command("--cfg", "job", "model=nbglm")
     assert (done.code, done.err.count("\n")) == (2, 1), done.err

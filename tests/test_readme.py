@@ -21,8 +21,8 @@ def typed_lines() -> list[str]:
     return [line.strip() for line in direct + made]
 
 
-def other_doors() -> list[tuple[str, str]]:
-    """Door and words of every line for `pertexp.predict`, `evaluate` and `calibrate`."""
+def other_commands() -> list[tuple[str, str]]:
+    """Command and words of every line for `pertexp.predict`, `evaluate` and `calibrate`."""
     return re.findall(r"^python -m pertexp\.(predict|evaluate|calibrate) ([^#\n]+)", BLOCKS, flags=re.MULTILINE)
 
 
@@ -46,7 +46,7 @@ def composed(words: list[str]) -> None:
 def test_readme_holds_what_is_looked_for_here():
     assert len(typed_lines()) >= 10
     assert len(typed_options()) >= 8
-    assert {door for door, _ in other_doors()} == {"predict", "evaluate", "calibrate"}
+    assert {command for command, _ in other_commands()} == {"predict", "evaluate", "calibrate"}
 
 
 @pytest.mark.parametrize("line", typed_lines())
@@ -59,10 +59,10 @@ def test_a_line_of_readme_composes(line):
     composed(first)
 
 
-@pytest.mark.parametrize(("door", "line"), other_doors())
-def test_a_line_for_another_door_composes(door, line):
+@pytest.mark.parametrize(("command", "line"), other_commands())
+def test_a_line_for_another_command_composes(command, line):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose(door, overrides=words_of(line))
+        config = compose(command, overrides=words_of(line))
     assert set(config) >= {"paths"}
 
 

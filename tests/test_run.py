@@ -284,7 +284,7 @@ def test_sampled_cells_are_written_where_asked_for():
     assert np.array_equal(cells.X.data, np.rint(cells.X.data))
 
 
-def test_a_screens_model_on_pairs_is_one_sentence_and_leaves_nothing(outputs):
+def test_a_screens_model_on_pairs_is_one_message_and_leaves_nothing(outputs):
     done = command("data=simulated_pairs", "print_config=false")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "data=simulated_pairs holds pairs" in done.err

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pertexp.config.errors import DataError
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, stored
-from pertexp.models.pair_baselines import Distance, GcCpg, standing
+from pertexp.models.pair_baselines import Distance, GcCpg, why_not_counted
 from pertexp.tasks.registry import restore
 
 pytestmark = pytest.mark.medium
@@ -133,12 +133,12 @@ def test_the_checkpoint_says_what_it_was_trained_on(ran):
     assert checkpoint["restore"]["model"]["_target_"] == "gc_model.GcModel.from_data"
 
 
-@pytest.mark.parametrize(("door", "words"), [
+@pytest.mark.parametrize(("command_of", "words"), [
     ("evaluate", ["pred=x.h5ad", "data=simulated_screen", "evaluation=pairs"]),
     ("calibrate", ["data=simulated_screen", "evaluation=pairs"]),
 ])  # fmt: skip
-def test_commands_of_screens_refuse_its_evaluation_in_one_message(door, words):
-    done = of(import_module(f"pertexp.{door}").main, f"pertexp.{door}", *words)
+def test_commands_of_screens_refuse_its_evaluation_in_one_message(command_of, words):
+    done = of(import_module(f"pertexp.{command_of}").main, f"pertexp.{command_of}", *words)
     assert done.code == 2
     assert re.search(
         "for pairs: type evaluation=core|evaluation=pairs scores pairs, but data=simulated_screen", done.err
@@ -172,7 +172,7 @@ def test_resuming_goes_on_and_other_data_are_refused(ran):
     ([*STAND_IN, *SMALL, "evaluation.n_draws=0"], "evaluation.n_draws=0: expected at least 1"),
     ([*STAND_IN, *SMALL, "evaluation.baselines.kmer_boosting.k=9"], "k=9"),
 ])  # fmt: skip
-def test_what_does_not_fit_is_one_sentence(words, said, outputs):
+def test_what_does_not_fit_is_one_message(words, said, outputs):
     done = command(*words, "print_config=false")
     assert done.code == 2
     assert said in done.err
@@ -199,16 +199,16 @@ def test_distance_is_not_counted_where_it_would_cheat(data_dir, monkeypatch):
         pytest.skip("no folder ep/ in the data folder")
     monkeypatch.setenv("PERTEXP_DATA", str(data_dir))
     matched = made("data=ep_pairs", "data.lines=[IMR90,NHEK]").design
-    assert "drew them farther apart" in standing(Distance(), matched)
+    assert "drew them farther apart" in why_not_counted(Distance(), matched)
     rows = matched.scored("test")
     found = Distance().fit(matched).predict(matched, rows)
     assert roc_auc_score(matched.pairs.label[rows], found) > 0.7  # it does cheat
     natural = made("data=ep_pairs", "data.lines=[IMR90,NHEK]", "data.window=w200", "data.negatives=targetfinder")
-    assert standing(Distance(), natural.design) is None
+    assert why_not_counted(Distance(), natural.design) is None
     pairs = natural.design.pairs
     unknown = replace(natural.design, pairs=replace(pairs, distance=np.full(len(pairs), np.nan)))
-    assert "no distances" in standing(Distance(), unknown)
-    assert standing(GcCpg(), unknown) is None
+    assert "no distances" in why_not_counted(Distance(), unknown)
+    assert why_not_counted(GcCpg(), unknown) is None
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""From the command line to objects: errors, checks, values held against types, instantiation, search path."""
+"""From the command line to objects: errors, checks, values checked against types, instantiation, search path."""

@@ -16,7 +16,7 @@ REQUIRED = ("model", "data", "loss", "optimizer", "scheduler", "stages", "traine
 
 
 def check_values(config: DictConfig) -> None:
-    """Hold every value against its type before the first thing is built."""
+    """Check every value against its type before the first thing is built."""
     hints = {
         "seed": Annotated[int, Field(ge=0, lt=2**32)],
         "tags": list[str],
@@ -46,15 +46,15 @@ def fitting(group: str) -> Iterator[None]:
 
 
 def _of_another_kind(fault: RequestError, group: str) -> RequestError | None:
-    """What to say of an option that nobody typed: a choice of one kind wrote it into one of another kind."""
+    """What to say of an option that nobody typed: a choice of one task wrote it into one of another task."""
     choices = HydraConfig.get().runtime.choices
     option = str(fault).split(" ", 1)[0]
     typed = [word.lstrip("+~").split("=", 1)[0] for word in HydraConfig.get().overrides.task]
     if " is not an option" not in str(fault) or option in typed or "model" not in choices:
         return None
-    beside = [name for name in ("data", "model", "model/ablation") if choices.get(name)]
-    named = " and ".join(f"{name}={choices[name]}" for name in beside)
+    chosen = [name for name in ("data", "model", "model/ablation") if choices.get(name)]
+    named = " and ".join(f"{name}={choices[name]}" for name in chosen)
     return RequestError(
         f"{named} do not fit one another: {group} would be given {option}, which it does not have; "
-        "choose those of one kind (screens, or pairs)."
+        "choose those of one task (screens, or pairs)."
     )

@@ -37,7 +37,7 @@ def guarded(command: Callable[[], None]) -> Callable[[], None]:
         token = _everything.set(wanted == "1")
         os.environ[FULL_ERROR] = "1"  # makes Hydra raise, instead of printing and exiting with code 1
         try:
-            with one_sentence():
+            with one_message():
                 command()
         finally:
             _everything.reset(token)
@@ -50,7 +50,7 @@ def guarded(command: Callable[[], None]) -> Callable[[], None]:
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
+def one_message() -> Iterator[None]:
     """Print what a user can mend and exit with code 2; let every other failure through with its traceback.
 
     Around the job as well as around the command: Hydra would print a line of its own for a failure that it sees.
@@ -66,7 +66,7 @@ def one_sentence() -> Iterator[None]:
     except Exception as fault:
         if _everything.get() or not is_request(fault):
             raise
-        _leave(sentence(fault), WRONG_REQUEST)
+        _leave(message_of(fault), WRONG_REQUEST)
 
 
 def _leave(said: str, code: int) -> NoReturn:
@@ -85,7 +85,7 @@ def is_request(fault: Exception) -> bool:
     return NUMBER_FOR_GROUP in str(fault)
 
 
-def sentence(fault: Exception) -> str:
+def message_of(fault: Exception) -> str:
     """One line for what went wrong with a request."""
     request = _request_behind(fault)
     if request is not None:
@@ -130,7 +130,7 @@ def _request_behind(fault: BaseException | None) -> RequestError | None:
 
 
 def _unknown_key(fault: Exception) -> str | None:
-    """The sentence for an option that the composition does not have, with those that look like it."""
+    """The message for an option that the composition does not have, with those that look like it."""
     cause = fault.__cause__ if isinstance(fault.__cause__, OmegaConfBaseException) else fault
     unknown = re.search(r"Key '([^']+)' is not in struct", str(cause))
     if not unknown:
@@ -139,26 +139,26 @@ def _unknown_key(fault: Exception) -> str | None:
     name = where.group(1) if where else unknown.group(1)
     if (now := renamed(name)) is not None:
         return now
-    beside = getattr(cause, "parent_node", None)
-    known = [str(key) for key in beside or () if not str(key).startswith("_")]
+    siblings = getattr(cause, "parent_node", None)
+    known = [str(key) for key in siblings or () if not str(key).startswith("_")]
     hint = nearest(unknown.group(1), known) if known else "look at --help"
     return f"there is no option '{name}' in this composition; {hint} (+{name}=... hands a further one through)"
 
 
 def _misplaced_group(said: str) -> str | None:
-    """The sentence for a group that a command does not have, or was given twice."""
-    foreign = re.search(r"(?:In '([^']+)': )?Could not override '([^']+)'\.\s+No match in the defaults list", said)
-    if foreign and foreign.group(1):
-        choice = "=".join(foreign.group(1).rsplit("/", 1))
+    """The message for a group that a command does not have, or was given twice."""
+    misplaced = re.search(r"(?:In '([^']+)': )?Could not override '([^']+)'\.\s+No match in the defaults list", said)
+    if misplaced and misplaced.group(1):
+        choice = "=".join(misplaced.group(1).rsplit("/", 1))
         return (
-            f"{choice} does not fit the other choices: it sets {foreign.group(2)}, which they do not have; choose a "
+            f"{choice} does not fit the other choices: it sets {misplaced.group(2)}, which they do not have; choose a "
             "model and data of one task (screens, or pairs)."
         )
-    if foreign and foreign.group(2).rpartition("/")[0] in choices_by_task.GROUPS:
-        group, _, task = foreign.group(2).rpartition("/")
+    if misplaced and misplaced.group(2).rpartition("/")[0] in choices_by_task.GROUPS:
+        group, _, task = misplaced.group(2).rpartition("/")
         return f"{group}/{task} holds the choices of {group} for {task}: type {group}=..., with the name alone."
-    if foreign:
-        return f"{foreign.group(2)} is no group of this command: remove {foreign.group(2)}=..., or look at --help."
+    if misplaced:
+        return f"{misplaced.group(2)} is no group of this command: remove {misplaced.group(2)}=..., or look at --help."
     twice = re.search(r"Multiple values for (\S+)\. To override a value use 'override \S+: ([^']+)'", said)
     return f"{twice.group(1)} is there already: type {twice.group(1)}={twice.group(2)}, without +." if twice else None
 

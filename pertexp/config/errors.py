@@ -1,4 +1,4 @@
-"""What a user can mend, said in one sentence."""
+"""What a user can mend, said in one message."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 class RequestError(Exception):
     """A request that cannot be carried out as it stands: the command prints its message and exits with code 2.
 
-    The sentence says what was found, where, what was expected and what to type instead.
+    The message says what was found, where, what was expected and what to type instead.
     """
 
 
@@ -16,11 +16,11 @@ class DataError(RequestError):
 
 
 class MismatchError(RequestError):
-    """Parts that do not fit one another: a model on data of another kind, a loss on another scale."""
+    """Parts that do not fit one another: a model on data of another task, a loss on another scale."""
 
 
 def nearest(word: str, choices: Iterable[str], limit: int = 5) -> str:
-    """Name the choices that look like `word`, or the first ones: the tail of many an error sentence."""
+    """Name the choices that look like `word`, or the first ones: the tail of many an error message."""
     known = sorted({str(choice) for choice in choices})
     close = get_close_matches(word, known, n=limit, cutoff=0.5)
     if close:

@@ -1,4 +1,4 @@
-"""From configuration to objects: every `_target_` built, every plain value held against its type first."""
+"""From configuration to objects: every `_target_` built, every plain value checked against its type first."""
 
 import inspect
 import pydoc
@@ -52,7 +52,7 @@ def check_node(node: Any, where: str) -> None:
 
 
 def check(plain: Any, where: str) -> None:
-    """Hold all plain values below a configuration node against the signatures of the targets they go to."""
+    """Check all plain values below a configuration node against the signatures of the targets they go to."""
     if not isinstance(plain, dict):
         return
     hints: dict[str, Any] = {}

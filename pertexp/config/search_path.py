@@ -29,7 +29,7 @@ MODEL = "model"  # the configuration group
 
 
 def config_folder() -> str:
-    """The Hydra tree: inside the package of an installed wheel, beside it in a checkout."""
+    """The Hydra tree: inside the package of an installed wheel, next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return str(inside if inside.is_dir() else package.parent / "conf")

@@ -1,4 +1,4 @@
-"""Values of a configuration held against the types that the code declares."""
+"""Values of a configuration, checked against the types that the code declares."""
 
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ def typed(kind: type[T], values: Any, where: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as fault:
-        raise RequestError(_sentence(fault, where)) from None
+        raise RequestError(_message(fault, where)) from None
 
 
 def check_type(hint: Any, value: Any, where: str) -> None:
@@ -43,7 +43,7 @@ def check_type(hint: Any, value: Any, where: str) -> None:
     except ValidationError as fault:
         plain = [error["type"] not in OBJECTS for error in fault.errors()]
         if _is_plain(value) or all(plain):
-            raise RequestError(_sentence(fault, where) if any(plain) else _no_object(value, where)) from None
+            raise RequestError(_message(fault, where) if any(plain) else _no_object(value, where)) from None
 
 
 def _is_plain(value: Any) -> bool:
@@ -67,7 +67,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(hint)
 
 
-def _sentence(fault: ValidationError, where: str) -> str:
+def _message(fault: ValidationError, where: str) -> str:
     errors = fault.errors()
     error = next((error for error in errors if error["type"] not in OBJECTS), errors[0])
     names = [str(part) for part in error["loc"] if isinstance(part, str) and part.isidentifier()]

@@ -31,7 +31,9 @@ def read_plain_pickle(path: str | Path) -> Any:
     except _ForbiddenError as fault:
         raise DataError(f"{path} would run {fault} when loaded, so it is not: expected plain data alone.") from None
     except Exception as fault:  # a damaged pickle can raise nearly anything
-        raise DataError(f"{path} cannot be read as a pickle ({type(fault).__name__}): truncated or foreign.") from fault
+        raise DataError(
+            f"{path} cannot be read as a pickle ({type(fault).__name__}): truncated or of another format."
+        ) from fault
 
 
 class _ForbiddenError(Exception):

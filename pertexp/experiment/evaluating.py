@@ -125,10 +125,10 @@ def _check_values(config: DictConfig) -> None:
             "type pred=any_tool.h5ad with truth=real.h5ad (or data=...), or ckpt=outputs/runs/<date>/<run>: one."
         )
     typed = HydraConfig.get().overrides.task
-    beside = [word for word in typed if word.startswith(("truth", "data", "pred_", "genes"))]
-    if config.ckpt is not None and beside:
+    conflicting = [word for word in typed if word.startswith(("truth", "data", "pred_", "genes"))]
+    if config.ckpt is not None and conflicting:
         raise RequestError(
-            f"a checkpoint is scored on the data, the split and the fold of its own run, but {beside[0]} was "
+            f"a checkpoint is scored on the data, the split and the fold of its own run, but {conflicting[0]} was "
             "given too: "
             "remove it, or predict that file with pertexp.predict and score the predictions with pred=..."
         )

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import read_write
 
 from pertexp import threads
-from pertexp.config.cli import is_request, sentence
+from pertexp.config.cli import is_request, message_of
 from pertexp.runs.documents import dumped
 from pertexp.runs.record import write_text
 from pertexp.runs.schema import FAILURE, METRICS, Failure
@@ -59,7 +59,7 @@ def stored_value(folder: Path) -> float | None:
 
 def _record_failure(fault: Exception, folder: Path) -> None:
     request = is_request(fault)
-    message = sentence(fault) if request else traceback.format_exception_only(fault)[-1].strip()
+    message = message_of(fault) if request else traceback.format_exception_only(fault)[-1].strip()
     trace = "".join(traceback.format_exception(fault))
     write_text(folder / FAILURE, dumped(Failure(request, message, trace)))
     log.error("%s", message if request else trace)

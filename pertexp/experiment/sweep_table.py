@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pertexp.config.cli import WRONG_REQUEST, one_sentence
+from pertexp.config.cli import WRONG_REQUEST, one_message
 from pertexp.config.errors import RequestError
 from pertexp.runs.jobs import SWEEP, failed_jobs, finished_jobs
 from pertexp.runs.record import whole
@@ -44,7 +44,7 @@ class SweepTable(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         """Refuse a choice that cannot be made, before any job."""
-        with one_sentence():  # Hydra makes a warning of what a callback raises
+        with one_message():  # Hydra makes a warning of what a callback raises
             self.choice()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
@@ -53,7 +53,7 @@ class SweepTable(Callback):
         jobs, failures = finished_jobs(folder), failed_jobs(folder)
         code: int | str | None = 0
         try:
-            with one_sentence():
+            with one_message():
                 if jobs:
                     _show(folder, self.choice(), self.reference)
         except SystemExit as leaving:

@@ -110,7 +110,7 @@ def _builder(node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Ca
 
 
 def _choice(group: str, node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Any:
-    """The choice of a group below model= that a file of the group describes, its options held against their types."""
+    """The choice of a group below model= that a file of the group describes, with its options checked."""
     target = str(node["_target_"])
     if target not in search_path.model_targets(group):
         raise DataError(

@@ -1,4 +1,4 @@
-"""Trained models: what a checkpoint holds beside the weights, and what its predictions mean."""
+"""Trained models: what a checkpoint holds in addition to the weights, and what its predictions mean."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +97,7 @@ class TrainedPairs(Restored):
 
 
 def restorable_screens(design: Design, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint of screens holds beside weights and schema, so that the model is restored from it alone.
+    """Return what a checkpoint of screens holds in addition to weights and schema, to restore the model from it.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def restorable_screens(design: Design, model: dict[str, Any], data: dict[str, An
 
 
 def restorable_pairs(design: PairDesign, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint of pairs holds beside weights and schema."""
+    """Return what a checkpoint of pairs holds in addition to weights and schema."""
     return {"task": TrainedPairs.task, "model": model, "data": _plain(data), "lines": list(design.lines)}
 
 

@@ -58,7 +58,7 @@ class CountPrediction:
 
 @dataclass(frozen=True, eq=False)
 class ProfilePrediction:
-    """Profiles of a batch of B cells and G genes beside those that a model predicts, on one scale.
+    """Profiles of a batch of B cells and G genes, and those that a model predicts, on one scale.
 
     Attributes
     ----------

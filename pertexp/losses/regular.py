@@ -22,7 +22,7 @@ def sparsity(z: Tensor, norm: Literal["l1", "l2"] = "l1") -> Tensor:
 
 @torch.no_grad()
 def nonzero_share(z: Tensor, tolerance: float = 1e-3) -> Tensor:
-    """Share of entries of `z [n, d]` with |z| > tolerance × its root mean square, a scalar: ‖z‖₀ / d, to be watched.
+    """Share of entries of `z [n, d]` with |z| > tolerance × its root mean square, a scalar: ‖z‖₀ / d, as a diagnostic.
 
     The tolerance is relative, because a penalty that only shrinks features makes none of them zero. 0 where all are.
     """

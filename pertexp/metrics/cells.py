@@ -1,4 +1,4 @@
-"""Cells of the units of one pool, beside the control cells that they are held against."""
+"""Cells of the units of one pool, with the control cells that they are compared with."""
 
 from dataclasses import dataclass
 from functools import cached_property

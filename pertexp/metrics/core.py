@@ -22,7 +22,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One prediction beside the truth, as every metric sees it; U units = (perturbation, context), G genes.
+    """One prediction and the truth, as every metric sees them; U units = (perturbation, context), G genes.
 
     Attributes
     ----------

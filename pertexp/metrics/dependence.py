@@ -12,7 +12,7 @@ ROUNDING = 1e-6
 
 
 class CrossCorrelation(NamedTuple):
-    """Mean squared cross-correlation, beside what the same features give with their rows shuffled."""
+    """Mean squared cross-correlation, and what the same features give with their rows shuffled."""
 
     value: float
     permutation_mean: float

@@ -20,7 +20,7 @@ class Metric:
     name
         Unique over all families; those of a family other than `core` begin with its name and a slash.
     function
-        From the family's view of one prediction beside the truth to one value a unit `[U]`, NaN where the truth leaves
+        From the family's view of one prediction and the truth to one value a unit `[U]`, NaN where the truth leaves
         nothing to score. The plain mean over units is the score.
     best, worst
         Perfect and worst value; an infinite worst where there is none.

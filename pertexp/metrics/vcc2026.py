@@ -50,7 +50,7 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Both sides, and what is known beside them.
+    """Truth and prediction, and what is known of the units.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class View:
 
     @cached_property
     def adjudicated(self) -> np.ndarray:
-        """`[U, G]` genes whose true fold change has a sign to be held against."""
+        """`[U, G]` genes whose true fold change has a sign to compare with."""
         tested = ~np.isnan(self.truth.p) & ~np.isnan(self.prediction.p)
         return tested & (self.truth.lfc != 0) & np.isfinite(self.truth.lfc) & ~self.own
 

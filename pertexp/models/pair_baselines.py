@@ -14,7 +14,7 @@ C, G = 1, 2
 BASES = 4
 
 
-def standing(baseline: PairBaseline, design: PairDesign) -> str | None:
+def why_not_counted(baseline: PairBaseline, design: PairDesign) -> str | None:
     """Why a baseline is shown and not counted on this data; None where it counts."""
     return baseline.unfair(design) if isinstance(baseline, MayBeUnfair) else None
 

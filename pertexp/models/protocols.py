@@ -1,6 +1,6 @@
-"""What a model and a baseline must offer, and what they may offer beside: the contracts, as typed protocols.
+"""What a model and a baseline must offer, and what they may offer in addition: the contracts, as typed protocols.
 
-Nothing has to be inherited from: a class with these methods fits. A model is a `LightningModule` beside it, so its
+Nothing has to be inherited from: a class with these methods fits. A model is a `LightningModule` in addition, so its
 training is `training_step`, `validation_step` and `configure_optimizers`, as Lightning has them.
 
 ===================  ========================================================================================
@@ -258,7 +258,7 @@ class MayBeUnfair(Protocol):
 
 @runtime_checkable
 class Diagnosed(Protocol):
-    """A model of pairs with diagnostics: quantities that are shown beside the score."""
+    """A model of pairs with diagnostics: quantities that are shown with the score."""
 
     def diagnostics(self, data: PairData) -> Mapping[str, Diagnostic]:
         """Quantities by name, each with its chance level where there is one, measured on the data of the run."""

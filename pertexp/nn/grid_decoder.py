@@ -29,7 +29,7 @@ from pertexp.nn.weighted_norm import Perceptron, WeightedBatchNorm, remember
 ROWS_AT_ONCE = 6144  # (gene, row) pairs in a block: 3 MB of float32 at width 128
 
 
-class Decoder(NamedTuple):
+class DecoderLayers(NamedTuple):
     """Linear → BN → ReLU → Linear → BN, then gene-specific weights `[G, h]` and offsets `[G]`."""
 
     first: torch.nn.Linear
@@ -40,8 +40,8 @@ class Decoder(NamedTuple):
     gene_offset: Tensor
 
     @classmethod
-    def of(cls, shared: Perceptron, gene_weight: Tensor, gene_offset: Tensor) -> "Decoder":
-        """The layers of a perceptron of three widths, beside gene-specific parameters."""
+    def of(cls, shared: Perceptron, gene_weight: Tensor, gene_offset: Tensor) -> "DecoderLayers":
+        """The layers of a perceptron of three widths, with gene-specific parameters."""
         first, first_norm, _, second, second_norm = shared.network
         return cls(first, first_norm, second, second_norm, gene_weight, gene_offset)  # type: ignore[arg-type]
 
@@ -52,7 +52,7 @@ def grid(genes: Tensor, rows: Tensor, variant: Tensor) -> Tensor:
     return (own + rows).relu()
 
 
-def decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decoder: Decoder) -> Tensor:
+def decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decoder: DecoderLayers) -> Tensor:
     """Outputs `[R, G]` of the grid.
 
     Parameters
@@ -77,7 +77,7 @@ def decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decoder
         return _decode(genes, rows, variant, weight, decoder)
 
 
-def _decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decoder: Decoder) -> Tensor:
+def _decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decoder: DecoderLayers) -> Tensor:
     if not decoder.first_norm.training:
         return _decode_with_constants(genes, rows, variant, decoder)
     first, norm, second, second_norm, gene_weight, gene_offset = decoder
@@ -93,7 +93,7 @@ def _decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decode
     return out
 
 
-def _decode_with_constants(genes: Tensor, rows: Tensor, variant: Tensor, decoder: Decoder) -> Tensor:
+def _decode_with_constants(genes: Tensor, rows: Tensor, variant: Tensor, decoder: DecoderLayers) -> Tensor:
     """Evaluation: both norms are constants, and all after z is one vector a gene."""
     first, norm, second, second_norm, gene_weight, gene_offset = decoder
     scale, shift = _constants(norm)

@@ -191,7 +191,7 @@ class _Performer(nn.Module):
         self.register_buffer("calls_since_last_redraw", torch.tensor(0))  # of pretraining; nothing is redrawn here
 
 
-class Decoder(nn.Module):
+class GeneDecoder(nn.Module):
     """Performer layers with a last layer norm."""
 
     def __init__(self, shape: MaeAutobinShape) -> None:
@@ -214,7 +214,7 @@ class MaeAutobin(nn.Module):
         self.pos_emb = nn.Embedding(shape.n_genes + EXTRA_TOKENS + 1, shape.width)  # the last row is padding
         self.encoder = Encoder(shape.width, shape.depth, shape.heads)
         self.decoder_embed = nn.Linear(shape.width, shape.out_width)
-        self.decoder = Decoder(shape)
+        self.decoder = GeneDecoder(shape)
         self.norm = nn.LayerNorm(shape.out_width)
         self.to_final = nn.Linear(shape.out_width, 1)  # of pretraining
 

@@ -48,7 +48,7 @@ def load(kind: type[T], path: Path) -> T:
 
 
 def validated(kind: type[T], values: object, path: Path) -> T:
-    """Hold plain values against a schema class; `path` is named where they do not fit."""
+    """Check plain values against a schema class; `path` is named where they do not fit."""
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as fault:

@@ -1,4 +1,4 @@
-"""What a run folder holds, read from its files alone and held against what a run writes."""
+"""What a run folder holds, read from its files alone and checked against what a run writes."""
 
 import json
 import re
@@ -24,7 +24,7 @@ UNNAMED = "screen"  # what the configuration calls data that have no preset
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunFolder:
-    """What a run of any kind left behind; None for a file that is not there.
+    """What a run of any task left behind; None for a file that is not there.
 
     Attributes
     ----------

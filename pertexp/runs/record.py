@@ -31,7 +31,7 @@ class RecordedSplit(Protocol):
 
 
 class RecordedDesign(Protocol):
-    """A design of any kind of experiment, as far as the record of a run goes."""
+    """A design of any task, as far as the record of a run goes."""
 
     @property
     def split(self) -> RecordedSplit:
@@ -116,7 +116,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to: it takes the place of `path` in the end, and goes if anything fails."""
+    """A temporary name next to `path`: it takes the place of `path` in the end, and goes if anything fails."""
     partial = path.with_name(f".{path.name}.partial")
     if path.is_dir():
         raise RequestError(f"{path} is a folder: name a file to write to.")

@@ -248,7 +248,7 @@ class SupportDraws:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A quantity that is monitored beside the score.
+    """A quantity that is monitored in addition to the score.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""What training needs beside a model: optimisers, callbacks, checkpoints."""
+"""What training needs in addition to a model: optimisers, callbacks, checkpoints."""

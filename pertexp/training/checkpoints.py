@@ -91,7 +91,7 @@ class KeepBest(ModelCheckpoint):
     """Lightning's checkpoint of the best epoch, which it does not lose when the run resumes in another folder."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Bring the best file, which lies beside the checkpoint, into this run's folder, and take its score over."""
+        """Copy the best file from the folder of the checkpoint into this run's folder, and take its score over."""
         state = checkpoint["callbacks"].get(self.state_key)
         if state is None:
             return
@@ -271,7 +271,7 @@ def load_weights(module: LightningModule, path: str | Path) -> dict[str, float]:
     Raises
     ------
     DataError
-        Where it is absent, truncated, foreign or holds code.
+        Where it is absent, truncated, of another format or holds code.
     """
     checkpoint = read_checkpoint(path)
     module.load_state_dict(checkpoint["state_dict"])
@@ -284,10 +284,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DataError(f"no checkpoint {path}: type ckpt_path=<run folder>/checkpoints/last.ckpt")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # torch raises many kinds for a truncated, foreign or unsafe file
+    except Exception as fault:  # torch raises many kinds for a file that is truncated, of another format or unsafe
         raise DataError(
-            f"{path} cannot be read as a checkpoint ({type(fault).__name__}): it may be truncated, foreign, or "
-            "hold code, which is never run; name another checkpoint."
+            f"{path} cannot be read as a checkpoint ({type(fault).__name__}): it may be truncated, of another "
+            "format, or hold code, which is never run; name another checkpoint."
         ) from fault
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DataError(f"{path} holds no weights (`state_dict`): name a checkpoint that pertexp wrote.")
@@ -351,6 +351,8 @@ def _bring(old: Path, new: Path) -> None:
     if old == new:
         return
     if not old.is_file():
-        raise DataError(f"the best epoch of the interrupted run is not at {old}: keep best.ckpt beside last.ckpt.")
+        raise DataError(
+            f"the best epoch of the interrupted run is not at {old}: keep best.ckpt in the folder of last.ckpt."
+        )
     new.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(old, new)

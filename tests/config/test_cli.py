@@ -86,7 +86,7 @@ def refused(*words: str) -> str:
 
 
 @pytest.mark.parametrize("request_", WRONG)
-def test_a_wrong_request_is_one_sentence(request_, outputs):
+def test_a_wrong_request_is_one_message(request_, outputs):
     tiny = [word for word in TINY if not (word.startswith("trainer.max_epochs") and "debug" in request_)]
     said = refused(*tiny, *request_.split())
     for expected in WRONG[request_]:
@@ -216,7 +216,7 @@ def test_ctrl_c_is_one_line_and_leaves_a_checkpoint_to_go_on_from(outputs):
     assert command(*TINY, f"ckpt_path={last}").code == 0
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_one_message(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path / "file"))
     said = refused(*TINY)

@@ -30,15 +30,15 @@ WORDS = (*PRISM, "trainer.max_epochs=2", "stages.plan.warm_up.epochs=0", "callba
 
 
 def predict(*words: str) -> Ran:
-    from pertexp import predict as door
+    from pertexp import predict as entry
 
-    return of(door.main, "pertexp.predict", *words)
+    return of(entry.main, "pertexp.predict", *words)
 
 
 def evaluate(*words: str) -> Ran:
-    from pertexp import evaluate as door
+    from pertexp import evaluate as entry
 
-    return of(door.main, "pertexp.evaluate", *words)
+    return of(entry.main, "pertexp.evaluate", *words)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -195,7 +195,7 @@ def test_calls_are_left_out_where_no_threshold_was_chosen_for_these_weights(run,
         (lambda f: f.groupby("cell_line").head(7), (), "cell line A has 7 pairs to describe it by"),
     ],
 )
-def test_a_wrong_request_is_one_sentence_and_leaves_nothing(run, tmp_path, outputs, change, words, said):
+def test_a_wrong_request_is_one_message_and_leaves_nothing(run, tmp_path, outputs, change, words, said):
     given = () if change is None else (f"data.path={write_tsv(tmp_path / 'new.tsv', change(new_pairs()))}",)
     folders = set((outputs / "predictions").glob("*/*"))
     done = predict(f"ckpt={run}", *given, *words)
@@ -274,7 +274,7 @@ def under_another_name(stored):
         (lambda s: s["restore"]["data"].pop("batch_size"), "batch_size"),
     ],
 )  # fmt: skip
-def test_a_checkpoint_that_was_changed_is_one_sentence(run, tmp_path, change, said):
+def test_a_checkpoint_that_was_changed_is_one_message(run, tmp_path, change, said):
     table = write_tsv(tmp_path / "new.tsv", new_pairs())
     done = predict(f"ckpt={changed(run, tmp_path, change)}", f"data.path={table}")
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
@@ -304,7 +304,7 @@ def test_a_run_on_pairs_scores_as_it_did(run):
     assert json.loads((fewer.folder / "metrics.json").read_text())["bootstrap"]["n_resamples"] == 40
 
 
-def test_other_data_or_another_evaluation_are_one_sentence(run, tmp_path):
+def test_other_data_or_another_evaluation_are_one_message(run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     config = saved_config(str(copy))
     for name, value in (("seed", 1), ("noise", 0.5)):  # other pairs; the same ones with other labels

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.medium
 
 
 def predict(*words):
-    from pertexp import predict as door
+    from pertexp import predict as entry
 
-    return of(door.main, "pertexp.predict", *words)
+    return of(entry.main, "pertexp.predict", *words)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -142,7 +142,7 @@ def test_another_scale_is_refused(run, tmp_path):
         (("ckpt={run}", "perturbations=[../x,<y>]"), """type 'perturbations=["../x","<y>"]'"""),
     ],
 )
-def test_a_wrong_request_is_one_sentence_and_leaves_nothing(run, outputs, words, said):
+def test_a_wrong_request_is_one_message_and_leaves_nothing(run, outputs, words, said):
     before = set((outputs / "predictions").rglob("*")) if (outputs / "predictions").exists() else set()
     done = predict(*[word.replace("{run}", str(run)) for word in words])
     assert done.code == 2

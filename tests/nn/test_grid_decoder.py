@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pertexp.nn import grid_decoder
-from pertexp.nn.grid_decoder import Decoder, decode, grid
+from pertexp.nn.grid_decoder import DecoderLayers, decode, grid
 from pertexp.nn.weighted_norm import Perceptron, WeightedBatchNorm
 
 
@@ -34,7 +34,7 @@ def test_outputs_gradients_and_statistics_are_those_of_the_plain_layers(n_varian
         each.requires_grad_()
     pull = torch.randn(n_rows, n_genes, dtype=torch.float64)
     ours.train(training), theirs.train(training)
-    a = decode(left[0], left[1], variant, weight, Decoder.of(ours, left[2], left[3]))
+    a = decode(left[0], left[1], variant, weight, DecoderLayers.of(ours, left[2], left[3]))
     b = plain(right[0], right[1], variant, weight, theirs, right[2], right[3])
     torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
     (a * pull).sum().backward(), (b * pull).sum().backward()
@@ -53,7 +53,7 @@ def test_the_gradient_is_that_of_finite_differences():
     ]
 
     def out(genes, rows, gene_weight, gene_offset):
-        return decode(genes, rows, variant, weight, Decoder.of(shared, gene_weight, gene_offset))
+        return decode(genes, rows, variant, weight, DecoderLayers.of(shared, gene_weight, gene_offset))
 
     assert torch.autograd.gradcheck(out, inputs, eps=1e-6, atol=1e-6)
 
@@ -65,6 +65,6 @@ def test_little_is_kept_for_the_backward_pass():
     sides = [torch.randn(n_genes, 1, 8, requires_grad=True), torch.randn(n_rows, 8, requires_grad=True)]
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        decoder = Decoder.of(shared, torch.randn(n_genes, 8), torch.randn(n_genes))
+        decoder = DecoderLayers.of(shared, torch.randn(n_genes, 8), torch.randn(n_genes))
         decode(sides[0], sides[1], torch.zeros(n_rows, dtype=torch.int64), torch.ones(n_rows), decoder)
     assert sum(kept) < 1.5 * n_genes * n_rows * 8

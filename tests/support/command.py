@@ -49,14 +49,14 @@ def command(*words: str) -> Ran:
     return of(run.main, "pertexp.run", *words)
 
 
-def of(door: Callable[[], None], name: str, *words: str) -> Ran:
-    """Any door of the house with these words, in this process."""
+def of(entry: Callable[[], None], name: str, *words: str) -> Ran:
+    """Any command with these words, in this process."""
     out, err = io.StringIO(), io.StringIO()
     argv, code = sys.argv, 0
     sys.argv = [name, *words]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            door()
+            entry()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
     except Exception:

@@ -7,7 +7,7 @@ from places import TESTS
 
 
 def read_golden(name: str) -> dict[str, np.ndarray]:
-    """Arrays by name: all numbers lie in one array of the file, with their types and shapes beside it."""
+    """Arrays by name: all numbers lie in one array of the file, with their types and shapes."""
     with np.load(TESTS / "golden" / f"{name}.npz", allow_pickle=False) as file:
         stored = {key.replace("|", "/"): file[key] for key in file.files}
     numbers, shapes = stored.pop("numbers"), json.loads(str(stored.pop("shapes")))

@@ -9,7 +9,7 @@ ROOT = TESTS.parent
 
 
 def find_data() -> Path | None:
-    """The data folder: PERTEXP_DATA, or shared/data beside the checkout."""
+    """The data folder: PERTEXP_DATA, or shared/data next to the checkout."""
     named = os.environ.get("PERTEXP_DATA")
     candidates = [Path(named)] if named else [ROOT.parent / "shared" / "data"]
     return next((path for path in candidates if (path / "screens").is_dir()), None)

@@ -29,7 +29,7 @@ CLOCK = time.process_time if THREADS == 1 else time.perf_counter
 
 
 def write_prior(folder: Path, gene_sets: Path) -> None:
-    """The three files that the package would fetch, from a .gmt and the graph beside the cells."""
+    """The three files that the package would fetch, from a .gmt and the graph for the cells."""
     gene2go: dict[str, set[str]] = {}
     for line in gene_sets.read_text(encoding="utf-8").splitlines():
         term, _, *genes = line.split("\t")

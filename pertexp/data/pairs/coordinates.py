@@ -51,7 +51,7 @@ class CoordinatePairTable:
     path
         The table, .tsv or .csv, also gzipped, with a header.
     fasta
-        The genome; pyfaidx makes its index (.fai) beside it, or in a temporary folder where it may not write there.
+        The genome; pyfaidx writes its index (.fai) next to it, or in a temporary folder where it may not write there.
     layout
         `bed`: columns `chrom`, `enhancer_start`, `enhancer_end`, `promoter_start`, `promoter_end`, `cell_line`,
         `label`. `targetfinder`: the tables of TargetFinder, which count from 1, inclusive. `bengi`: BENGI as TransEPI
@@ -89,7 +89,7 @@ class CoordinatePairTable:
         Raises
         ------
         DataError
-            On tables or a genome that are missing, truncated or foreign, on a place off its chromosome, a contig that
+            On tables or a genome that are missing, truncated or unreadable, on a place off its chromosome, a contig that
             the genome lacks, bases other than those given, and all that `pair_up` refuses.
         """
         path = Path(self.path)
@@ -236,10 +236,10 @@ def _opened(path: Path) -> Any:
     index = _index_of(path)
     try:
         genome = Fasta(str(path), as_raw=True, indexname=str(index), build_index=True)
-    except Exception as fault:  # pyfaidx raises many kinds for a foreign, truncated or plainly gzipped file
+    except Exception as fault:  # pyfaidx raises many kinds for a truncated or plainly gzipped file
         raise DataError(
             f"{path} cannot be read as FASTA ({type(fault).__name__}: {' '.join(str(fault).split())[:120]}): "
-            "give an unzipped FASTA, lines of equal length, and remove an index (.fai) of another file beside it."
+            "give an unzipped FASTA, lines of equal length, and remove an index (.fai) of another file next to it."
         ) from fault
     if not len(genome.keys()):
         raise DataError(f"{path} holds no sequence: expected lines that begin with '>' and bases below them.")
@@ -247,10 +247,10 @@ def _opened(path: Path) -> Any:
 
 
 def _index_of(path: Path) -> Path:
-    """Beside the genome, or where no one may write there, in the temporary folder under a name of its own."""
-    beside = Path(f"{path}.fai")
-    if beside.is_file() or os.access(path.parent, os.W_OK):
-        return beside
+    """Next to the genome, or where no one may write there, in the temporary folder under a name of its own."""
+    index = Path(f"{path}.fai")
+    if index.is_file() or os.access(path.parent, os.W_OK):
+        return index
     return Path(tempfile.gettempdir()) / f"pertexp_{digest(str(path.resolve()))}.fai"
 
 

@@ -75,7 +75,7 @@ class PairDesign:
             if own.size < self.support_size or (not self._known(number) and own.size == self.support_size):
                 raise DataError(
                     f"Cell line {self.lines[number]} has {own.size} {role} pairs, too few for a support set of "
-                    f"{self.support_size} and pairs to score beside it: type a smaller data.support_size."
+                    f"{self.support_size} and pairs to score as well: type a smaller data.support_size."
                 )
             rng = np.random.default_rng([self.support_seed, draw, number])
             chosen[number] = np.sort(rng.choice(own, self.support_size, replace=False))
@@ -87,10 +87,10 @@ class PairDesign:
         taken = [rows for rows in self.support(role, draw).values() if rows.size]
         return np.setdiff1d(index, np.concatenate(taken)) if taken else index
 
-    def foreign_support(self, role: str, draw: int = 0) -> dict[int, np.ndarray]:
+    def permuted_support(self, role: str, draw: int = 0) -> dict[int, np.ndarray]:
         """For every line of a role a support set `[S]` of another line, one that was trained on, drawn with the seed.
 
-        Empty where no line has another one beside it with enough training pairs.
+        Empty where no line has another one with enough training pairs.
         """
         train = self.index("train")
         sizes = {number: int((self.pairs.line[train] == number).sum()) for number in self.train_lines.tolist()}

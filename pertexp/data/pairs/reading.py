@@ -46,7 +46,7 @@ class EpFolder:
     expected: str | None = None
 
     def read(self) -> Pairs:
-        """Read and verify; DataError on files that are missing, truncated or foreign."""
+        """Read and verify; DataError on files that are missing, truncated or of another format."""
         if (self.window, self.negatives) == ("full", "targetfinder"):
             raise RequestError(
                 "data.window=full with data.negatives=targetfinder: region length alone gives AUROC 0.68 there, so a "
@@ -223,7 +223,7 @@ def gap_between(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
 
 
 def refuse_other_lengths(placed: pd.DataFrame, sequence: pd.Series, counting: Counting, path: Path) -> None:
-    """DataError where a place has another length than the sequence beside it, as with a wrong way of counting."""
+    """DataError where a place has another length than the sequence in its row, as with a wrong way of counting."""
     length = (placed["end"] - placed["start"]).to_numpy()
     wrong = length != sequence.str.len().to_numpy()
     if wrong.any():

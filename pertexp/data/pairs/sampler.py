@@ -94,7 +94,7 @@ class CellBatchSampler(Steps):
     line, label
         `[N]` of all pairs.
     batch_size, support_size
-        Pairs a pure batch, and others of the line beside them; a line with fewer than both has smaller batches.
+        Pairs of a pure batch, and others of the line that describe it; a line with fewer than both has smaller batches.
     lines_per_step
         Pure batches a step, of as many lines.
     positives
@@ -190,7 +190,7 @@ class CellBatchSampler(Steps):
             if size < 1:
                 raise DataError(
                     f"Cell line {names[number]} has {self.rows[number].size} training pairs, too few for a support set "
-                    f"of {self.support_size} and a batch beside it: type a smaller data.support_size, or leave the "
+                    f"of {self.support_size} and a batch: type a smaller data.support_size, or leave the "
                     "line out with data.lines=[...]."
                 )
         if self.positives is None:

@@ -154,7 +154,7 @@ class PseudobulkBatches(RowLayout):
 
 @dataclass(kw_only=True, eq=False)
 class MatchedControlBatches(CellBatches):
-    """Single cells, each beside a control cell; see `PairedLoader`.
+    """Single cells, each with a control cell; see `PairedLoader`.
 
     Attributes
     ----------
@@ -218,7 +218,7 @@ class UnitRows:
 class GraphBatches:
     """All units of a role as one batch, in a fixed order: one step an epoch; see `UnitRows`.
 
-    Control units are no rows: their profiles stand beside every unit. Among several processes each holds all units, so
+    Control units are no rows: their profiles come with every unit. Among several processes each holds all units, so
     their mean gradient is that of one process.
     """
 

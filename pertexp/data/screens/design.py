@@ -334,7 +334,7 @@ def _with_phases(screen: Screen, size_factor: np.ndarray, role: np.ndarray, gene
 def _by_role(role: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Scores `[N]` that depend on the mean expression of the cells scored together.
 
-    Fitted cells are scored among themselves, each held-out role beside them: no test cell moves the phase of another.
+    Fitted cells are scored among themselves, each held-out role with them: no test cell moves the phase of another.
     """
     fitted = np.isin(role, ("train", "control"))
     scores = np.empty(role.size, dtype=np.int64)

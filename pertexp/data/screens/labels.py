@@ -70,7 +70,7 @@ class _Grammar:
 
 
 def canonical_name(label: str) -> str:
-    """Return the canonical name of a label in the house's own spelling: `B+ctrl+A` → `A+B`."""
+    """Return the canonical name of a label in the project's own spelling: `B+ctrl+A` → `A+B`."""
     return _Grammar().name(label)
 
 
@@ -125,7 +125,7 @@ def parse_labels(
     canonical = [grammar.name(label) for label in distinct]
     if require_control and CONTROL not in canonical:
         raise DataError(
-            f"No cell is a control: {', '.join(sorted(controls))} occurs only beside other members "
+            f"No cell is a control: {', '.join(sorted(controls))} occurs only together with other members "
             f"(as in '{distinct[0]}'); name the label of unperturbed cells in data.control."
         )
     names = (CONTROL, *sorted(set(canonical) - {CONTROL}))

@@ -1,4 +1,4 @@
-"""Perturbed cells beside control cells: what a model of change is trained on."""
+"""Perturbed cells, each with a control cell: what a model of change is trained on."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -12,7 +12,7 @@ ControlMatch = Literal["context", "any"]
 
 
 class PairedLoader(BatchLoader):
-    """Batches in which every cell has a control cell beside it, as `control [B, G]` float32.
+    """Batches in which every cell has a control cell, as `control [B, G]` float32.
 
     A perturbed cell gets a control cell drawn uniformly, with replacement, from those of its context (or from all);
     a control cell is its own. The draw depends on (seed, epoch) alone, so that a resumed run sees the same pairs.

@@ -65,5 +65,5 @@ def require_summable(design: Design, kind: Pseudobulk) -> None:
     if kind == "sum" and scale != "counts":
         raise MismatchError(
             f"data/batches=pseudobulk adds up counts, but the data are on the scale {scale}: "
-            "type data.batches.combine=mean beside it, or data/batches=cells."
+            "type data.batches.combine=mean as well, or data/batches=cells."
         )

@@ -68,12 +68,13 @@ class H5adFile:
     expected: str | None = None
 
     def read(self, *, require_control: bool = True) -> Screen:
-        """Read and verify; every fault is one sentence. Predictions may come without control cells.
+        """Read and verify; every fault is one message. Predictions may come without control cells.
 
         Raises
         ------
         DataError
-            On a missing, truncated or foreign file, unknown columns, a wrong scale, NaN, duplicate genes, no control.
+            On a file that is missing, truncated or of another format, unknown columns, a wrong scale, NaN, duplicate
+            genes, no control.
         """
         adata = _open(Path(self.path), self.expected)
         adata, dropped = _subset(adata, self.where or {})
@@ -121,7 +122,7 @@ def _open(path: Path, expected: str | None) -> AnnData:
         raise DataError(f"no file {path}: {hint}")
     try:
         adata = read_h5ad(path)
-    except Exception as fault:  # h5py and anndata raise many kinds for a truncated or foreign file
+    except Exception as fault:  # h5py and anndata raise many kinds for a truncated or of another format file
         raise DataError(
             f"{path} cannot be read as .h5ad ({type(fault).__name__}: {' '.join(str(fault).split())[:120]}): "
             "it may be truncated or another format; fetch it again or write it with anndata."

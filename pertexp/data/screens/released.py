@@ -1,4 +1,4 @@
-"""What cell-gears leaves on disk beside its weights: splits, cells, and the names of perturbable genes."""
+"""What cell-gears writes in addition to its weights: splits, cells, and the names of perturbable genes."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -20,7 +20,7 @@ from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.output import Output
 from pertexp.metrics.pairs import PAIRS, best_threshold
-from pertexp.models.pair_baselines import standing
+from pertexp.models.pair_baselines import why_not_counted
 from pertexp.models.protocols import Diagnosed, HasTargets, PairBaseline, PairPredictor
 from pertexp.runs.schema import Diagnostic, Generalisation, PairMetrics, RoleScore
 
@@ -119,7 +119,7 @@ class PairEvaluation:
         return tables, thresholds
 
     def _roles(self, data: PairData, name: str, rows: list[str]) -> RowRoles:
-        why = {row: standing(baseline, data.design) for row, baseline in self.baselines.items()}
+        why = {row: why_not_counted(baseline, data.design) for row, baseline in self.baselines.items()}
         return RowRoles(
             name,
             tuple(row for row in rows if row != name and row not in self.baselines),

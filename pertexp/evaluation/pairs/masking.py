@@ -11,7 +11,7 @@ from pertexp.data.pairs.tokens import UNKNOWN
 
 Side = Literal["enhancer", "promoter"]
 WITHOUT: dict[str, Side] = {"enhancer only": "promoter", "promoter only": "enhancer"}
-FOREIGN = "permuted support"
+PERMUTED = "permuted support"
 
 
 def unknown(batch: Batch, side: Side) -> Batch:
@@ -26,6 +26,6 @@ def masked_batches(data: PairData, role: str = "test") -> Iterator[tuple[str, It
     """
     for name, side in WITHOUT.items():
         yield name, (unknown(batch, side) for batch in data.loader(role))
-    foreign = data.design.foreign_support(role) if data.support_size else {}
-    if foreign:
-        yield FOREIGN, data.loader(role, support=foreign)
+    permuted = data.design.permuted_support(role) if data.support_size else {}
+    if permuted:
+        yield PERMUTED, data.loader(role, support=permuted)

@@ -50,7 +50,7 @@ class Family(Protocol):
 
 @dataclass(frozen=True)
 class Core:
-    """The rules of the house, on profiles, with tests of differential expression on the real cells."""
+    """The rules of pertexp, on profiles, with tests of differential expression on the real cells."""
 
     metrics = CORE
 

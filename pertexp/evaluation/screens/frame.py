@@ -164,7 +164,7 @@ class EvaluationFrame:
     @classmethod
     def from_anndata(cls, adata: Any) -> "EvaluationFrame":
         """Read what `to_anndata` wrote; any other AnnData is refused with a `DataError`."""
-        _refuse_foreign(adata)
+        _refuse_other_files(adata)
         baselines = str(adata.uns["baselines"]).split("\n") if adata.uns["baselines"] else []
         splits = range(_splits_in(adata))
         halves = [[adata.layers[f"{name}_{split}"] for split in splits] for name in _HALVES]
@@ -338,7 +338,7 @@ def _refuse_unlike(first: EvaluationFrame, other: EvaluationFrame) -> None:
         raise DataError(f"evaluation frames have scales {first.scale!r} and {other.scale!r}; expected one.")
 
 
-def _refuse_foreign(adata: Any) -> None:
+def _refuse_other_files(adata: Any) -> None:
     wanted = {
         "obs": ({"perturbation", "context", "fold", "seen"}, adata.obs.columns),
         "uns": ({"scale", "model", "baselines"}, adata.uns),

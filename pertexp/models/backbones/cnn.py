@@ -159,7 +159,7 @@ class CnnBackbone(SequenceBackbone):
         self.width = self.middle_width + (width if options.layers else 0)
 
     def forward(self, enhancer: Tensor, promoter: Tensor) -> PairFeatures:
-        """Features of the pairs; `pair` holds the intermediate ones beside what the attention read."""
+        """Features of the pairs; `pair` holds the intermediate ones and what the attention read."""
         pool = self.options.pool
         matches = self.enhancer.best(enhancer, pool), self.promoter.best(promoter, pool)
         left, right = (each.amax(dim=-1) for each in matches)

@@ -6,7 +6,7 @@ from pertexp.data.screens.design import Design
 from pertexp.models.scfoundation.embedding import ControlEmbedding
 
 
-class EmbeddingSource(Protocol):
+class CellEmbeddingSource(Protocol):
     """A choice of the group `model/embedding`."""
 
     def __call__(self, design: Design) -> ControlEmbedding | None:

@@ -26,7 +26,7 @@ from pertexp.losses.contract import Loss, ProfilePrediction, offered_by, require
 from pertexp.losses.squared_error import SquaredError
 from pertexp.metrics.interactions import interaction_scores
 from pertexp.metrics.output import Output
-from pertexp.models.gears.embedding import EmbeddingSource
+from pertexp.models.gears.embedding import CellEmbeddingSource
 from pertexp.models.gears.graphs import as_sets, coexpression_graph, perturbation_graph
 from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows, first_apart
 from pertexp.models.gears.options import GearsOptions
@@ -107,7 +107,7 @@ class GEARS(lightning.LightningModule):
         loss: Loss[ProfilePrediction],
         optimizer: Callable[..., Optimizer],
         scheduler: Scheduler = constant,
-        embedding: EmbeddingSource | None = None,
+        embedding: CellEmbeddingSource | None = None,
         **options: Any,
     ) -> "GEARS":
         """Build the graphs from training rows and prior knowledge, and the network on them.
@@ -417,7 +417,7 @@ def _as_set(genes: Sequence[str]) -> list[str]:
 
 
 def _encoded(spec: dict[str, Any]) -> Tensor:
-    """Plain values as bytes of JSON: what a state dict can hold beside weights, and nothing has to be unpickled for."""
+    """Plain values as bytes of JSON: which a state dict can hold, and which nothing has to be unpickled for."""
     return torch.frombuffer(bytearray(json.dumps(spec).encode()), dtype=torch.uint8)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pertexp.nn.graph import Graph, GraphConvolution, Propagation, convolve, project_rows_
-from pertexp.nn.grid_decoder import Decoder, decode, grid
+from pertexp.nn.grid_decoder import DecoderLayers, decode, grid
 from pertexp.nn.weighted_norm import Perceptron, WeightedBatchNorm, remember
 
 Scope = Literal["all", "first_cell", "none"]
@@ -30,7 +30,7 @@ class Sets:
     node
         `[K]` node of each member.
     sign
-        `[K]` +1, or −1 where the member acts the other way (a knock-out beside activations).
+        `[K]` +1, or −1 where the member acts the other way (a knock-out among activations).
     """
 
     start: Tensor
@@ -65,7 +65,7 @@ class Sets:
 
 
 @dataclass(frozen=True)
-class Rows:
+class DistinctRows:
     """What a batch of cells comes down to.
 
     Attributes
@@ -86,11 +86,11 @@ class Rows:
     of_cell: Tensor
 
 
-def distinct_rows(perturbation: Tensor, variant: Tensor) -> Rows:
+def distinct_rows(perturbation: Tensor, variant: Tensor) -> DistinctRows:
     """One row for each distinct pair of set and variant of the gene side among the cells, both `[B]`."""
     n_variants = int(variant.max()) + 1
     keys, of_cell, cells = torch.unique(perturbation * n_variants + variant, return_inverse=True, return_counts=True)
-    return Rows(keys // n_variants, cells.to(torch.get_default_dtype()), keys % n_variants, of_cell)
+    return DistinctRows(keys // n_variants, cells.to(torch.get_default_dtype()), keys % n_variants, of_cell)
 
 
 def first_apart(perturbation: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class GearsNetwork(nn.Module):
         gene_side = self._gene_side(share, embedding)
         row_side = self._perturbation_side(sets, weight)
         genes, rows = self._joined(gene_side, row_side, weight, variant)
-        decoder = Decoder.of(self.recovery_w, self.indv_w1.squeeze(2), self.indv_b1.squeeze(1))
+        decoder = DecoderLayers.of(self.recovery_w, self.indv_w1.squeeze(2), self.indv_b1.squeeze(1))
         own = decode(genes, rows, variant, weight, decoder)
         state = self.cross_gene_state(own, weight)
         final = self.indv_w2.squeeze(0)

@@ -74,17 +74,17 @@ def _count(weights: dict[str, Tensor], name: str) -> int:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """A released `model.pt`, as tensors alone; DataError where it is missing, truncated, foreign or holds code."""
+    """A released `model.pt`, as tensors alone; DataError where it is missing, truncated, not such a file or holds code."""
     if not Path(path).is_file():
         raise DataError(f"no file {path}: name the folder that GEARS.save_model wrote, with model.pt and config.pkl.")
     try:
         with warnings.catch_warnings():  # of unusual pickles, which the sentence below is about
             warnings.simplefilter("ignore")
             weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # torch raises many kinds for a truncated, foreign or unsafe file
+    except Exception as fault:  # torch raises many kinds for a file that is truncated, of another format or unsafe
         raise DataError(
-            f"{path} cannot be read as weights ({type(fault).__name__}): it may be truncated, foreign, or hold code, "
-            "which is never run."
+            f"{path} cannot be read as weights ({type(fault).__name__}): it may be truncated, of another format, "
+            "or hold code, which is never run."
         ) from fault
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise DataError(f"{path} holds no weights: name the model.pt that GEARS.save_model wrote.")
@@ -139,7 +139,7 @@ def checkpoint_of(
 
 
 def _meaning(module: GEARS, cells: ControlMeans) -> dict[str, Any]:
-    """What a checkpoint says beside the weights: schema, and what restores the model."""
+    """What a checkpoint says in addition to the weights: schema, and what restores the model."""
     schema = {
         "genes": list(cells.genes),
         "perturbations": [CONTROL],

@@ -37,7 +37,7 @@ from pertexp.training.schedulers import Scheduler, configured, constant
 
 @dataclass(frozen=True)
 class Regularization:
-    """λ₁‖K‖₁ + λ₂‖K‖²_F (sums) beside a data loss that is a mean over cells and genes.
+    """λ₁‖K‖₁ + λ₂‖K‖²_F (sums), added to a data loss that is a mean over cells and genes.
 
     `l1` holds for the full kernel; with a rank, `group` penalises Σ_j ‖A_j‖₂ + ‖B_j‖₂ over columns instead. Both are
     proximal steps, so entries and columns become exactly zero.

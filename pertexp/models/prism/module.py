@@ -17,10 +17,10 @@ from pertexp.losses.contract import Loss, PairPrediction, offered_by, require_lo
 from pertexp.losses.interaction import PairLoss
 from pertexp.metrics.output import Output
 from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
-from pertexp.models.prism.network import PrismNetwork, View
+from pertexp.models.prism.diagnostics import TARGETS, diagnostics, read, shares
+from pertexp.models.prism.network import PrismNetwork, PrismOutput
 from pertexp.models.prism.options import PrismOptions
 from pertexp.models.prism.terms import Invariance, Seen, terms_of
-from pertexp.models.prism.watching import TARGETS, diagnostics, read, shares
 from pertexp.models.protocols import PairSchema, Part, StageEpoch
 from pertexp.runs.schema import Diagnostic
 from pertexp.training.epoch_metrics import PairEpochMetrics, log_epoch
@@ -139,7 +139,7 @@ class PRISM(lightning.LightningModule):
         """
         self.active_epochs.fill_(now.active.get("environment", -1))
 
-    def forward(self, batch: Batch) -> View:
+    def forward(self, batch: Batch) -> PrismOutput:
         """Read a batch in the present stage."""
         return self.network(batch, environment=bool(self.active_epochs >= 0))
 
@@ -152,10 +152,10 @@ class PRISM(lightning.LightningModule):
         self.train_metrics.update(view.reading.logit, batch["label"], batch["line"])
         self._log("train/loss", total, bar=True)
         self._log("train/task", task)
-        self._watch(view, batch)
+        self._record_diagnostics(view, batch)
         return total
 
-    def _task_loss(self, view: View, batch: Batch) -> Tensor:
+    def _task_loss(self, view: PrismOutput, batch: Batch) -> Tensor:
         norm = view.invariant.norm(dim=1)
         return self.loss.batch_loss(PairPrediction(view.reading.logit, batch["label"], norm))
 
@@ -175,11 +175,11 @@ class PRISM(lightning.LightningModule):
                 self._log("adversary/accuracy", term.accuracy)
         return total
 
-    def _seen(self, view: View, batch: Batch) -> Seen:
+    def _seen(self, view: PrismOutput, batch: Batch) -> Seen:
         support = None if view.line is None else (view.line, self.class_of_line[batch["support_line"]])
         return Seen(view.invariant, view.own, self.class_of_line[batch["line"]], support)
 
-    def _watch(self, view: View, batch: Batch) -> None:
+    def _record_diagnostics(self, view: PrismOutput, batch: Batch) -> None:
         """λ, T, R_E of each line, and the shares of features that are not zero."""
         self._log("energy/lambda", self.network.energy.lam)
         self._log("energy/temperature", view.reading.temperature.mean())
@@ -213,7 +213,7 @@ class PRISM(lightning.LightningModule):
         return configured(self.make_optimizer(self.parameters()), self.make_scheduler)
 
     @torch.inference_mode()
-    def views(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, View]]:
+    def views(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, PrismOutput]]:
         """Batches as the trained network reads them, on its device."""
         training = self.training
         self.eval()
@@ -236,7 +236,7 @@ class PRISM(lightning.LightningModule):
         found = {"lambda": Diagnostic(float(self.network.energy.lam.detach()), None, "λ of the trained network")}
         return found | diagnostics(data.design, held, self.class_of_line.cpu().numpy())
 
-    def _told(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, View, Tensor | None]]:
+    def _told(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, PrismOutput, Tensor | None]]:
         """Batches with their views and what the line classifier says of them."""
         adversary = next((term for term in self.terms.values() if isinstance(term, Invariance)), None)
         for batch, view in self.views(batches):

@@ -12,7 +12,7 @@ from pertexp.models.protocols import Part
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class PrismOutput:
     """What the network makes of a batch of n pairs in G pure batches.
 
     Attributes
@@ -98,7 +98,7 @@ class PrismNetwork(nn.Module):
         self.apart = Apart(environment_width)
         self.energy = Energy(energy, held, environment_width)  # g_E is in it
 
-    def forward(self, batch: Batch, *, environment: bool = True) -> View:
+    def forward(self, batch: Batch, *, environment: bool = True) -> PrismOutput:
         """Read a batch; without `environment` R_E = 0 and λ = 0, and no support set is looked at."""
         features = self.backbone(batch["enhancer"], batch["promoter"])
         invariant = self.invariant(features.pair)
@@ -107,7 +107,7 @@ class PrismNetwork(nn.Module):
         own = self.environment(held)
         line = self.lines(batch) if environment and self.energy.has_environment else None
         scaled = None if line is None else self.apart(line)[batch["group"]]
-        return View(invariant, potential, own, line, scaled, self.energy(potential, held, scaled))
+        return PrismOutput(invariant, potential, own, line, scaled, self.energy(potential, held, scaled))
 
     def lines(self, batch: Batch) -> Tensor:
         """z_E `[G, d_E]` of the support sets of a batch."""

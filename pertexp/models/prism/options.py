@@ -16,7 +16,7 @@ Count = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class Term:
-    """A term beside the task loss: its weight when the environment becomes active, `ramp` more each epoch, up to `cap`.
+    """A term of the loss: its weight when the environment becomes active, `ramp` more each epoch, up to `cap`.
 
     A weight of 0 leaves the term out, whatever its ramp.
     """

@@ -1,4 +1,4 @@
-"""The terms beside the task loss: what keeps z_I free of the line, and e full of it.
+"""The terms that are added to the task loss: what keeps z_I free of the line, and e full of it.
 
 Each is a module from a `Seen` to a number; all of them stand in `TERMS` by the name that `model.terms.*` knows.
 """
@@ -68,7 +68,7 @@ class Invariance(nn.Module):
     Attributes
     ----------
     accuracy
-        Share of the pairs of the latest step whose line D told, to be watched; 1/K at chance.
+        Share of the pairs of the latest step whose line D told, as a diagnostic; 1/K at chance.
     """
 
     accuracy: Tensor
@@ -91,7 +91,7 @@ class Invariance(nn.Module):
         return (loss + functional.cross_entropy(self.tell(rows), line)) / 2 if len(line) else loss
 
     def tell(self, invariant: Tensor) -> Tensor:
-        """Logits `[n, K]` of the lines; one pair alone has no variance, and is held against that of the others."""
+        """Logits `[n, K]` of the lines; one pair alone has no variance, and is scaled by that of the others."""
         alone = self.training and len(invariant) == 1
         seen = self._rested(invariant) if alone else self.norm(invariant)
         return self.classifier(seen)

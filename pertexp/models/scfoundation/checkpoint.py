@@ -47,10 +47,10 @@ def _read(path: str | Path) -> Any:
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # torch raises many kinds for a truncated, foreign or unsafe file
+    except Exception as fault:  # torch raises many kinds for a file that is truncated, of another format or unsafe
         raise DataError(
-            f"{path} cannot be read as a checkpoint ({type(fault).__name__}): it may be truncated, foreign, or hold "
-            "code, which is never run."
+            f"{path} cannot be read as a checkpoint ({type(fault).__name__}): it may be truncated, of another format, "
+            "or hold code, which is never run."
         ) from fault
 
 

@@ -100,6 +100,6 @@ def test_the_real_presets_build_their_design(data_dir, monkeypatch):
         (["data=simulated_screen", "data/split=pairs_table", "data.split.path=my.csv"], "double or table"),
     ],
 )
-def test_a_split_of_the_other_kind_is_refused_in_one_sentence(words, said):
+def test_a_split_of_the_other_kind_is_refused_in_one_message(words, said):
     with pytest.raises(MismatchError, match=said):
         _ = made(*words).design

@@ -106,7 +106,7 @@ def test_tables_that_are_refused(tmp_path, frame, options, said):
     assert "\n" not in str(fault.value)
 
 
-def test_files_that_are_missing_truncated_or_foreign(tmp_path):
+def test_files_that_are_missing_truncated_or_unreadable(tmp_path):
     whole = write_tsv(tmp_path / "whole.tsv", sequence_table())
     (tmp_path / "foreign.tsv.gz").write_bytes(b"no gzip at all")
     (tmp_path / "binary.tsv").write_bytes(bytes(range(128, 256)) * 20)
@@ -138,7 +138,7 @@ def test_sequences_are_cut_from_the_genome(tmp_path):
     assert text_of(pairs, "promoter", 1) == CHR1[1500:1600]
     assert pairs.distance.tolist() == [840, 1340, 650]
     assert len(pairs.elements) == 4
-    coordinates(tmp_path, places())  # sequences beside the places are held against the genome
+    coordinates(tmp_path, places())  # sequences in the table are checked against the genome
     one = coordinates(tmp_path, bare_places(), coordinates="one_based")
     assert text_of(one, "enhancer", 2) == CHR1[299:350]
 
@@ -165,7 +165,7 @@ def test_genomes_that_do_not_fit(tmp_path, frame, contigs, said):
         coordinates(tmp_path, frame, write_fasta(tmp_path / "other.fa", contigs))
 
 
-def test_genomes_that_are_missing_or_foreign(tmp_path):
+def test_genomes_that_are_missing_or_unreadable(tmp_path):
     with pytest.raises(DataError, match=r"give the genome with data\.fasta"):
         coordinates(tmp_path, bare_places(), tmp_path / "gone.fa")
     for name, content in (("table.fa", b"a\tb\n"), ("ragged.fa", b">chr1\nACGT\nAC\nACGT\nACGTACGT\n")):
@@ -272,7 +272,7 @@ def test_the_real_sequences_are_those_of_the_bank(ep, tmp_path):
     assert found > 15
 
 
-def test_a_truncated_real_file_is_one_sentence(ep, tmp_path):
+def test_a_truncated_real_file_is_one_message(ep, tmp_path):
     (tmp_path / "elements.tsv.gz").write_bytes((ep / "elements.tsv.gz").read_bytes())
     truncate(tmp_path / "pairs.tsv.gz", ep / "pairs.tsv.gz")
     with pytest.raises(DataError, match="it may be truncated"):

@@ -1,4 +1,4 @@
-"""Pure batches: one line each, a support set beside them, seeded, shared among processes, resumed in mid-epoch."""
+"""Pure batches: one line each, each with a support set, seeded, shared among processes, resumed in mid-epoch."""
 
 import itertools
 

@@ -97,7 +97,7 @@ def test_rows_are_made_once_for_all_roles_and_anew_for_another_design(design):
 def test_sums_of_logs_are_refused_with_the_design():
     logs = data(batches=PseudobulkBatches(), normalize=True)
     with pytest.raises(
-        MismatchError, match=r"scale log1p: type data\.batches\.combine=mean beside it, or data/batches=ce"
+        MismatchError, match=r"scale log1p: type data\.batches\.combine=mean as well, or data/batches=ce"
     ):
         _ = logs.design
     assert data(batches=PseudobulkBatches(combine="mean"), normalize=True).design is not None

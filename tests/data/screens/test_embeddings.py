@@ -148,7 +148,7 @@ def save_array(path):
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_table_is_one_sentence(tmp_path, name):
+def test_a_malformed_table_is_one_message(tmp_path, name):
     write, sentence = MALFORMED[name]
     write(tmp_path / name)
     with pytest.raises(DataError) as fault:

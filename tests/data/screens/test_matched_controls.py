@@ -1,4 +1,4 @@
-"""Every perturbed cell has a control cell of its own context beside it, drawn anew each epoch and never lost."""
+"""Every perturbed cell has a control cell of its own context, drawn anew each epoch and never lost."""
 
 import numpy as np
 import pytest

@@ -289,7 +289,7 @@ def with_layer(name):
 
 
 @pytest.mark.parametrize(("adata", "options", "sentence"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_one_sentence(tmp_path, adata, options, sentence):
+def test_a_fault_is_one_message(tmp_path, adata, options, sentence):
     with pytest.raises(RequestError) as fault:
         read(tmp_path, adata(), **options)
     assert re.search(sentence, refused(fault))
@@ -303,14 +303,14 @@ def damaged(folder, how):
 
 
 @pytest.mark.parametrize("how", ["half", "head", "empty", "text"])
-def test_a_damaged_file_is_one_sentence(tmp_path, how):
+def test_a_damaged_file_is_one_message(tmp_path, how):
     path = damaged(tmp_path, how)
     with pytest.raises(DataError) as fault:
         H5adFile(path=str(path), perturbation_key="guide", control="NT").read()
     assert re.search(f"{re.escape(str(path))} cannot be read as .h5ad.*truncated", refused(fault))
 
 
-def test_a_foreign_hdf5_file_is_one_sentence(tmp_path):
+def test_a_foreign_hdf5_file_is_one_message(tmp_path):
     import h5py
 
     path = tmp_path / "foreign.h5ad"
@@ -321,7 +321,7 @@ def test_a_foreign_hdf5_file_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("part", [np.s_[:0], np.s_[:, :0]])
-def test_an_empty_screen_is_one_sentence(tmp_path, part):
+def test_an_empty_screen_is_one_message(tmp_path, part):
     with pytest.raises(DataError) as fault:
         read(tmp_path, annotated()[part].copy())
     assert re.search("is empty .* expected at least one of each", refused(fault))

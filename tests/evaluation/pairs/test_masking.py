@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pertexp.data.pairs.tokens import UNKNOWN
 from pertexp.evaluation.pairs.generalisation import line_mean, over_draws, over_roles
-from pertexp.evaluation.pairs.masking import FOREIGN, masked_batches, unknown
+from pertexp.evaluation.pairs.masking import PERMUTED, masked_batches, unknown
 from pertexp.evaluation.pairs.predictions import predicted
 from pertexp.runs.schema import Generalisation, RoleScore
 
@@ -40,14 +40,14 @@ def test_a_masked_element_is_unknown_and_all_else_stays(data):
 def test_every_mask_shows_the_same_pairs(data):
     whole = torch.cat([batch["pair"] for batch in data.loader("test")])
     found = {name: list(batches) for name, batches in masked_batches(data)}
-    assert list(found) == ["enhancer only", "promoter only", FOREIGN]
+    assert list(found) == ["enhancer only", "promoter only", PERMUTED]
     for batches in found.values():
         assert torch.equal(torch.cat([batch["pair"] for batch in batches]), whole)
 
 
 def test_a_foreign_support_set_is_of_another_training_line(data):
     design = data.design
-    batches = dict(masked_batches(data))[FOREIGN]
+    batches = dict(masked_batches(data))[PERMUTED]
     for batch in batches:
         support = batch["support_pair"].ravel().numpy()
         assert support.size == data.support_size
@@ -55,23 +55,23 @@ def test_a_foreign_support_set_is_of_another_training_line(data):
         lines = set(design.pairs.line[support])
         assert len(lines) == 1
         assert lines.isdisjoint(batch["line"].tolist())
-    assert design.foreign_support("test")[0].tolist() == design.foreign_support("test")[0].tolist()
-    assert design.foreign_support("test")[0].tolist() != design.foreign_support("test", 1)[0].tolist()
+    assert design.permuted_support("test")[0].tolist() == design.permuted_support("test")[0].tolist()
+    assert design.permuted_support("test")[0].tolist() != design.permuted_support("test", 1)[0].tolist()
 
 
 def test_a_line_that_is_trained_on_gets_the_support_of_another():
     design = made(*SMALL, "data/split=chromosome").design
-    foreign = design.foreign_support("test")
-    assert sorted(foreign) == [0, 1, 2]
-    for number, rows in foreign.items():
+    permuted = design.permuted_support("test")
+    assert sorted(permuted) == [0, 1, 2]
+    for number, rows in permuted.items():
         assert number not in design.pairs.line[rows]
 
 
 def test_without_support_or_another_line_there_is_nothing_to_permute():
-    assert FOREIGN not in dict(masked_batches(made(*SMALL, "data.support_size=0")))
+    assert PERMUTED not in dict(masked_batches(made(*SMALL, "data.support_size=0")))
     alone = made(*SMALL, "data/split=chromosome", "data.simulator.n_lines=1")
-    assert alone.design.foreign_support("test") == {}
-    assert FOREIGN not in dict(masked_batches(alone))
+    assert alone.design.permuted_support("test") == {}
+    assert PERMUTED not in dict(masked_batches(alone))
 
 
 def test_a_loader_of_some_rows(data):

@@ -346,7 +346,7 @@ def test_signs_are_typed_as_they_are_read(outputs):
     assert command(*TINY_GEARS, "data.annotation=null").code == 2
 
 
-def test_what_does_not_fit_is_one_sentence(outputs):
+def test_what_does_not_fit_is_one_message(outputs):
     refused = command("model=gears", *TINY, "loss=nb")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "loss=gears" in refused.err

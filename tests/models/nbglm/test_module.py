@@ -300,7 +300,7 @@ def test_l2_shrinks_the_kernel_and_not_the_bias(data):
         ({"cell_cycle": True}, r"data\.phase_key"),
     ],
 )
-def test_options_that_cannot_be_are_refused_in_one_sentence(data, options, said):
+def test_options_that_cannot_be_are_refused_in_one_message(data, options, said):
     with pytest.raises(RequestError, match=said):
         NBGLM.from_data(data, losses.nb, ADAMW, **options)
 

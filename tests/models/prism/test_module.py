@@ -418,9 +418,9 @@ def test_on_an_unseen_line_the_environment_is_worth_what_was_planted(tmp_path, m
     for name in ("kmer_boosting", "prism (enhancer only)", "prism (promoter only)", "prism (permuted support)"):
         assert gained(own, own_rows(done.folder, name))[0] > 0, name
     document = json.loads((done.folder / "metrics.json").read_text())
-    watched = document["diagnostics"]
-    assert watched["line_probe"]["value"] - watched["line_probe"]["chance"] < 0.08
-    assert watched["label_probe"]["value"] - watched["label_probe"]["chance"] > 0.08
+    diagnostics = document["diagnostics"]
+    assert diagnostics["line_probe"]["value"] - diagnostics["line_probe"]["chance"] < 0.08
+    assert diagnostics["label_probe"]["value"] - diagnostics["label_probe"]["chance"] > 0.08
     without = command(*SHORT, "trainer.max_epochs=14", "model/ablation=no_environment")
     assert without.code == 0, without.err
     assert gained(own, own_rows(without.folder))[0] > 0

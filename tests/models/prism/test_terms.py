@@ -1,4 +1,4 @@
-"""Every term of PRISM moves what it is for, beside a task that goes on being learned.
+"""Every term of PRISM moves what it is for, while the task goes on being learned.
 
 Encoders of the two streams are trained on features that tell the label, the line, or both; with a term and without it,
 from one start.

@@ -189,7 +189,7 @@ def test_metrics_json_alone_makes_a_page_with_what_every_run_has(folder):
 @pytest.mark.parametrize(
     "name", ["metrics.json", "predictions.parquet", "split.parquet", "data.json", "environment.json"]
 )
-def test_a_file_that_is_cut_off_is_refused_in_one_sentence(folder, name):
+def test_a_file_that_is_cut_off_is_refused_in_one_message(folder, name):
     path = folder / name
     before = (folder / "report.html").read_bytes()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -204,7 +204,7 @@ def test_a_file_that_is_cut_off_is_refused_in_one_sentence(folder, name):
     ("metrics.json", '{"format": 2, "task": "pears", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}'),
     ("data.json", '{"lines": "many"}'),
 ])  # fmt: skip
-def test_a_file_of_another_kind_is_refused_in_one_sentence(folder, name, text):
+def test_a_file_of_another_kind_is_refused_in_one_message(folder, name, text):
     (folder / name).write_text(text)
     with pytest.raises(DataError, match=re.escape(str(folder))):
         write_page(folder)

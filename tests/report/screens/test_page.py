@@ -129,7 +129,7 @@ def test_metrics_json_alone_makes_a_page(folder):
 @pytest.mark.parametrize(
     "name", ["metrics.json", *(name for name in OPTIONAL if not name.startswith(("config", "logs")))]
 )
-def test_a_file_that_is_cut_off_is_refused_in_one_sentence(folder, name):
+def test_a_file_that_is_cut_off_is_refused_in_one_message(folder, name):
     path = folder / name
     before = (folder / "report.html").read_bytes()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -153,7 +153,7 @@ def test_a_file_that_is_cut_off_is_refused_in_one_sentence(folder, name):
         ("config/overrides.yaml", "a: 1"),
     ],
 )
-def test_a_file_of_another_kind_is_refused_in_one_sentence(folder, name, text):
+def test_a_file_of_another_kind_is_refused_in_one_message(folder, name, text):
     (folder / name).write_text(text)
     with pytest.raises(DataError, match=re.escape(str(folder / name))):
         write_page(folder)
@@ -321,7 +321,7 @@ def test_the_command_writes_a_page_again(folder):
     assert (folder / "report.html").is_file()
 
 
-def test_a_wrong_request_is_one_sentence_and_exit_code_two(folder, tmp_path, monkeypatch, capsys):
+def test_a_wrong_request_is_one_message_and_exit_code_two(folder, tmp_path, monkeypatch, capsys):
     (folder / "metrics.json").write_text('{"model": ')
     for words, said in [
         ([folder], "metrics.json cannot be read"),

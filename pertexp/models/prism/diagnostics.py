@@ -12,7 +12,7 @@ from pertexp.data.pairs.design import PairDesign
 from pertexp.data.pairs.loader import Batch
 from pertexp.losses.regular import nonzero_share
 from pertexp.metrics.dependence import Probe, excess_cross_correlation, linear_probe
-from pertexp.models.prism.network import View
+from pertexp.models.prism.network import PrismOutput
 from pertexp.models.protocols import Target
 from pertexp.runs.schema import Diagnostic
 
@@ -60,7 +60,7 @@ class Read:
         return Read(**kept)
 
 
-def read(views: Iterable[tuple[Batch, View, Tensor | None]]) -> Read:
+def read(views: Iterable[tuple[Batch, PrismOutput, Tensor | None]]) -> Read:
     """Collect batches, their views, and the logits of the line classifier."""
     parts: dict[str, list[np.ndarray]] = {}
     for batch, view, told in views:
@@ -118,7 +118,7 @@ def _temperature(design: PairDesign, held: Read) -> dict[str, Diagnostic]:
     return {"temperature": Diagnostic(float(held.temperature[0]), None, "T of the trained network, in every line")}
 
 
-def shares(view: View) -> dict[str, Tensor]:
+def shares(view: PrismOutput) -> dict[str, Tensor]:
     """Shares of features that are not zero, of z_I and of z_E."""
     found = {"invariant": nonzero_share(view.invariant.detach())}
     return found if view.line is None else found | {"environment": nonzero_share(view.line.detach())}
