@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pertexp.config.errors import DataError
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, stored
-from pertexp.models.pair_baselines import Distance, GcCpg, why_not_counted
+from pertexp.models.baselines.pairs import Distance, GcCpg, why_not_counted
 from pertexp.tasks.registry import restore
 
 pytestmark = pytest.mark.medium

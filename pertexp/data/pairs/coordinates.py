@@ -89,7 +89,7 @@ class CoordinatePairTable:
         Raises
         ------
         DataError
-            On tables or a genome that are missing, truncated or unreadable, on a place off its chromosome, a contig that
+            On tables or a genome that are missing or cannot be read, on a place off its chromosome, a contig that
             the genome lacks, bases other than those given, and all that `pair_up` refuses.
         """
         path = Path(self.path)

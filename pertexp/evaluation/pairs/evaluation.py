@@ -20,7 +20,7 @@ from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.output import Output
 from pertexp.metrics.pairs import PAIRS, best_threshold
-from pertexp.models.pair_baselines import why_not_counted
+from pertexp.models.baselines.pairs import why_not_counted
 from pertexp.models.protocols import Diagnosed, HasTargets, PairBaseline, PairPredictor
 from pertexp.runs.schema import Diagnostic, Generalisation, PairMetrics, RoleScore
 

@@ -19,7 +19,7 @@ from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import Measured, measure
 from pertexp.evaluation.screens.scoring import TASK, Scores
 from pertexp.metrics.output import Output
-from pertexp.models.baselines import NoChange, TrainMean
+from pertexp.models.baselines.screens import NoChange, TrainMean
 from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor
 from pertexp.runs.record import whole, write_json
 from pertexp.runs.schema import RECOVERY, ScreenMetrics

@@ -74,7 +74,7 @@ def _count(weights: dict[str, Tensor], name: str) -> int:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """A released `model.pt`, as tensors alone; DataError where it is missing, truncated, not such a file or holds code."""
+    """A released `model.pt`, as tensors alone; DataError where it is missing, cannot be read or holds code."""
     if not Path(path).is_file():
         raise DataError(f"no file {path}: name the folder that GEARS.save_model wrote, with model.pt and config.pkl.")
     try:

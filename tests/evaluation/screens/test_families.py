@@ -19,7 +19,7 @@ from pertexp.evaluation.screens.measuring import measure, pooled
 from pertexp.metrics import vcc2026
 from pertexp.metrics.pairs import PAIRS
 from pertexp.metrics.registry import METRICS
-from pertexp.models.baselines import NoChange, TrainMean
+from pertexp.models.baselines.screens import NoChange, TrainMean
 
 ALL = {"core": Core(), "cell_eval": CellEval(), "vcc2026": Vcc2026(), "gears": Gears()}
 

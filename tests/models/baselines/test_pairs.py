@@ -10,7 +10,7 @@ from pertexp.config.errors import RequestError
 from pertexp.data.pairs.design import PairDesign, build_design
 from pertexp.data.pairs.splits import LineAndChromosome
 from pertexp.data.pairs.tokens import TokenStore, decode
-from pertexp.models.pair_baselines import (
+from pertexp.models.baselines.pairs import (
     Distance,
     GcCpg,
     KmerBoosting,

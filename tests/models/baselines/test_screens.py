@@ -10,7 +10,7 @@ from pertexp.data.screens.design import TrainingProfiles
 from pertexp.data.screens.embeddings import EmbeddingTable
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.screen import members
-from pertexp.models.baselines import Additive, BilinearRidge, NearestNeighbours, NoChange, TrainMean
+from pertexp.models.baselines.screens import Additive, BilinearRidge, NearestNeighbours, NoChange, TrainMean
 
 NAMES = ("control", "A", "A+B", "A+C", "B", "B+C", "C", "D", "D+E", "E", "F")
 CONTEXTS, GENES = 3, 15

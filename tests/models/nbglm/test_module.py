@@ -23,7 +23,7 @@ from pertexp.evaluation.screens.measuring import measure
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses import counts as losses
 from pertexp.losses.squared_error import SquaredError
-from pertexp.models.baselines import BilinearRidge
+from pertexp.models.baselines.screens import BilinearRidge
 from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm import NBGLM
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from

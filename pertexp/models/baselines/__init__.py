@@ -1,0 +1,1 @@
+"""Predictions that know little: what a model has to beat, of screens and of pairs."""
