@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +55,19 @@ def data_dir() -> Path:
     if found is None:
         pytest.skip("no data folder: set PERTEXP_DATA to a folder with screens/ and gene/")
     return found
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of outputs for one test."""
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def module_outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of outputs for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("outputs")
+        patch.setenv("PERTEXP_OUTPUTS", str(folder))
+        yield folder

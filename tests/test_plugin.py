@@ -24,7 +24,7 @@ from pertexp.config.search_path import SearchPath, config_folder
 from pertexp.models.protocols import NamedPredictor, PairModel, ScreenModel
 from pertexp.tasks.registry import restore
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("module_outputs")]
 
 TYPED = "hydra.searchpath=[pkg://example_plugin.conf]"
 SHORT = (
@@ -47,16 +47,8 @@ def means(folder: Path) -> dict[tuple[str, str], float]:
     return {(row["model"], row["metric"]): row["mean"] for row in rows}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def outputs(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("outputs")
-        patch.setenv("PERTEXP_OUTPUTS", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
-def run(outputs):
+def run(module_outputs):
     done = command(TYPED, *SHORT)
     assert done.code == 0, done.err
     return done.folder
@@ -87,8 +79,8 @@ def test_it_is_trained_and_scored_beside_all_baselines(run):
     assert losses[-1] < losses[0]
 
 
-def test_it_is_resumed_to_the_same_numbers(run, outputs):
-    folder = interrupted(outputs, "validation_start", 3, TYPED, *SHORT)
+def test_it_is_resumed_to_the_same_numbers(run, module_outputs):
+    folder = interrupted(module_outputs, "validation_start", 3, TYPED, *SHORT)
     done = command(TYPED, *SHORT, f"ckpt_path={folder}/checkpoints/last.ckpt")
     assert done.code == 0, done.err
     assert_same_end(done.folder, run)
@@ -111,10 +103,10 @@ def test_it_is_evaluated_from_its_checkpoint(run):
     assert means(done.folder) == pytest.approx(means(run), rel=1e-9)
 
 
-def test_a_sweep_over_it_ends_with_one_table_and_a_page(outputs):
+def test_a_sweep_over_it_ends_with_one_table_and_a_page(module_outputs):
     done = command("-m", TYPED, *SHORT, "model/link=bounded,linear")
     assert done.code == 0, done.err
-    (folder,) = (outputs / "sweeps").iterdir()
+    (folder,) = (module_outputs / "sweeps").iterdir()
     table = pd.read_csv(folder / "sweep.csv")
     assert set(table.loc[table["role"] == "model", "model/link"]) == {"bounded", "linear"}
     (folder / "report.html").unlink()

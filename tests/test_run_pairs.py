@@ -19,18 +19,12 @@ from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, stored
 from pertexp.models.baselines.pairs import Distance, GcCpg, why_not_counted
 from pertexp.tasks.registry import restore
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("outputs")]
 
 ROWS = [
     "gc_stand_in", "gc_stand_in (enhancer only)", "gc_stand_in (promoter only)", "gc_stand_in (permuted support)",
     "prevalence", "distance", "promoter_rate", "gc_cpg", "kmer_boosting",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

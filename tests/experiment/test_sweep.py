@@ -23,16 +23,10 @@ from pertexp.report.sentences import short
 from pertexp.runs.jobs import finished_jobs
 from pertexp.tasks.leaderboard import Compared, summary_of
 
-pytestmark = pytest.mark.medium  # nearly every test trains several runs
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("outputs")]  # nearly every test trains several runs
 
 CONF = ROOT / "conf"
 ONE_EPOCH = (*TINY, "trainer.max_epochs=1")
-
-
-@pytest.fixture(autouse=True)
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    return tmp_path
 
 
 def sweep(*words: str) -> Ran:

@@ -24,7 +24,7 @@ from pertexp.tasks.pairs import PAIRS
 from pertexp.tasks.registry import restore
 from pertexp.tasks.screens import SCREENS
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("module_outputs")]
 
 WORDS = (*PRISM, "trainer.max_epochs=2", "stages.plan.warm_up.epochs=0", "callbacks.best.first_epoch=0")
 
@@ -41,16 +41,8 @@ def evaluate(*words: str) -> Ran:
     return of(entry.main, "pertexp.evaluate", *words)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def outputs(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("outputs")
-        patch.setenv("PERTEXP_OUTPUTS", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
-def run() -> Path:
+def run(module_outputs) -> Path:
     done = command(*WORDS)
     assert done.code == 0, done.err
     return done.folder
@@ -158,11 +150,11 @@ def test_other_files(run, tmp_path, ending):
     pd.testing.assert_frame_equal(read(tmp_path / f"out{ending}"), expected)
 
 
-def test_without_a_place_it_lies_in_a_folder_of_its_own(run, tmp_path, outputs):
+def test_without_a_place_it_lies_in_a_folder_of_its_own(run, tmp_path, module_outputs):
     done = predict(f"ckpt={run}", f"data.path={write_tsv(tmp_path / 'new.tsv', new_pairs())}")
     assert done.code == 0, done.err
     assert done.folder.name == "predictions.tsv"
-    assert done.folder.is_relative_to(outputs / "predictions")
+    assert done.folder.is_relative_to(module_outputs / "predictions")
 
 
 def test_calls_are_left_out_where_no_threshold_was_chosen_for_these_weights(run, tmp_path):
@@ -195,13 +187,13 @@ def test_calls_are_left_out_where_no_threshold_was_chosen_for_these_weights(run,
         (lambda f: f.groupby("cell_line").head(7), (), "cell line A has 7 pairs to describe it by"),
     ],
 )
-def test_a_wrong_request_is_one_message_and_leaves_nothing(run, tmp_path, outputs, change, words, said):
+def test_a_wrong_request_is_one_message_and_leaves_nothing(run, tmp_path, module_outputs, change, words, said):
     given = () if change is None else (f"data.path={write_tsv(tmp_path / 'new.tsv', change(new_pairs()))}",)
-    folders = set((outputs / "predictions").glob("*/*"))
+    folders = set((module_outputs / "predictions").glob("*/*"))
     done = predict(f"ckpt={run}", *given, *words)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert said in done.err
-    assert set((outputs / "predictions").glob("*/*")) == folders
+    assert set((module_outputs / "predictions").glob("*/*")) == folders
 
 
 def test_a_line_with_few_pairs_is_described_by_all_of_them_or_by_another_table(run, tmp_path):

@@ -14,7 +14,7 @@ from screen_files import screen_file
 
 from pertexp.evaluation.screens.frame import EvaluationFrame
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("module_outputs")]
 
 
 def predict(*words):
@@ -23,16 +23,8 @@ def predict(*words):
     return of(entry.main, "pertexp.predict", *words)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def outputs(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("outputs")
-        patch.setenv("PERTEXP_OUTPUTS", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
-def run():
+def run(module_outputs):
     done = command(*TINY, "data.simulator.n_combinations=3")
     assert done.code == 0, done.err
     return done.folder
@@ -142,13 +134,13 @@ def test_another_scale_is_refused(run, tmp_path):
         (("ckpt={run}", "perturbations=[../x,<y>]"), """type 'perturbations=["../x","<y>"]'"""),
     ],
 )
-def test_a_wrong_request_is_one_message_and_leaves_nothing(run, outputs, words, said):
-    before = set((outputs / "predictions").rglob("*")) if (outputs / "predictions").exists() else set()
+def test_a_wrong_request_is_one_message_and_leaves_nothing(run, module_outputs, words, said):
+    before = set((module_outputs / "predictions").rglob("*")) if (module_outputs / "predictions").exists() else set()
     done = predict(*[word.replace("{run}", str(run)) for word in words])
     assert done.code == 2
     assert said in done.err
     assert done.err.count("\n") == 1
-    after = set((outputs / "predictions").rglob("*")) if (outputs / "predictions").exists() else set()
+    after = set((module_outputs / "predictions").rglob("*")) if (module_outputs / "predictions").exists() else set()
     assert {path for path in after - before if path.is_file()} == set()
 
 

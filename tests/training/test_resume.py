@@ -14,14 +14,8 @@ from resuming import WORDS, assert_same_end, interrupted, run
 from pertexp.config.errors import MismatchError
 from pertexp.training.checkpoints import RandomState, require_resumable
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("outputs")]
 SLOW = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

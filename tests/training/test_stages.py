@@ -22,6 +22,8 @@ from pertexp.training.checkpoints import begin_from
 from pertexp.training.plan import Plan
 from pertexp.training.stages import Stages, parameters_of
 
+pytestmark = pytest.mark.usefixtures("outputs")
+
 
 class Scaled(nn.Sequential):
     """A container that holds a parameter itself."""
@@ -368,12 +370,6 @@ WORDS = (
     "~logger",
     "+callbacks.diary._target_=killing.Diary",
 )
-
-
-@pytest.fixture(autouse=True)
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

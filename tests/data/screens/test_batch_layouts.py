@@ -148,12 +148,6 @@ ONE_GRAPH = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    return tmp_path
-
-
 def test_one_step_an_epoch_is_trained_stopped_early_killed_and_resumed(outputs):
     whole, diary = run(*ONE_GRAPH)
     assert whole.code == 0, whole.err

@@ -294,12 +294,6 @@ def test_options_that_are_none_are_refused(options, said, data):
         gears(data, **options)
 
 
-@pytest.fixture
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    return tmp_path
-
-
 @pytest.mark.medium
 def test_the_command_trains_and_scores_beside_the_baselines(outputs):
     import json

@@ -6,13 +6,7 @@ from command import command, fresh_command
 from places import ROOT, SUPPORT
 from prism_words import PRISM
 
-pytestmark = pytest.mark.medium
-
-
-@pytest.fixture(autouse=True)
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    return tmp_path
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("outputs")]
 
 
 @pytest.mark.slow
