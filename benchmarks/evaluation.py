@@ -29,7 +29,7 @@ CONTROL = "non-targeting"
 
 
 def screen(seed: int, effect: np.ndarray, cells: int, controls: int) -> anndata.AnnData:
-    """Counts of a screen with these effects `[P, G]` on log means; about a fifth of the entries are stored."""
+    """Return counts of a screen with these effects `[P, G]` on log means; about a fifth of the entries are stored."""
     base = np.random.default_rng(7).uniform(-4.5, 0.5, size=effect.shape[1])
     rng = np.random.default_rng(seed)
     rows = np.concatenate([np.repeat(np.arange(len(effect)), cells), np.full(controls, -1)])
@@ -46,7 +46,7 @@ def screen(seed: int, effect: np.ndarray, cells: int, controls: int) -> anndata.
 
 
 def pair(perturbations: int, genes: int, cells: int, controls: int) -> tuple[anndata.AnnData, anndata.AnnData]:
-    """A prediction and the truth."""
+    """Return a prediction and the truth."""
     rng = np.random.default_rng(0)
     effect = rng.normal(size=(perturbations, genes)) * (rng.uniform(size=(perturbations, genes)) < 0.1)
     guess = effect + 0.5 * rng.normal(size=effect.shape) * (effect != 0)
@@ -54,7 +54,7 @@ def pair(perturbations: int, genes: int, cells: int, controls: int) -> tuple[ann
 
 
 def ours(pred: anndata.AnnData, real: anndata.AnnData) -> int:
-    """Number of metrics: every one of every family."""
+    """Return the number of metrics: every one of every family."""
     from pertexp.metrics import cell_eval, gears, vcc2026
     from pertexp.metrics.cells import Cells
 
@@ -79,7 +79,7 @@ def ours(pred: anndata.AnnData, real: anndata.AnnData) -> int:
 
 
 def cell_eval_alone(pred: anndata.AnnData, real: anndata.AnnData) -> int:
-    """Number of metrics: those of cell-eval's full profile but for the clustering, which is left to it."""
+    """Return the number of metrics: those of cell-eval's full profile but for the clustering, which is left to it."""
     from pertexp.metrics import cell_eval
     from pertexp.metrics.cells import Cells
 
@@ -96,7 +96,7 @@ def cell_eval_alone(pred: anndata.AnnData, real: anndata.AnnData) -> int:
 
 
 def theirs(pred: anndata.AnnData, real: anndata.AnnData, skip: tuple[str, ...] = ()) -> int:
-    """Number of metrics: cell-eval's full profile."""
+    """Return the number of metrics: cell-eval's full profile."""
     import logging
 
     from cell_eval import MetricsEvaluator

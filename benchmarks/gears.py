@@ -97,7 +97,7 @@ def screen_data(gene_sets: str, n_genes: int) -> NamedScreenData:
 
 
 def hand_over(data: NamedScreenData, folder: Path) -> None:
-    """The cells and the ontology graph as the peer reads them."""
+    """Write the cells and the ontology graph as the peer reads them."""
     design = data.design
     names = np.array(["ctrl", *(f"{name}+ctrl" for name in design.screen.perturbations[1:])])
     role = np.where(design.role == "control", "train", design.role)
@@ -133,7 +133,7 @@ def released(folder: Path, scope: Any) -> Any:
 
 
 def as_batch(folder: Path) -> tuple[dict[str, Any], Sets, Tensor]:
-    """The peer's batch: its tensors, its distinct sets, and the set of each cell."""
+    """Return the peer's batch: its tensors, its distinct sets, and the set of each cell."""
     batch = torch.load(folder / "batch.pt", weights_only=True)
     keys = [tuple(node for node in own if node != -1) for own in batch["pert_idx"]]
     distinct = sorted(set(keys))
@@ -162,7 +162,7 @@ class Stepper:
         return self.x + delta[rows.of_cell]
 
     def value(self) -> Tensor:
-        """The loss of the batch."""
+        """Return the loss of the batch."""
         return self.loss(self.predicted(), self.y, self.x.mean(dim=0), self.perturbation, self.counted)
 
     def step(self) -> None:

@@ -61,7 +61,7 @@ class TextPairs(Dataset[tuple[Tensor, Tensor, float]]):
         return enhancer, promoter, float(self.pairs.label[row])
 
     def tokens(self, text: str, length: int) -> Tensor:
-        """A window in the middle, looked up letter by letter."""
+        """Return a window in the middle, looked up letter by letter."""
         start = max(len(text) - length, 0) // 2
         text = text[start : start + length].center(length, "N")
         return torch.tensor([self.code[letter] for letter in text], dtype=torch.uint8)

@@ -28,7 +28,7 @@ def best_places(scanner: Scanner, tokens: Tensor) -> Tensor:
 
 
 def seconds(step: Callable[[Scanner, Tensor], Tensor], repeats: int) -> float:
-    """The fastest of several steps."""
+    """Return the fastest of several steps."""
     torch.manual_seed(0)
     scanner, tokens = Scanner(FILTERS, WIDTH), torch.randint(0, 4, (SEQUENCES, LENGTH), dtype=torch.uint8)
     taken = []

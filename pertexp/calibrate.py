@@ -31,7 +31,7 @@ def job(config: DictConfig) -> None:
 
 
 def run(config: DictConfig, folder: Path) -> "Scores":
-    """The replicate against the predictions that know nothing, over all folds."""
+    """Return the replicate against the predictions that know nothing, over all folds."""
     from functools import partial
 
     from rich.progress import track
@@ -61,7 +61,7 @@ def run(config: DictConfig, folder: Path) -> "Scores":
 
 @guarded
 def main() -> None:
-    """The command."""
+    """Run the command."""
     hydra.main(config_path=config_folder(), config_name="calibrate", version_base="1.3")(job)()
 
 

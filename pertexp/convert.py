@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The two commands and what they take."""
+    """Return the two commands and what they take."""
     made = argparse.ArgumentParser(
         prog="pertexp.convert",
         description=__doc__,
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main() -> None:
-    """The command."""
+    """Run the command."""
     asked: Any = parser().parse_args()
     if not asked.out.resolve().parent.is_dir():
         raise DataError(f"no folder {asked.out.resolve().parent} to write {asked.out.name} to: make it first.")

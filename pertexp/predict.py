@@ -68,7 +68,7 @@ def _check_values(config: DictConfig) -> None:
 
 @guarded
 def main() -> None:
-    """The command."""
+    """Run the command."""
     hydra.main(config_path=config_folder(), config_name="predict", version_base="1.3")(job)()
 
 

@@ -17,14 +17,14 @@ VARIABLE = "OMP_NUM_THREADS"
 
 
 def count() -> int:
-    """Threads that compute now."""
+    """Return threads that compute now."""
     import torch
 
     return torch.get_num_threads()
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -46,7 +46,7 @@ def fitting(group: str) -> Iterator[None]:
 
 
 def _of_another_kind(fault: RequestError, group: str) -> RequestError | None:
-    """What to say of an option that nobody typed: a choice of one task wrote it into one of another task."""
+    """Return what to say of an option that nobody typed: a choice of one task wrote it into one of another task."""
     choices = HydraConfig.get().runtime.choices
     option = str(fault).split(" ", 1)[0]
     typed = [word.lstrip("+~").split("=", 1)[0] for word in HydraConfig.get().overrides.task]

@@ -26,29 +26,29 @@ class ChoicesByTask(FileConfigSource):
         return "choices-by-task"
 
     def available(self) -> bool:
-        """Whether the tree exists."""
+        """Return whether the tree exists."""
         return Path(self.path).is_dir()
 
     def is_group(self, config_path: str) -> bool:
-        """Whether choices of this group are sorted by task."""
+        """Return whether choices of this group are sorted by task."""
         return config_path.strip("/") in GROUPS
 
     def is_config(self, config_path: str) -> bool:
-        """Whether a subfolder of a group holds a choice of this name."""
+        """Return whether a subfolder of a group holds a choice of this name."""
         return self._place(config_path) is not None
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The file of a choice."""
+        """Return the file of a choice."""
         return super().load_config(self._place(config_path) or config_path)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Names of the choices of all tasks."""
+        """Return names of the choices of all tasks."""
         if results_filter == ObjectType.GROUP:
             return []
         return sorted(path.stem for path in (Path(self.path) / config_path).glob("*/*.yaml"))
 
     def _place(self, config_path: str) -> str | None:
-        """Path below the tree of the file that a name stands for, without its ending."""
+        """Return Path below the tree of the file that a name stands for, without its ending."""
         group, _, name = config_path.strip("/").removesuffix(".yaml").rpartition("/")
         if group not in GROUPS:
             return None

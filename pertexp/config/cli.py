@@ -75,7 +75,7 @@ def _leave(said: str, code: int) -> NoReturn:
 
 
 def is_request(fault: Exception) -> bool:
-    """Whether a user can mend it; a failed construction is a fault of ours (the builder unwraps requests)."""
+    """Return whether a user can mend it; a failed construction is a fault of ours (the builder unwraps requests)."""
     kinds = (RequestError, HydraException, OmegaConfBaseException)
     ours = (InstantiationException, ReadonlyConfigError)
     if isinstance(fault, kinds):
@@ -86,7 +86,7 @@ def is_request(fault: Exception) -> bool:
 
 
 def message_of(fault: Exception) -> str:
-    """One line for what went wrong with a request."""
+    """Return one line for what went wrong with a request."""
     request = _request_behind(fault)
     if request is not None:
         return _joined(str(request).splitlines())
@@ -108,7 +108,7 @@ def message_of(fault: Exception) -> str:
 
 
 def _unreadable(override: str) -> str:
-    """A value with characters of Hydra's own grammar needs quotes of its own, inside those of the shell."""
+    """Return the message for a value that needs quotes: one with characters of Hydra's own grammar."""
     key, equals, value = override.partition("=")
     if value.startswith("[") and value.endswith("]"):
         quoted = ",".join(f'"{item.strip()}"' for item in value[1:-1].split(","))
@@ -123,14 +123,14 @@ def _joined(lines: Iterator[str] | list[str]) -> str:
 
 
 def _request_behind(fault: BaseException | None) -> RequestError | None:
-    """A request may come wrapped by what resolved or built it."""
+    """Return the request behind a failure: it may come wrapped by what resolved or built it."""
     while fault is not None and not isinstance(fault, RequestError):
         fault = fault.__cause__
     return fault
 
 
 def _unknown_key(fault: Exception) -> str | None:
-    """The message for an option that the composition does not have, with those that look like it."""
+    """Return the message for an option that the composition does not have, with those that look like it."""
     cause = fault.__cause__ if isinstance(fault.__cause__, OmegaConfBaseException) else fault
     unknown = re.search(r"Key '([^']+)' is not in struct", str(cause))
     if not unknown:
@@ -146,7 +146,7 @@ def _unknown_key(fault: Exception) -> str | None:
 
 
 def _misplaced_group(said: str) -> str | None:
-    """The message for a group that a command does not have, or was given twice."""
+    """Return the message for a group that a command does not have, or was given twice."""
     misplaced = re.search(r"(?:In '([^']+)': )?Could not override '([^']+)'\.\s+No match in the defaults list", said)
     if misplaced and misplaced.group(1):
         choice = "=".join(misplaced.group(1).rsplit("/", 1))
@@ -188,5 +188,5 @@ def no_folder_for_a_wrong_request(folder: Path) -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks and writes: the only one, or the first of a distributed run."""
+    """Return whether this process speaks and writes: the only one, or the first of a distributed run."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))

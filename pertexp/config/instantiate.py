@@ -69,7 +69,7 @@ def check(plain: Any, where: str) -> None:
 
 
 def _function(target: str, where: str) -> Callable[..., Any]:
-    """What a `_target_` calls; RequestError where there is no such thing."""
+    """Return what a `_target_` calls; RequestError where there is no such thing."""
     found: Any = pydoc.locate(target)
     if not callable(found):
         raise RequestError(f"{where}._target_={target} names no class or function: check its spelling.")
@@ -95,7 +95,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _cause(fault: InstantiationException, where: str) -> Exception:
-    """The user's mistake behind a failed construction, or the failure itself."""
+    """Return the user's mistake behind a failed construction, or the failure itself."""
     cause: BaseException | None = fault
     while cause is not None:
         if isinstance(cause, RequestError):

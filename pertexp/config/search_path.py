@@ -29,7 +29,7 @@ MODEL = "model"  # the configuration group
 
 
 def config_folder() -> str:
-    """The Hydra tree: inside the package of an installed wheel, next to it in a checkout."""
+    """Return the Hydra tree: inside the package of an installed wheel, next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return str(inside if inside.is_dir() else package.parent / "conf")
@@ -92,17 +92,17 @@ class SearchPath:
 
     @classmethod
     def installed(cls) -> "SearchPath":
-        """The tree of this package, and those of plug-ins."""
+        """Return the tree of this package, and those of plug-ins."""
         return cls((f"file://{config_folder()}", *plugin_trees()))
 
     @classmethod
     def of_command(cls) -> "SearchPath":
-        """What the running command composes from, `hydra.searchpath` included."""
+        """Return what the running command composes from, `hydra.searchpath` included."""
         sources = HydraConfig.get().runtime.config_sources
         return cls(tuple(f"{one.schema}://{one.path}" for one in sources if one.schema in ("file", "pkg")))
 
     def model_targets(self, group: str = "") -> frozenset[str]:
-        """Every `_target_` of the choices of `model`, or of a group below it.
+        """Return every `_target_` of the choices of `model`, or of a group below it.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ def _source(tree: str) -> ConfigSource:
 
 
 def _choices(source: ConfigSource, group: str) -> Iterator[Any]:
-    """The files of `model`, or of a group right below it, as they are written."""
+    """Yield the files of `model`, or of a group right below it, as they are written."""
     if not source.is_group(MODEL):
         return
     if group and group not in source.list(MODEL, ObjectType.GROUP):

@@ -58,7 +58,7 @@ def _no_object(value: Any, where: str) -> str:
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:
-    """What checks a hint; None where a hint holds something that cannot be checked."""
+    """Return what checks a hint; None where a hint holds something that cannot be checked."""
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except SchemaError:

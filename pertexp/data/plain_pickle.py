@@ -41,7 +41,7 @@ class _ForbiddenError(Exception):
 
 
 def _storage(raw: bytes) -> Any:
-    """The storage of a tensor, in place of `torch.storage._load_from_bytes`, which would unpickle anything."""
+    """Return the storage of a tensor, in place of `torch.storage._load_from_bytes`, which would unpickle anything."""
     with warnings.catch_warnings():  # of unusual pickles: what is no storage is refused
         warnings.simplefilter("ignore")
         return torch.load(io.BytesIO(raw), weights_only=True)
@@ -78,7 +78,7 @@ class _Plain(pickle.Unpickler):
     known = _builders()
 
     def find_class(self, module: str, name: str) -> Any:
-        """One of the builders; anything else is forbidden."""
+        """Return one of the builders; anything else is forbidden."""
         try:
             return self.known[module, name]
         except KeyError:

@@ -64,7 +64,7 @@ def write_table(path: str | Path, table: pd.DataFrame, text: str) -> None:
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The user's own table as text; DataError where it is not there or cannot be read."""
+    """Return the user's own table as text; DataError where it is not there or cannot be read."""
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".csv": lambda at: pd.read_csv(at, dtype=str, keep_default_na=False),
         ".tsv": lambda at: pd.read_csv(at, sep="\t", dtype=str, keep_default_na=False),
@@ -81,7 +81,7 @@ def read_rows(path: Path) -> pd.DataFrame:
 
 
 def fold_numbers(rows: pd.DataFrame, path: str) -> pd.Series:
-    """The column `fold` of a user's table as whole numbers; 0 throughout where there is no such column."""
+    """Return the column `fold` of a user's table as whole numbers; 0 throughout where there is no such column."""
     if "fold" not in rows:
         return pd.Series(0, index=rows.index, dtype=np.int64)
     wrong = rows.loc[~rows["fold"].str.fullmatch(r"\s*\d+\s*"), "fold"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def convert_split(asked: argparse.Namespace) -> str:
-    """A saved split of `PertData` as a table for data/split=table."""
+    """Return a saved split of `PertData` as a table for data/split=table."""
     from pertexp.data.plain_pickle import read_plain_pickle
     from pertexp.data.screens.released import split_rows
     from pertexp.runs.record import whole
@@ -18,7 +18,7 @@ def convert_split(asked: argparse.Namespace) -> str:
 
 
 def convert_model(asked: argparse.Namespace) -> str:
-    """A saved model (model.pt, config.pkl) as a checkpoint that holds all that it needs to predict."""
+    """Return a saved model (model.pt, config.pkl) as a checkpoint that holds all that it needs to predict."""
     import torch
 
     from pertexp.data.plain_pickle import read_plain_pickle

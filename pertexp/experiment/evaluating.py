@@ -30,7 +30,7 @@ def run(config: DictConfig, folder: Path) -> "Report":
 
 
 def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
-    """The test units of the run that wrote the checkpoint, on its own data, split and fold."""
+    """Return the test units of the run that wrote the checkpoint, on its own data, split and fold."""
     from pertexp.config.instantiate import build
     from pertexp.inference.trained import require_same_data
     from pertexp.runs.record import save_config, saved_config
@@ -51,7 +51,7 @@ def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
 
 
 def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
-    """That of the run, with the values that were typed below it; another where a choice was typed."""
+    """Return the evaluation of the run, with the values that were typed below it; another where a choice was typed."""
     words = [word for word in HydraConfig.get().overrides.task if word.lstrip("+~").startswith("evaluation")]
     changed = [word.partition("=")[0] for word in words if word.startswith("evaluation.")]
     if len(changed) < len(words):
@@ -63,7 +63,7 @@ def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
 
 
 def _predictions(config: DictConfig, folder: Path) -> Evaluated:
-    """What a file predicts, against the truth of the data; the split that was used is put on record."""
+    """Return what a file predicts, against the truth of the data; the split that was used is put on record."""
     from pertexp.config.errors import MismatchError
     from pertexp.config.instantiate import build
     from pertexp.data.screens.splits import NamedTest

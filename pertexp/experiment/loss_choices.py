@@ -27,7 +27,7 @@ def naming_losses_that_fit() -> Iterator[None]:
 
 
 def losses_that_fit(offered: frozenset[str], trees: Iterable[Path]) -> list[str]:
-    """Names of the files in `loss` below any of the trees whose loss needs no more than is offered."""
+    """Return names of the files in `loss` below any of the trees whose loss needs no more than is offered."""
     files = {path.stem: path for tree in trees for path in (tree / "loss").glob("*.yaml")}
     return sorted(name for name, path in files.items() if _fits(path, offered))
 

@@ -73,19 +73,19 @@ def prepare(config: DictConfig) -> Prepared:
 
 
 def _names(config: DictConfig) -> dict[str, str]:
-    """Data, evaluation and model as they were typed."""
+    """Return data, evaluation and model as they were typed."""
     evaluation = HydraConfig.get().runtime.choices.get("evaluation")
     return {"data": config.data.name, "evaluation": str(evaluation), "model": config.model.name}
 
 
 def plain_parts(config: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configurations of model and data as plain values, interpolations resolved."""
+    """Return the configurations of model and data as plain values, interpolations resolved."""
     model, data = (dict(OmegaConf.to_container(node, resolve=True)) for node in (config.model, config.data))  # type: ignore[arg-type]
     return model, data
 
 
 def setting(config: DictConfig) -> dict[str, Any]:
-    """What the numbers of training hang on, as plain values: other callbacks or devices may resume a run."""
+    """Return what the numbers of training hang on, as plain values: other callbacks or devices may resume a run."""
     return {"seed": config.seed, **{name: OmegaConf.to_container(config[name], resolve=True) for name in SETTING}}
 
 

@@ -64,7 +64,7 @@ class SweepTable(Callback):
             raise SystemExit(code)
 
     def choice(self) -> "Choice | None":
-        """What is chosen on validation; RequestError where only half of it is said."""
+        """Return what is chosen on validation; RequestError where only half of it is said."""
         from pertexp.evaluation.results.choice import Choice
 
         over = [self.over] if isinstance(self.over, str) else list(self.over)

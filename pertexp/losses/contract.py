@@ -148,7 +148,7 @@ class Loss(Generic[Given]):
         """Learn from all training labels `[N]` at once, before training; most losses learn nothing."""
 
     def batch_loss(self, given: Given) -> Tensor:
-        """Loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
         raise NotImplementedError
 
 
@@ -169,7 +169,7 @@ class LossMismatchError(MismatchError):
 
 
 def offered_by(prediction: type[Any]) -> frozenset[str]:
-    """Names of what a prediction offers: its fields and properties."""
+    """Return names of what a prediction offers: its fields and properties."""
     properties = {name for name, member in vars(prediction).items() if isinstance(member, property)}
     return frozenset(properties | {field.name for field in fields(prediction)})
 

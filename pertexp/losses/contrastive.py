@@ -48,7 +48,7 @@ def line_contrast(e: Tensor, line: Tensor, queue: Labelled | None = None, temper
 
 
 def has_negatives(line: Tensor, queue_line: Tensor | None = None) -> bool:
-    """Whether any sample of `line [n]` has one of its own line and one of another to compare with.
+    """Return whether any sample of `line [n]` has one of its own line and one of another to compare with.
 
     Where none has, `line_contrast` is constant.
     """
@@ -57,7 +57,7 @@ def has_negatives(line: Tensor, queue_line: Tensor | None = None) -> bool:
 
 
 def _partners(line: Tensor, key_line: Tensor) -> tuple[Tensor, Tensor]:
-    """Which keys are of the same line, the sample itself left out, and which of another `[n, n + m]`."""
+    """Return which keys are of the same line, the sample itself left out, and which of another `[n, n + m]`."""
     equal = line[:, None] == key_line[None, :]
     itself = torch.eye(*equal.shape, dtype=torch.bool, device=line.device)
     return equal & ~itself, ~equal
@@ -99,6 +99,6 @@ class Queue(nn.Module):
         self.pushed += len(line)
 
     def entries(self) -> Labelled:
-        """Samples held so far, `(e [m, d], line [m])`, oldest or newest in no certain order; copies."""
+        """Return samples held so far, `(e [m, d], line [m])`, oldest or newest in no certain order; copies."""
         filled = self.line >= 0
         return self.rows[filled], self.line[filled]

@@ -50,17 +50,17 @@ class CountLoss(Loss[CountPrediction]):
         object.__setattr__(self, "__module__", self.compute.__module__)
 
     def __call__(self, counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> Tensor:
-        """Loss of every row and gene, `[B, G]`."""
+        """Return the loss of every row and gene, `[B, G]`."""
         return self.compute(counts, log_mu, theta, cells)
 
     def batch_loss(self, given: CountPrediction) -> Tensor:
-        """Mean over cells and genes of a batch, a scalar; without terms of θ alone where θ is fixed."""
+        """Return the mean over cells and genes of a batch, a scalar; without terms of θ alone where θ is fixed."""
         compute = self.at_fixed_theta() if given.theta_fixed else self.compute
         loss = compute(given.counts, given.log_mu, given.theta, given.cells)
         return loss.sum() / (given.cells.sum() * loss.shape[1])
 
     def at_fixed_theta(self) -> Elementwise:
-        """The same loss without terms that depend on theta alone: same gradients in log_mu, less work."""
+        """Return the same loss without terms that depend on theta alone: same gradients in log_mu, less work."""
         return self.given_theta or self.compute
 
     def __reduce__(self) -> str:
@@ -106,7 +106,7 @@ def poisson_deviance(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tenso
 
 @count_loss()
 def mse_log1p(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> Tensor:  # noqa: ARG001
-    """Squared error of log1p of the mean per cell, n (log1p(y/n) - log1p(mu/n))².
+    """Return the squared error of log1p of the mean per cell, n (log1p(y/n) - log1p(mu/n))².
 
     log1p is concave, so on single cells the minimum lies below the mean: 0.71 for mu = 1, 3.67 for mu = 5 and
     15.1 for mu = 20 at theta = 2. Use it on pseudo-bulk rows, where the bias falls as 1/n.
@@ -118,7 +118,7 @@ def mse_log1p(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> T
 
 @count_loss()
 def mse_anscombe(counts: Tensor, log_mu: Tensor, theta: Tensor, cells: Tensor) -> Tensor:  # noqa: ARG001
-    """Squared error after Anscombe's Poisson transform 2 sqrt(y + 3/8) of the mean per cell, times n.
+    """Return the squared error after Anscombe's Poisson transform 2 sqrt(y + 3/8) of the mean per cell, times n.
 
     The root is concave, so on single cells the minimum lies below the mean: 0.77 for mu = 1, 4.20 for mu = 5
     and 17.5 for mu = 20 at theta = 2. Use it on pseudo-bulk rows, where the bias falls as 1/n.

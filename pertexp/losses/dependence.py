@@ -10,7 +10,7 @@ LOG_VARIANCE = 8.0
 
 
 def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-8) -> Tensor:
-    """Mean squared entry of the cross-correlation matrix, (1 / dA dB) Σ_jk r(a_j, b_k)², in [0, 1].
+    """Return the mean squared entry of the cross-correlation matrix, (1 / dA dB) Σ_jk r(a_j, b_k)², in [0, 1].
 
     Each feature is standardised over the samples by itself. One correlation of all entries taken together could be 0
     for features that depend on each other. Features that are independent do not reach 0 either: for normal ones the
@@ -35,7 +35,7 @@ def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-8) -> Tensor:
 
 
 def _standardised(x: Tensor, eps: float) -> Tensor:
-    """Columns of mean 0 and variance 1; columns of zeros where they do not vary."""
+    """Return columns of mean 0 and variance 1; columns of zeros where they do not vary."""
     centred = x - x.mean(dim=0)
     variance = centred.square().mean(dim=0)
     varies = variance > eps * x.square().mean(dim=0)
@@ -76,13 +76,13 @@ class MutualInformation(nn.Module):
 
 
 def _moments(output: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log variance `[n, dB]` each, the latter kept in a range."""
+    """Return the mean and log variance `[n, dB]` each, the latter kept in a range."""
     mean, raw = output.chunk(2, dim=-1)
     return mean, LOG_VARIANCE * torch.tanh(raw / LOG_VARIANCE)
 
 
 def _club(mean: Tensor, log_variance: Tensor, b: Tensor) -> Tensor:
-    """Mean over all pairs (i, j) in O(n): mean_j (b_j − μ_i)² is the variance of b plus (mean of b − μ_i)²."""
+    """Return the mean over pairs (i, j) in O(n): mean_j (b_j − μ_i)² is the variance of b plus (mean of b − μ_i)²."""
     apart = b.var(dim=0, correction=0) + (b.mean(dim=0) - mean).square()
     # The log variances of the two terms are the same and cancel.
     return 0.5 * ((apart - (b - mean).square()) * torch.exp(-log_variance)).sum(dim=-1).mean()

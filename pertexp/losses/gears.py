@@ -59,7 +59,7 @@ class GearsLoss(Loss[ProfilePrediction]):
         return frozenset({"predicted", "observed", "control", "condition"} | own)
 
     def batch_loss(self, given: ProfilePrediction) -> Tensor:
-        """Loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
         needs, observed = self.needs, given.observed
         counted = given.counted if "counted" in needs else None
         if counted is None:
@@ -76,7 +76,7 @@ class GearsLoss(Loss[ProfilePrediction]):
         counted: Tensor,
         log_variance: Tensor | None = None,
     ) -> Tensor:
-        """Loss of a batch.
+        """Return the loss of a batch.
 
         Parameters
         ----------

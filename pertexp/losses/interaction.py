@@ -49,7 +49,7 @@ class PairLoss(nn.Module, Loss[PairPrediction]):
         self.share.copy_(torch.stack([1 - values.mean(), values.mean()]))
 
     def batch_loss(self, given: PairPrediction) -> Tensor:
-        """Loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
         return self(given.logit, given.label, given.norm if "norm" in self.needs else None)
 
     def prior(self) -> Tensor:
@@ -59,7 +59,7 @@ class PairLoss(nn.Module, Loss[PairPrediction]):
         return self.share
 
     def forward(self, logit: Tensor, label: Tensor, norm: Tensor | None = None) -> Tensor:
-        """Loss of a batch: `logit [n]`, `label [n]`, `norm [n]` ‖z_I‖ of every pair → a scalar, a mean over pairs."""
+        """Compute the loss, a mean over pairs, of `logit [n]`, `label [n]` and `norm [n]`, ‖z_I‖ of every pair."""
         raise NotImplementedError
 
 
@@ -83,7 +83,7 @@ class BinaryCrossEntropy(PairLoss):
         self.balances = balance == "classes"
 
     def forward(self, logit: Tensor, label: Tensor, norm: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Loss of a batch; the norm plays no part."""
+        """Return the loss of a batch; the norm plays no part."""
         value = functional.softplus(-_margin(logit, label))
         return (value * (0.5 / self.prior())[label.long()]).mean() if self.balances else value.mean()
 
@@ -111,7 +111,7 @@ class Focal(PairLoss):
         self.balances = alpha is not None
 
     def forward(self, logit: Tensor, label: Tensor, norm: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Loss of a batch; the norm plays no part."""
+        """Return the loss of a batch; the norm plays no part."""
         margin = _margin(logit, label)
         # (1 − p)^γ = exp(−γ softplus(z)): a power of a probability that rounds to 0 would have no gradient.
         value = torch.exp(-self.gamma * functional.softplus(margin)) * functional.softplus(-margin)
@@ -172,7 +172,7 @@ class Immax(PairLoss):
         self.register_buffer("size", torch.full((2,), torch.nan))
 
     def forward(self, logit: Tensor, label: Tensor, norm: Tensor | None = None) -> Tensor:
-        """Loss of a batch; `norm` is used by `prior` alone, and taken to be equal in both classes where None."""
+        """Compute the loss of a batch; `norm` is used by `prior` alone, and taken as equal in both classes where None."""
         margin, positive = _margin(logit, label), label > 0.5
         if self.training:
             self._follow(margin.detach(), positive, norm)

@@ -11,7 +11,7 @@ NORMS = {"l1": torch.abs, "l2": torch.square}
 
 
 def sparsity(z: Tensor, norm: Literal["l1", "l2"] = "l1") -> Tensor:
-    """Mean of |z| (`l1`) or z² (`l2`) over samples and features of `z [n, d]`, a scalar.
+    """Return the mean of |z| (`l1`) or z² (`l2`) over samples and features of `z [n, d]`, a scalar.
 
     A mean, not the sum ‖z‖: the sum grows with the batch and the width, and its weight would have to follow them.
     """
@@ -22,7 +22,7 @@ def sparsity(z: Tensor, norm: Literal["l1", "l2"] = "l1") -> Tensor:
 
 @torch.no_grad()
 def nonzero_share(z: Tensor, tolerance: float = 1e-3) -> Tensor:
-    """Share of entries of `z [n, d]` with |z| > tolerance × its root mean square, a scalar: ‖z‖₀ / d, as a diagnostic.
+    """Count entries of `z [n, d]` with |z| > tolerance × its root mean square, as a share: ‖z‖₀ / d, a diagnostic.
 
     The tolerance is relative, because a penalty that only shrinks features makes none of them zero. 0 where all are.
     """
@@ -67,7 +67,7 @@ class Prototypes(nn.Module):
         self.seen[line] = True
 
     def forward(self, e: Tensor, line: Tensor) -> Tensor:
-        """Mean over samples and features of (e − p_c)², for `e [n, d]` of `line [n]`; a scalar.
+        """Return the mean over samples and features of (e − p_c)², for `e [n, d]` of `line [n]`; a scalar.
 
         Samples of a line without a prototype are left out; where all are, the result is 0 without a gradient.
         """

@@ -34,7 +34,7 @@ class SquaredError(Loss[Predicted]):
     needs = frozenset({"predicted", "observed", "n_summed"})
 
     def batch_loss(self, given: Predicted) -> Tensor:
-        """Loss of a batch, a scalar in squared units of the prediction."""
+        """Return the loss of a batch, a scalar in squared units of the prediction."""
         observed, n = given.observed, given.n_summed
         value = (observed - given.predicted).square() / n.reshape(-1, *[1] * (observed.ndim - 1))
         return value.sum() / (n.sum() * observed[0].numel())

@@ -27,7 +27,7 @@ def bound_discrimination(metric: Metric, positive: np.ndarray, negative: np.ndar
 
 
 def calibrated(metric: Metric, value: float, zero: float, one: float) -> float:
-    """A score on the line where the negative control is 0 and the replicate 1; NaN where the two coincide."""
+    """Return a score on the line where the negative control is 0 and the replicate 1; NaN where the two coincide."""
     if not np.isfinite([value, zero, one]).all() or one == zero:
         return float("nan")
     return float(np.clip((value - zero) / (one - zero), *metric.clamp))

@@ -115,7 +115,7 @@ def energy_distances(cells: Cells, values: sp.csr_matrix) -> np.ndarray:
 
 
 def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean Euclidean distance over all pairs of rows, block by block."""
+    """Return the mean Euclidean distance over all pairs of rows, block by block."""
     square_a, square_b = np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", b, b)
     total = 0.0
     for start in range(0, len(a), _BLOCK):
@@ -137,7 +137,7 @@ def _without_own(distances: np.ndarray, own_parts: np.ndarray, own: np.ndarray) 
 
 
 def _own_columns(view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Values of the own gene: predicted effects `[P, 1]`, true effects of all candidates `[P, P]`."""
+    """Return values of the own gene: predicted effects `[P, 1]`, true effects of all candidates `[P, P]`."""
     gene = np.maximum(view.own, 0)
     rows = np.arange(gene.size)
     return view.prediction.effect[rows, gene][:, None], view.truth.effect[:, gene].T
@@ -178,7 +178,7 @@ def _discrimination(distances: Callable[[View], np.ndarray]) -> Callable[[View],
 
 
 def _overlap(k: int | None, *, precision: bool = False) -> Callable[[View], np.ndarray]:
-    """Genes shared by the first k of both rankings of significant genes, over k; k is at most what one side holds."""
+    """Share of genes common to the first k of both rankings of significant genes; k is at most what one side holds."""
 
     def score(view: View) -> np.ndarray:
         values = np.zeros(len(view.own))
@@ -193,7 +193,7 @@ def _overlap(k: int | None, *, precision: bool = False) -> Callable[[View], np.n
 
 
 def _over_significant(score: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[View], np.ndarray]:
-    """A score of true and predicted fold changes over the truly significant genes; NaN where there are none."""
+    """Return a score of true and predicted fold changes over the truly significant genes; NaN where there are none."""
 
     def over(view: View) -> np.ndarray:
         pairs = zip(view.truth.lfc, view.prediction.lfc, view.truth.significant, strict=True)
@@ -207,7 +207,7 @@ def _same_sign(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _recall(view: View) -> np.ndarray:
-    """Share of the truly significant genes that are significant in the prediction; NaN where there are none."""
+    """Return the share of truly significant genes that are significant in the prediction; NaN where there are none."""
     n = view.truth.significant.sum(axis=1)
     both = (view.truth.significant & view.prediction.significant).sum(axis=1)
     return np.where(n > 0, both / np.maximum(n, 1), np.nan)
@@ -225,7 +225,7 @@ def _spearman_of_counts(view: View) -> np.ndarray:
 
 
 def _area(of: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[View], np.ndarray]:
-    """An area under a curve: labels are truly significant genes, scores −log10 of predicted adjusted p-values."""
+    """Return an area under a curve: truly significant genes by −log10 of predicted adjusted p-values."""
 
     def area(view: View) -> np.ndarray:
         scores = -np.log10(np.clip(view.prediction.fdr, np.float32(1e-10), np.float32(1.0)))
@@ -235,7 +235,7 @@ def _area(of: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[View], np.
 
 
 def _auroc(score: np.ndarray, label: np.ndarray) -> float:
-    """Area under the ROC curve, ties at mid-ranks `[G]`; NaN where labels are all alike."""
+    """Return the area under the ROC curve, ties at mid-ranks `[G]`; NaN where labels are all alike."""
     positives = int(label.sum())
     negatives = label.size - positives
     if not positives or not negatives:
@@ -244,7 +244,7 @@ def _auroc(score: np.ndarray, label: np.ndarray) -> float:
 
 
 def _error(power: int, *, delta: bool) -> Callable[[View], np.ndarray]:
-    """Mean over genes of |prediction − truth|^power, of profiles or of effects."""
+    """Return the mean over genes of |prediction − truth|^power, of profiles or of effects."""
 
     def error(view: View) -> np.ndarray:
         gap = view.prediction.mean - view.truth.mean

@@ -45,20 +45,20 @@ class Cells:
         return np.bincount(np.where(self.group < 0, self.n_units, self.group), minlength=self.n_units + 1)
 
     def of(self, unit: int) -> np.ndarray:
-        """Row indices of the cells of a unit, or of control (-1)."""
+        """Return row indices of the cells of a unit, or of control (-1)."""
         return np.flatnonzero(self.group == unit)
 
     def sums(self, values: sp.csr_matrix) -> np.ndarray:
-        """`[U + 1, G]` sums of a matrix over the cells of each unit, those of control last."""
+        """Return `[U + 1, G]` sums of a matrix over the cells of each unit, those of control last."""
         return np.asarray(self.indicator.dot(values.astype(np.float64)).todense())
 
     def means(self, values: sp.csr_matrix) -> np.ndarray:
-        """`[U + 1, G]` means over the cells of each unit, those of control last; 0 where a unit has none."""
+        """Return `[U + 1, G]` means over the cells of each unit, those of control last; 0 where a unit has none."""
         return self.sums(values) / np.maximum(self.sizes, 1)[:, None]
 
 
 def rescaled(expression: sp.csr_matrix, factor: np.ndarray, *, log: bool) -> sp.csr_matrix:
-    """Every row times its factor `[N]`, as float32 CSR; then log1p where asked for."""
+    """Return every row times its factor `[N]`, as float32 CSR; then log1p where asked for."""
     data = expression.data.astype(np.float32)
     data *= np.repeat(factor.astype(np.float32), np.diff(expression.indptr))
     if log:

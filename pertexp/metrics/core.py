@@ -89,19 +89,19 @@ class Scored:
         return (self.de_fdr < SIGNIFICANT) & ~self.own_target
 
     def _effects(self) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted and true effects on the genes that no perturbation of the panel targets."""
+        """Return Predicted and true effects on the genes that no perturbation of the panel targets."""
         keep = ~self.panel_target
         control = self.control[:, keep]
         return _effect(self.prediction[:, keep], control), _effect(self.truth[:, keep], control)
 
 
 def _noise(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """`[U, 1]` size of what rounding leaves of profile - reference."""
+    """Return `[U, 1]` size of what rounding leaves of profile - reference."""
     return ROUNDING * np.maximum(_peak(profile), _peak(reference))
 
 
 def _peak(values: np.ndarray) -> np.ndarray:
-    """`[U, 1]` largest magnitude of each row."""
+    """Return `[U, 1]` largest magnitude of each row."""
     return np.abs(values).max(axis=1, initial=0.0, keepdims=True)
 
 
@@ -112,7 +112,7 @@ def _effect(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _unit_rows(effect: np.ndarray) -> np.ndarray:
-    """Rows brought to norm 1; zero rows stay zero."""
+    """Return rows brought to norm 1; zero rows stay zero."""
     peak = _peak(effect)
     scaled = effect / np.where(peak > 0, peak, 1.0)
     norm = np.linalg.norm(scaled, axis=1, keepdims=True)
@@ -157,7 +157,7 @@ def _standardised(profile: np.ndarray, reference: np.ndarray, weights: np.ndarra
 
 
 def _pearson(view: Scored, reference: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Weighted Pearson correlation of predicted and true effects, `[U]`; -1 where either does not vary."""
+    """Return the weighted Pearson correlation of predicted and true effects, `[U]`; -1 where either does not vary."""
     weights = np.ones_like(view.truth) if weights is None else weights
     predicted = _standardised(view.prediction, reference, weights)
     true = _standardised(view.truth, reference, weights)
@@ -181,22 +181,22 @@ def _top_weights(score: np.ndarray, allowed: np.ndarray, k: int | np.ndarray) ->
 
 
 def mse(view: Scored) -> np.ndarray:
-    """Mean over genes of squared profile errors, own targets included."""
+    """Return the mean over genes of squared profile errors, own targets included."""
     return np.mean((view.prediction - view.truth) ** 2, axis=1)
 
 
 def mae(view: Scored) -> np.ndarray:
-    """Mean over genes of absolute profile errors, own targets included."""
+    """Return the mean over genes of absolute profile errors, own targets included."""
     return np.mean(np.abs(view.prediction - view.truth), axis=1)
 
 
 def pearson_delta(view: Scored) -> np.ndarray:
-    """Pearson correlation over all genes of predicted and true effects against the real control."""
+    """Return the Pearson correlation over all genes of predicted and true effects against the real control."""
     return _pearson(view, view.control)
 
 
 def pearson_delta_mean(view: Scored) -> np.ndarray:
-    """Pearson correlation of effects against the mean of the training perturbations (Systema)."""
+    """Return the Pearson correlation of effects against the mean of the training perturbations (Systema)."""
     return _pearson(view, view.train_mean)
 
 
@@ -228,7 +228,7 @@ def discrimination_cosine_t(view: Scored) -> np.ndarray:
 
 
 def mse_top20(view: Scored) -> np.ndarray:
-    """Mean squared profile error on the 20 genes of highest |t|, own targets left out; NaN where nothing was tested."""
+    """Average the squared error on the 20 genes of highest |t|, without own targets; NaN where none was tested."""
     tested = ~np.isnan(view.de_score).any(axis=1)
     weights = _top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
     error = (weights * (view.prediction - view.truth) ** 2).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-300)
@@ -236,7 +236,7 @@ def mse_top20(view: Scored) -> np.ndarray:
 
 
 def wmse(view: Scored) -> np.ndarray:
-    """Squared profile error weighted by how much a gene sets the perturbation apart (Mejia et al. 2025, Miller 2025).
+    """Weigh the squared profile error by how much a gene sets the perturbation apart (Mejia et al. 2025, Miller 2025).
 
     Weights are squares of the min-max scaled |t| against the cells of all other perturbations, scaled to sum 1; uniform
     where no gene stands out; NaN where there are no other cells.
@@ -251,7 +251,7 @@ def wmse(view: Scored) -> np.ndarray:
 
 
 def centroid_accuracy(view: Scored) -> np.ndarray:
-    """Share of the other truths that lie farther from the prediction than its own (Systema, Euclidean, all genes).
+    """Return the share of other truths farther from the prediction than its own (Systema, Euclidean, all genes).
 
     A tie counts against the prediction, as there. NaN in pools of fewer than 3 candidates.
     """
@@ -266,7 +266,7 @@ def centroid_accuracy(view: Scored) -> np.ndarray:
 
 
 def de_overlap(view: Scored) -> np.ndarray:
-    """Share of the n truly significant genes among the n genes of largest predicted effect; n without own targets.
+    """Return the share of the n truly significant genes, without own targets, among the n of largest predicted effect.
 
     Genes tied at the cut share the places left, so that a prediction without effect scores what chance gives. NaN
     where no gene is significant.
@@ -277,7 +277,7 @@ def de_overlap(view: Scored) -> np.ndarray:
 
 
 def de_direction(view: Scored) -> np.ndarray:
-    """Share of the truly significant genes whose predicted effect has the true sign; no effect counts half.
+    """Return the share of the truly significant genes whose predicted effect has the true sign; no effect counts half.
 
     NaN where no gene is significant.
     """
@@ -289,7 +289,7 @@ def de_direction(view: Scored) -> np.ndarray:
 
 
 def de_auprc(view: Scored) -> np.ndarray:
-    """Average precision of predicted effect sizes for the truly significant genes; own targets left out.
+    """Return the average precision of predicted effect sizes for the truly significant genes; own targets left out.
 
     Tied genes enter together, so that a prediction without effect scores the prevalence. NaN where no gene, or every
     gene, is significant.
@@ -299,7 +299,7 @@ def de_auprc(view: Scored) -> np.ndarray:
 
 
 def average_precision(score: np.ndarray, label: np.ndarray) -> float:
-    """Σ (R_i - R_(i-1)) P_i over thresholds, ties entered together `[G]`; NaN where labels are all alike."""
+    """Return Σ (R_i - R_(i-1)) P_i over thresholds, ties entered together `[G]`; NaN where labels are all alike."""
     positives = int(label.sum())
     if positives in (0, label.size):
         return np.nan

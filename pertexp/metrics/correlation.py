@@ -5,7 +5,7 @@ from scipy.stats import rankdata
 
 
 def standardised(values: np.ndarray) -> np.ndarray:
-    """Rows `[U, G]` with mean 0 and norm 1; NaN rows where they do not vary."""
+    """Return rows `[U, G]` with mean 0 and norm 1; NaN rows where they do not vary."""
     centred = values - values.mean(axis=-1, keepdims=True)
     norm = np.linalg.norm(centred, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -13,15 +13,15 @@ def standardised(values: np.ndarray) -> np.ndarray:
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson correlation of the rows of a and b `[U]`; NaN where one of them does not vary."""
+    """Return the Pearson correlation of the rows of a and b `[U]`; NaN where one of them does not vary."""
     return np.clip((standardised(a) * standardised(b)).sum(axis=-1), -1.0, 1.0)
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman correlation of two vectors, ties at mid-ranks; NaN where one of them does not vary or has one entry."""
+    """Return Spearman's ρ of two vectors, ties at mid-ranks; NaN where one of them does not vary or has one entry."""
     return float(pearson(rankdata(a)[None], rankdata(b)[None])[0]) if a.size > 1 else np.nan
 
 
 def contributions(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """What each perturbation adds to one Pearson correlation over perturbations `[U]`: the mean is the correlation."""
+    """Return what each perturbation adds to a Pearson correlation over perturbations `[U]`; their mean is it."""
     return a.size * standardised(a) * standardised(b)

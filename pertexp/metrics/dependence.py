@@ -32,7 +32,7 @@ class Probe(NamedTuple):
 
 
 def excess_cross_correlation(a: np.ndarray, b: np.ndarray, n_permutations: int = 20, seed: int = 0) -> CrossCorrelation:
-    """Mean squared entry of the cross-correlation matrix of a and b, less its mean over random pairings of their rows.
+    """Average the squared cross-correlations of a and b, less their mean over random pairings of the rows.
 
     Independent features of n samples give about 1/n, not 0, and more where n is small; the excess is 0 on average
     for them. Columns that do not vary count 0.
@@ -87,7 +87,7 @@ def _classifier() -> object:
 
 
 def _folds(classes: np.ndarray, groups: np.ndarray | None, seed: int) -> object:
-    """Folds in which every class is on the training side; refused where there cannot be any."""
+    """Return folds in which every class is on the training side; refused where there cannot be any."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     units = np.arange(len(classes)) if groups is None else np.asarray(groups)
@@ -103,7 +103,7 @@ def _folds(classes: np.ndarray, groups: np.ndarray | None, seed: int) -> object:
 
 
 def _standardised(x: np.ndarray) -> np.ndarray:
-    """Columns `[n, d]` with mean 0 and norm 1; columns of zeros where they do not vary."""
+    """Return columns `[n, d]` with mean 0 and norm 1; columns of zeros where they do not vary."""
     x = np.asarray(x, dtype=np.float64)
     centred = x - x.mean(axis=0)
     norm = np.linalg.norm(centred, axis=0)

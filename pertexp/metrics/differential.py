@@ -15,7 +15,7 @@ SIGNIFICANT = 0.05
 
 
 def wilcoxon(cells: Cells, values: sp.csr_matrix) -> np.ndarray:
-    """Two-sided p-values `[U, G]` of the Mann-Whitney test of each unit's cells against the control cells.
+    """Return two-sided p-values `[U, G]` of the Mann-Whitney test of each unit's cells against the control cells.
 
     Normal approximation with continuity and tie correction, as scipy's `mannwhitneyu(method="asymptotic")`; computed
     by illico. NaN rows for units without cells.
@@ -60,7 +60,7 @@ def _sorted(values: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
-    """Adjusted p-values within each row `[U, G]` (Benjamini & Hochberg 1995); NaN entries are no tests and stay NaN."""
+    """Adjust p-values within each row `[U, G]` (Benjamini & Hochberg 1995); NaN entries are no tests and stay NaN."""
     m = np.count_nonzero(~np.isnan(p_values), axis=1)[:, None]
     order = np.argsort(p_values, axis=1, kind="stable")  # NaN last
     ranked = np.take_along_axis(p_values, order, axis=1)
@@ -89,7 +89,7 @@ def moments(cells: Cells, values: sp.csr_matrix) -> Moments:
 
 
 def welch(a: Moments, b: Moments) -> np.ndarray:
-    """Welch's t of a against b, row by row `[U, G]`; 0 where neither side varies nor differs, else ±inf.
+    """Return Welch's t of a against b, row by row `[U, G]`; 0 where neither side varies nor differs, else ±inf.
 
     NaN where either side has fewer than two cells.
     """
@@ -100,17 +100,17 @@ def welch(a: Moments, b: Moments) -> np.ndarray:
 
 
 def t_against_control(cells: Cells, values: sp.csr_matrix) -> np.ndarray:
-    """Welch's t `[U, G]` of each unit's cells against the control cells."""
+    """Return Welch's t `[U, G]` of each unit's cells against the control cells."""
     return against_control(moments(cells, values))
 
 
 def against_control(of: Moments) -> np.ndarray:
-    """Welch's t `[U, G]` of each unit against control, from moments."""
+    """Return Welch's t `[U, G]` of each unit against control, from moments."""
     return welch(_rows(of, slice(0, -1)), _rows(of, slice(-1, None)))
 
 
 def t_against_others(cells: Cells, values: sp.csr_matrix) -> np.ndarray:
-    """Welch's t `[U, G]` of each unit's cells against the cells of all other units of the pool, control left out."""
+    """Return Welch's t `[U, G]` of each unit's cells against those of all other units of the pool, without control."""
     own = _rows(moments(cells, values), slice(0, -1))
     return welch(own, _others(own))
 

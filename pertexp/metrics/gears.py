@@ -47,7 +47,7 @@ class View:
     prediction: Side
 
     def at_top(self, values: np.ndarray) -> np.ndarray:
-        """`[U, 20]` entries of `[U, G]` at the top genes of truth."""
+        """Return `[U, 20]` entries of `[U, G]` at the top genes of truth."""
         return np.take_along_axis(values, self.truth.top, axis=1)
 
 
@@ -62,7 +62,7 @@ def prepare(cells: Cells) -> Side:
 
 
 def _top(of: Moments) -> np.ndarray:
-    """The genes of largest |t| among those expressed in the unit, or in neither the unit nor control."""
+    """Return the genes of largest |t| among those expressed in the unit, or in neither the unit nor control."""
     kept = (of.mean[:-1] > 0) | (of.mean[-1] == 0)
     score = np.where(kept, np.abs(np.nan_to_num(against_control(of), posinf=np.inf)), -1.0)
     return np.argsort(-score, axis=1, kind="stable")[:, :TOP]
@@ -73,7 +73,7 @@ def _errors(view: View) -> np.ndarray:
 
 
 def mse_top20(view: View) -> np.ndarray:
-    """Mean squared error over the top genes."""
+    """Return the mean squared error over the top genes."""
     return view.at_top(_errors(view)).mean(axis=1)
 
 
@@ -89,7 +89,7 @@ def _effects(view: View) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _delta(pick: Callable[[View, np.ndarray], np.ndarray]) -> Callable[[View], np.ndarray]:
-    """Pearson correlation of effects; -1 where one of them does not vary."""
+    """Return the Pearson correlation of effects; -1 where one of them does not vary."""
 
     def correlation(view: View) -> np.ndarray:
         predicted, true = (pick(view, effect) for effect in _effects(view))
@@ -99,13 +99,13 @@ def _delta(pick: Callable[[View, np.ndarray], np.ndarray]) -> Callable[[View], n
 
 
 def opposite_direction(view: View) -> np.ndarray:
-    """Share of the top genes predicted to move against their true direction."""
+    """Return the share of the top genes predicted to move against their true direction."""
     predicted, true = (np.sign(view.at_top(effect)) for effect in _effects(view))
     return np.mean(predicted * true < 0, axis=1)
 
 
 def within_one_sigma(view: View) -> np.ndarray:
-    """Share of the top genes whose prediction lies within one standard deviation of the true cells' mean."""
+    """Return the share of the top genes whose prediction lies within one standard deviation of the true cells' mean."""
     gap = np.abs(view.prediction.mean - view.truth.mean)
     return view.at_top(gap < view.truth.sd).mean(axis=1)
 

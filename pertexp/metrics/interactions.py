@@ -75,7 +75,7 @@ def theil_sen_pair(x: np.ndarray, y: np.ndarray, seed: int = 0) -> tuple[float, 
 
 
 def spatial_median(points: np.ndarray, tolerance: float = 1e-10) -> np.ndarray:
-    """The point of least summed distance to `points [n, d]`, by the modified Weiszfeld step (Vardi & Zhang 2000)."""
+    """Find the point of least summed distance to `points [n, d]`: modified Weiszfeld steps (Vardi & Zhang 2000)."""
     at = points.mean(axis=0)
     for _ in range(STEPS):
         gap = points - at

@@ -76,5 +76,5 @@ class Metric:
 
 
 def table(*rows: Metric) -> dict[str, Metric]:
-    """The rows of a family by name, in order."""
+    """Return the rows of a family by name, in order."""
     return {row.name: row for row in rows}

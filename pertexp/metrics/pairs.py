@@ -88,7 +88,7 @@ class ScoredPairs:
 
 
 def auprc(view: ScoredPairs) -> np.ndarray:
-    """Average precision: Σ_k (recall_k - recall_{k-1}) · precision_k over the distinct probabilities, from the top."""
+    """Sum (recall_k - recall_{k-1}) · precision_k over the distinct probabilities from the top: average precision."""
     everything, ones = view.tally
     area = (view.steps[1] * _ratio(ones, everything)).sum(axis=1)
     return np.where(view.one_class, np.nan, _ratio(area, view.totals[0]))
@@ -103,13 +103,13 @@ def auroc(view: ScoredPairs) -> np.ndarray:
 
 
 def precision(view: ScoredPairs) -> np.ndarray:
-    """Share of positives among the pairs that are called; 0 where none is."""
+    """Return the share of positives among the pairs that are called; 0 where none is."""
     called, true = _called(view)
     return _of_called(view, _ratio(true, called))
 
 
 def recall(view: ScoredPairs) -> np.ndarray:
-    """Share of the positives that are called."""
+    """Return the share of the positives that are called."""
     _, true = _called(view)
     return _of_called(view, _ratio(true, view.totals[0]))
 
@@ -121,7 +121,7 @@ def f1(view: ScoredPairs) -> np.ndarray:
 
 
 def calibration_error(view: ScoredPairs) -> np.ndarray:
-    """Expected calibration error: Σ_b (w_b / w) · |mean probability in b - share of positives in b|, 10 bins.
+    """Compute the calibration error Σ_b (w_b / w) · |mean probability in b - share of positives in b|, 10 bins.
 
     Bins hold a tenth of the weight each, by probability. Pairs of one probability are never parted: they go to the bin
     of their middle, floor(10 · (weight below + ½ weight tied) / w).
@@ -143,7 +143,7 @@ def reliability(view: ScoredPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _binned(view: ScoredPairs, values: np.ndarray) -> np.ndarray:
-    """`[R, BINS]` weighted sum of values `[n]` in every bin of `calibration_error`."""
+    """Return `[R, BINS]` weighted sum of values `[n]` in every bin of `calibration_error`."""
     weights, total = view.weights, view.weights.sum(axis=1)
     everything, _ = view.tally
     tied = view.steps[0]
@@ -168,14 +168,14 @@ def curve(view: ScoredPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def brier(view: ScoredPairs) -> np.ndarray:
-    """Mean squared difference of probability and label."""
+    """Return the mean squared difference of probability and label."""
     total = view.weights.sum(axis=1)
     error = view.weights @ (np.asarray(view.probability, dtype=np.float64) - view.positive) ** 2
     return np.where(total > 0, _ratio(error, total), np.nan)
 
 
 def best_threshold(probability: np.ndarray, label: np.ndarray) -> float | None:
-    """The probability at and above which calling pairs `[n]` positive gives the best F1; the highest of those that tie.
+    """Find the threshold, at and above which pairs `[n]` are positive, with the best F1; the highest among ties.
 
     None where there are no pairs of both labels to choose on.
     """
@@ -188,7 +188,7 @@ def best_threshold(probability: np.ndarray, label: np.ndarray) -> float | None:
 
 
 def _called(view: ScoredPairs) -> tuple[np.ndarray, np.ndarray]:
-    """`[R]` weight of the pairs that are called, and of the positives among them."""
+    """Return `[R]` weight of the pairs that are called, and of the positives among them."""
     called = np.zeros_like(view.positive) if view.called is None else np.asarray(view.called, dtype=np.float64)
     return view.weights @ called, view.weights @ (called * view.positive)
 
@@ -198,7 +198,7 @@ def _of_called(view: ScoredPairs, values: np.ndarray) -> np.ndarray:
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, 0 where b is 0."""
+    """Return a / b, 0 where b is 0."""
     return a / np.where(b > 0, b, 1.0) * (b > 0)
 
 

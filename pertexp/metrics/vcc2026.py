@@ -151,7 +151,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def expr_mse_unbiased_capped_norm(view: View) -> np.ndarray:
-    """Σ N_p / Σ D_p: squared error over squared true effect, both freed of what the sampling of cells adds.
+    """Return Σ N_p / Σ D_p: squared error over squared true effect, both freed of what the sampling of cells adds.
 
     N_p = (‖b̂ − b‖² − ρ min(Ĉ, C) − C) / G_p and D_p = (‖b − b_0‖² − C − C_0) / G_p, norms over the G_p genes that p
     does not target, jackknife variances C over all genes (as cell-eval2 has it). The correction that a prediction may
@@ -169,7 +169,7 @@ def expr_mse_unbiased_capped_norm(view: View) -> np.ndarray:
 
 
 def mean_effect_size(truth: Side, own: np.ndarray) -> float:
-    """Mean over units of D_p: what the squared effect per gene is beyond the sampling of cells; may be negative.
+    """Average D_p over units: what the squared effect per gene is beyond the sampling of cells; may be negative.
 
     Over few units, or effects near the noise, a ratio to it is unstable: take it over as many units as there are.
     """
@@ -202,7 +202,7 @@ def direction_fidelity_yield(view: View) -> np.ndarray:
 
 
 def direction_reach(view: View) -> np.ndarray:
-    """How deep the prediction's ranking of the truly significant genes stays 90 % right in sign, over their number.
+    """Return how deep the predicted ranking of truly significant genes stays 90 % right in sign, over their number.
 
     The ranking: called genes first, then adjusted p-value, p-value, size of the fold change, name. NaN where no gene is
     significant.
@@ -232,7 +232,7 @@ def sig_jaccard(view: View) -> np.ndarray:
 
 
 def lfc_nmae(view: View) -> np.ndarray:
-    """Σ |predicted − true| / Σ |true| of fold changes over the truly significant genes; NaN for fewer than 10."""
+    """Return Σ |predicted − true| / Σ |true| of fold changes of truly significant genes; NaN for fewer than 10."""
     real = view.significant[0] & np.isfinite(view.truth.lfc)
     predicted = np.where(np.isnan(view.prediction.p) | ~np.isfinite(view.prediction.lfc), 0.0, view.prediction.lfc)
     size = np.where(real, np.abs(view.truth.lfc), 0.0).sum(axis=1)

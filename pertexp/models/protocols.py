@@ -94,7 +94,7 @@ class ScreenPredictor(Protocol):
     """Anything that predicts profiles: a fitted baseline or a trained model."""
 
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` profiles on the declared scale (`Design.profile_scale`), in the order of the units."""
+        """Return `[U, G]` profiles on the declared scale (`Design.profile_scale`), in the order of the units."""
 
 
 class ScreenModel(ScreenPredictor, Protocol):
@@ -166,7 +166,7 @@ class NamedPredictor(ScreenPredictor, Protocol):
     vocabulary: Vocabulary
 
     def units_named(self, names: Sequence[str], context: str) -> Units:
-        """Units `[U]` of canonical names in a context, to hand to `predict`.
+        """Return units `[U]` of canonical names in a context, to hand to `predict`.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class DrawsCells(Protocol):
     """A model of screens that draws cells of the tested perturbations at the end of a run."""
 
     def samples(self, design: Design, seed: int) -> Any | None:
-        """AnnData of cells, or None where none were asked for."""
+        """Return AnnData of cells, or None where none were asked for."""
 
 
 @runtime_checkable
@@ -190,7 +190,7 @@ class DrawsNamedCells(Protocol):
     """A trained model of screens that draws counts, as `pertexp.predict cells=...` does."""
 
     def sample(self, units: Units, size_factor: np.ndarray, seed: int) -> np.ndarray:
-        """Counts `[U, G]`, one cell a unit, at size factors `[U]`; equal seeds draw equal cells."""
+        """Return counts `[U, G]`, one cell a unit, at size factors `[U]`; equal seeds draw equal cells."""
 
 
 @runtime_checkable
@@ -213,7 +213,7 @@ class PairPredictor(Protocol):
     """A trained model of pairs."""
 
     def predict(self, batches: Iterable[PairBatch]) -> np.ndarray:
-        """P(y = 1) `[n]` of the pairs of all batches, in their order; `PairLoader` says what a batch holds."""
+        """Return P(y = 1) `[n]` of the pairs of all batches, in their order; `PairLoader` says what a batch holds."""
 
 
 class PairModel(PairPredictor, Protocol):
@@ -245,7 +245,7 @@ class PairBaseline(Protocol):
         """Learn from the training pairs; return itself."""
 
     def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
-        """P(y = 1) `[n]` of the pairs `rows` `[n]`."""
+        """Return P(y = 1) `[n]` of the pairs `rows` `[n]`."""
 
 
 @runtime_checkable

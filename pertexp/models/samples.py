@@ -26,7 +26,7 @@ def write_samples(model: object, design: Design, seed: int, folder: Path) -> Non
 
 
 def sampled_cells(draw: Draw, design: Design, per_unit: int, name: str, seed: int) -> Any:
-    """AnnData of `per_unit` cells for each test unit, counts in X.
+    """Return AnnData of `per_unit` cells for each test unit, counts in X.
 
     Size factors are drawn, with replacement, from the control cells of the unit's context: known without the test
     cells, and of the spread that real cells have.

@@ -34,13 +34,13 @@ class Vocabulary:
 
     @classmethod
     def of(cls, design: Design) -> "Vocabulary":
-        """The vocabulary of a screen."""
+        """Return the vocabulary of a screen."""
         table = design.training.target_table
         names = tuple(map(str, table.names))
         return cls(design.screen.perturbations, design.screen.contexts, names, table.vectors)
 
     def stored(self) -> dict[str, Any]:
-        """Plain values and one float32 tensor, for a checkpoint."""
+        """Return Plain values and one float32 tensor, for a checkpoint."""
         vectors = torch.from_numpy(np.ascontiguousarray(self.vectors, dtype=np.float32))
         return {
             "perturbations": list(self.perturbations),
@@ -51,14 +51,14 @@ class Vocabulary:
 
     @classmethod
     def read(cls, stored: dict[str, Any]) -> "Vocabulary":
-        """What `stored` gave."""
+        """Return what `stored` gave."""
         perturbations, contexts, targets = (
             tuple(map(str, stored[key])) for key in ("perturbations", "contexts", "targets")
         )
         return cls(perturbations, contexts, targets, np.asarray(stored["vectors"], dtype=np.float64))
 
     def rows(self, names: Sequence[str]) -> np.ndarray:
-        """`[n, d]` embeddings of canonical names.
+        """Return `[n, d]` embeddings of canonical names.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class Vocabulary:
 
 
 def canonical(names: Sequence[str]) -> list[str]:
-    """Canonical names as asked for, once each; RequestError for control and for none at all."""
+    """Return canonical names as asked for, once each; RequestError for control and for none at all."""
     found = list(dict.fromkeys(canonical_name(str(name)) for name in names))
     if not found:
         raise RequestError("no perturbation was named: type 'perturbations=[A,B,A+B]'.")

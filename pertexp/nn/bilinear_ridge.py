@@ -21,7 +21,7 @@ class BilinearFit:
     bias: np.ndarray
 
     def effect(self, gene_embedding: np.ndarray, perturbation_embedding: np.ndarray) -> np.ndarray:
-        """`[U, G]` effects of the perturbations with rows `[U, dp]`."""
+        """Return `[U, G]` effects of the perturbations with rows `[U, dp]`."""
         return perturbation_embedding @ self.kernel.T @ gene_embedding.T + self.bias
 
 
@@ -54,7 +54,7 @@ RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 def choose_ridge(
     training: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], gene_embedding: np.ndarray
 ) -> float:
-    """The λ of `RIDGES` with the least squared error on validation perturbations; 0.1, as published, without any.
+    """Choose the λ of `RIDGES` with the least squared error on validation perturbations; 0.1, as published, without.
 
     Each side is (effects `[U, G]`, perturbation embedding `[U, dp]`).
     """

@@ -205,7 +205,7 @@ def _shrink(likelihood: _Likelihood, start: np.ndarray, mean: np.ndarray) -> tup
 def _step(
     likelihood: _Likelihood, log_theta: np.ndarray, centre: np.ndarray, variance: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One Newton step to the posterior mode, and the posterior variance there."""
+    """Return one Newton step to the posterior mode, and the posterior variance there."""
     first, second = likelihood.slopes(log_theta)
     information = np.maximum(-second, 0.0) + 1 / variance
     step = (first - (log_theta - centre) / variance) / information

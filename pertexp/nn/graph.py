@@ -66,14 +66,14 @@ class Propagation(nn.Module):
         self._starts: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[n, h]` → `[n, h]`."""
+        """Return `[n, h]` → `[n, h]`."""
         with torch.autocast(x.device.type, enabled=False):  # sparse products know no half precision
             x = x.to(self.weight.dtype)
             forward, backward = self._as_matrices(x)
             return _SparseProduct.apply(x, forward, backward)
 
     def rows(self, x: Tensor, nodes: Tensor) -> Tensor:
-        """Some rows `[m, h]` of Â X, at the cost of their edges alone."""
+        """Return some rows `[m, h]` of Â X, at the cost of their edges alone."""
         starts = self._edge_starts()
         first, length = starts[nodes], starts[nodes + 1] - starts[nodes]
         owner = torch.repeat_interleave(torch.arange(nodes.numel(), device=x.device), length)
@@ -83,7 +83,7 @@ class Propagation(nn.Module):
         return x.new_zeros(nodes.numel(), x.shape[1]).index_add(0, owner, messages)
 
     def _edge_starts(self) -> Tensor:
-        """`[n + 1]` where the edges of each target begin."""
+        """Return `[n + 1]` where the edges of each target begin."""
         if self._starts is None or self._starts.device != self.target.device:
             ends = torch.bincount(self.target, minlength=self.n_nodes).cumsum(0)
             self._starts = torch.cat([ends.new_zeros(1), ends])
@@ -136,7 +136,7 @@ class GraphConvolution(nn.Module):
         self.lin = nn.Linear(width, width)
 
     def forward(self, x: Tensor, graph: Propagation | None, nodes: Tensor | None = None) -> Tensor:
-        """`[n, h]` → `[n, h]`, or the rows of `nodes` alone `[m, h]`; without a graph each node hears itself alone."""
+        """Map `[n, h]` → `[n, h]`, or to the rows of `nodes` `[m, h]`; without a graph each node sees itself alone."""
         if graph is not None:
             x = graph(x) if nodes is None else graph.rows(x, nodes)
         return self.lin(x)

@@ -41,7 +41,7 @@ class DecoderLayers(NamedTuple):
 
     @classmethod
     def of(cls, shared: Perceptron, gene_weight: Tensor, gene_offset: Tensor) -> "DecoderLayers":
-        """The layers of a perceptron of three widths, with gene-specific parameters."""
+        """Return the layers of a perceptron of three widths, with gene-specific parameters."""
         first, first_norm, _, second, second_norm = shared.network
         return cls(first, first_norm, second, second_norm, gene_weight, gene_offset)  # type: ignore[arg-type]
 
@@ -53,7 +53,7 @@ def grid(genes: Tensor, rows: Tensor, variant: Tensor) -> Tensor:
 
 
 def decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decoder: DecoderLayers) -> Tensor:
-    """Outputs `[R, G]` of the grid.
+    """Return outputs `[R, G]` of the grid.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decode
 
 
 def _decode_with_constants(genes: Tensor, rows: Tensor, variant: Tensor, decoder: DecoderLayers) -> Tensor:
-    """Evaluation: both norms are constants, and all after z is one vector a gene."""
+    """Decode in evaluation: both norms are constants, and all after z is one vector a gene."""
     first, norm, second, second_norm, gene_weight, gene_offset = decoder
     scale, shift = _constants(norm)
     weight, bias = first.weight * scale[:, None], first.bias * scale + shift
@@ -159,7 +159,7 @@ class _Sides(NamedTuple):
         return grid(self.genes[at], self.rows, self.variant).flatten(0, 1)
 
     def shares(self, at: slice) -> Tensor:
-        """Share of every pair of a block `[g·R, 1]`."""
+        """Return the share of every pair of a block `[g·R, 1]`."""
         return self.share.repeat(at.stop - at.start).unsqueeze(1)
 
 
@@ -282,7 +282,7 @@ def _visit(sides: _Sides, folded: _Folded, y: Tensor, w2: Tensor, second: _Secon
 
 
 def _where_positive(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient through a ReLU whose output is x; one pass, where a product with a mask would convert it first."""
+    """Pass a gradient through a ReLU of output x: one pass, where a product with a mask would convert it first."""
     return torch.ops.aten.threshold_backward(gradient, x, 0)
 
 

@@ -56,7 +56,7 @@ class AutoBin(nn.Module):
         self.emb_pad = nn.Embedding(1, width)
 
     def forward(self, value: Tensor) -> Tensor:
-        """`[...]` → `[..., width]`."""
+        """Return `[...]` → `[..., width]`."""
         direct = functional.leaky_relu(self.mlp(value.unsqueeze(-1)), LEAK)
         return torch.softmax(self.alpha * direct + self.mlp2(direct), dim=-1) @ self.emb.weight
 
@@ -93,7 +93,7 @@ class FastAttention(nn.Module):
         self.register_buffer("projection_matrix", torch.randn(n_features, width))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """`[B, heads, L, width]` each."""
+        """Return `[B, heads, L, width]` each."""
         q, k = self._features(q, (-1,)), self._features(k, (-3, -2, -1))
         scale = (q @ k.sum(dim=-2).unsqueeze(-1)).reciprocal()
         return (q @ (k.transpose(-2, -1) @ v)) * scale
@@ -117,7 +117,7 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, L, width]`."""
+        """Return `[B, L, width]`."""
         q, k, v = (
             part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.to_q, self.to_k, self.to_v)
         )
@@ -132,7 +132,7 @@ class FeedForward(nn.Module):
         self.w1, self.w2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, L, width]`."""
+        """Return `[B, L, width]`."""
         return self.w2(functional.gelu(self.w1(x)))
 
 
@@ -156,7 +156,7 @@ class _PreNorm(_Named):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, L, width]`."""
+        """Return `[B, L, width]`."""
         return self.fn(self.norm(x))
 
 
@@ -175,7 +175,7 @@ class _Sequence(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, L, width]`."""
+        """Return `[B, L, width]`."""
         for pair in self.layers:
             for part in pair.children():
                 x = x + part(x)
@@ -200,7 +200,7 @@ class GeneDecoder(nn.Module):
         self.norm = nn.LayerNorm(shape.out_width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, L, width]`."""
+        """Return `[B, L, width]`."""
         return self.norm(self.performer.net(x))
 
 
@@ -219,7 +219,7 @@ class MaeAutobin(nn.Module):
         self.to_final = nn.Linear(shape.out_width, 1)  # of pretraining
 
     def forward(self, values: Tensor) -> Tensor:
-        """`[B, n_genes + 2]` log1p(CP10k) with T and S behind → `[B, n_genes, out_width]`.
+        """Return `[B, n_genes + 2]` log1p(CP10k) with T and S behind → `[B, n_genes, out_width]`.
 
         The encoder sees the positive entries alone; the decoder all, zeros as the token of 0.
         """
@@ -231,7 +231,7 @@ class MaeAutobin(nn.Module):
         return out[:, : self.shape.n_genes]
 
     def _encode(self, tokens: Tensor, expressed: Tensor) -> Tensor:
-        """`[B, L, width]` encoder output where a gene is expressed; cells are packed to the longest among them."""
+        """Encode `[B, L, width]` where a gene is expressed; cells are packed to the longest among them."""
         n_expressed = expressed.sum(dim=1)
         longest = int(n_expressed.max())
         place = torch.argsort(expressed.logical_not().to(torch.uint8), dim=1, stable=True)[:, :longest]

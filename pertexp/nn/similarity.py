@@ -12,7 +12,7 @@ BLOCK = 1024
 
 
 def jaccard_graph(annotation: sp.csr_matrix, k: int, threshold: float) -> Graph:
-    """Each node hears itself and the k nodes whose terms overlap most with its own, where Jaccard > threshold.
+    """Return each node hears itself and the k nodes whose terms overlap most with its own, where Jaccard > threshold.
 
     |a ∩ b| is one sparse product, and |a ∪ b| = |a| + |b| − |a ∩ b|: no pair without a common term is looked at.
 
@@ -40,7 +40,7 @@ def jaccard_graph(annotation: sp.csr_matrix, k: int, threshold: float) -> Graph:
 
 
 def correlation_graph(values: sp.csr_matrix, k: int, threshold: float) -> Graph:
-    """Each column hears itself and the k columns of largest |Pearson r|, where that is > threshold.
+    """Return each column hears itself and the k columns of largest |Pearson r|, where that is > threshold.
 
     Rows are visited in blocks, so that no dense copy of the whole matrix is made. A column that does not vary hears
     itself alone: it has no correlation.
@@ -66,7 +66,7 @@ def correlation_graph(values: sp.csr_matrix, k: int, threshold: float) -> Graph:
 
 
 def _correlation(values: sp.csr_matrix) -> torch.Tensor:
-    """`[n, n]` Pearson's r, 0 for columns that do not vary; second moments of centred blocks, summed in float64."""
+    """Return `[n, n]` Pearson's r, 0 for columns that do not vary; second moments of centred blocks in float64."""
     rows = sp.csr_matrix(values)
     mean = np.asarray(rows.mean(axis=0)).ravel()
     second = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
@@ -85,7 +85,7 @@ def _blocks(n: int) -> Iterator[slice]:
 def _strongest(
     source: np.ndarray, target: np.ndarray, weight: np.ndarray, k: int, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The k heaviest edges into each target; equal weights in order of their sources."""
+    """Return the k heaviest edges into each target; equal weights in order of their sources."""
     kept = weight > threshold
     source, target, weight = source[kept], target[kept], weight[kept]
     order = np.lexsort((source, -weight, target))

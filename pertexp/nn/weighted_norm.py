@@ -41,7 +41,7 @@ class WeightedBatchNorm(nn.BatchNorm1d):
         return (x - mean) * scale + self.bias
 
     def statistics(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance `[h]` to normalise by: of the batch in training, else the running ones."""
+        """Return mean and biased variance `[h]` to normalise by: of the batch in training, else the running ones."""
         if not self.training:
             assert self.running_mean is not None and self.running_var is not None  # noqa: S101, PT018
             return self.running_mean, self.running_var

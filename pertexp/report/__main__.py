@@ -18,7 +18,7 @@ A run that cannot be read or pooled is listed with the reason. A wrong request: 
 
 @guarded
 def main() -> None:
-    """The command."""
+    """Run the command."""
     words = sys.argv[1:]
     if {"-h", "--help"} & set(words):
         print(USAGE)  # noqa: T201

@@ -9,12 +9,12 @@ SWEEP = "multirun.yaml"  # what Hydra writes into the folder of a sweep
 
 
 def finished_jobs(folder: Path) -> list[Path]:
-    """Folders of the jobs of the latest sweep in `folder` that wrote their metrics."""
+    """Return folders of the jobs of the latest sweep in `folder` that wrote their metrics."""
     return _latest(folder, METRICS)
 
 
 def failed_jobs(folder: Path) -> dict[Path, Failure]:
-    """The jobs of the latest sweep in `folder` that failed, and why."""
+    """Return the jobs of the latest sweep in `folder` that failed, and why."""
     latest = [path for path in _latest(folder, FAILURE) if not (path / METRICS).is_file()]
     return {path: load(Failure, path / FAILURE) for path in latest}
 

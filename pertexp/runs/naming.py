@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def config_hash(*, _root_: DictConfig) -> str:
-    """Twelve hex digits of a job's composed configuration: where a sweep finds what it has done."""
+    """Return twelve hex digits of a job's composed configuration: where a sweep finds what it has done."""
     own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     return hashlib.sha256(OmegaConf.to_yaml(own, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -20,7 +20,7 @@ def run_label(*, _root_: DictConfig) -> str:
 
 
 def sweep_name(words: list[str]) -> str:
-    """A name that the same sweep gets again: its single choices, and a hash of all its overrides.
+    """Return a name that the same sweep gets again: its single choices, and a hash of all its overrides.
 
     Those of the table aside, which may be asked for anew: what another reference says needs no other jobs.
     """

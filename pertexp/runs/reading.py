@@ -128,7 +128,7 @@ def _metrics_values(path: Path) -> dict[str, Any]:
 
 
 def _notes(path: Path) -> dict[str, Any]:
-    """What data.json of any task notes about the data."""
+    """Return what data.json of any task notes about the data."""
     found = json.loads(path.read_text(encoding="utf-8"))
     notes = found.get("notes") if isinstance(found, dict) else None
     return notes if isinstance(notes, dict) else {}
@@ -143,14 +143,14 @@ def name_of_data(config: dict[str, Any] | None, notes: dict[str, Any]) -> str:
 
 
 def at(tree: Any, *keys: str) -> Any:
-    """A value of a configuration, None where a key on the way to it is not there."""
+    """Return a value of a configuration, None where a key on the way to it is not there."""
     for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
 
 
 def optional(path: Path, read: Callable[[Path], T]) -> T | None:
-    """What is read of a file; None where it is not there."""
+    """Return what `read` makes of a file; None where it is not there."""
     return guarded(path, read) if path.is_file() else None
 
 

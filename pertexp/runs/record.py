@@ -38,14 +38,14 @@ class RecordedDesign(Protocol):
         """Who is trained on."""
 
     def schema(self) -> dict[str, Any]:
-        """What a model that was trained here needs to be used elsewhere: plain values."""
+        """Return what a model that was trained here needs to be used elsewhere: plain values."""
 
     def record(self) -> DataRecord:
-        """What the data are."""
+        """Return what the data are."""
 
 
 def saved_config(folder: str) -> DictConfig:
-    """The composed configuration of an earlier run; DataError where the folder holds none."""
+    """Return the composed configuration of an earlier run; DataError where the folder holds none."""
     path = Path(folder) / CONFIG
     if not path.is_file():
         raise DataError(f"{folder} is not a run folder (no {CONFIG}): type repeat=outputs/runs/<date>/<run>")
@@ -61,7 +61,7 @@ def saved_config(folder: str) -> DictConfig:
 
 
 def saved_threads(folder: str) -> object:
-    """The `threads` that environment.json of an earlier run names; None where there is none."""
+    """Return the `threads` that environment.json of an earlier run names; None where there is none."""
     path = Path(folder) / ENVIRONMENT
     if not path.is_file():
         return None
@@ -91,7 +91,7 @@ def environment() -> Environment:
 
 
 def schema(design: RecordedDesign) -> dict[str, Any]:
-    """What a checkpoint needs to be used elsewhere: plain values only."""
+    """Return what a checkpoint needs to be used elsewhere: plain values only."""
     versions = {"pertexp": __version__, "torch": _version("torch"), "lightning": _version("lightning")}
     return {**design.schema(), "versions": versions}
 
@@ -116,7 +116,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary name next to `path`: it takes the place of `path` in the end, and goes if anything fails."""
+    """Yield a temporary name next to `path`: it takes the place of `path` in the end, and goes if anything fails."""
     partial = path.with_name(f".{path.name}.partial")
     if path.is_dir():
         raise RequestError(f"{path} is a folder: name a file to write to.")

@@ -246,7 +246,7 @@ def begin_from(module: LightningModule, run: str, schema: dict[str, Any], model:
 
 
 def checkpoint_of(place: str, option: str = "ckpt") -> Path:
-    """The best checkpoint of a run folder, its last one where none is best, or the checkpoint file itself.
+    """Return the best checkpoint of a run folder, its last one where none is best, or the checkpoint file itself.
 
     `option` is the name on the command line of what holds `place`.
     """
@@ -279,7 +279,7 @@ def load_weights(module: LightningModule, path: str | Path) -> dict[str, float]:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint as plain tensors and values, never as pickled objects."""
+    """Return a checkpoint as plain tensors and values, never as pickled objects."""
     if not Path(path).is_file():
         raise DataError(f"no checkpoint {path}: type ckpt_path=<run folder>/checkpoints/last.ckpt")
     try:
@@ -305,7 +305,7 @@ def _require_schema(path: str, theirs: Mapping[str, Any], ours: Mapping[str, Any
 
 
 def _require_setting(path: str, theirs: object, ours: Mapping[str, Any], advice: Advice) -> None:
-    """Options; a file may lie in another folder, or be named from one, as long as it has its name."""
+    """Refuse other options; a file may lie in another folder, or be named from one, as long as it has its name."""
     if theirs is None:
         return  # written before it was kept
     if not isinstance(theirs, dict):
@@ -320,7 +320,7 @@ def _require_setting(path: str, theirs: object, ours: Mapping[str, Any], advice:
 
 
 def _dotted(nested: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
-    """Values by their dotted keys."""
+    """Return values by their dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         flat |= _dotted(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}

@@ -65,7 +65,7 @@ def _has_both(label: Tensor) -> bool:
 
 
 def _line_metrics(logit: Tensor, label: Tensor) -> dict[str, float]:
-    """Values of one line `[n]`, from ranks: torchmetrics takes a sigmoid of logits, which ties large ones."""
+    """Return values of one line `[n]`, from ranks: torchmetrics takes a sigmoid of logits, which ties large ones."""
     rank = torch.unique(logit, return_inverse=True)[1].double()
     score = rank / rank.max().clamp(min=1)
     precision, recall, _ = binary_precision_recall_curve(score, label)

@@ -77,6 +77,6 @@ class KeepBestFromEpoch(KeepBest):
 
 
 def ends_before(trainer: Any, epoch: int) -> bool:
-    """Whether training ends before this epoch, from 0; a trial run of few batches (debug=fast) is not asked."""
+    """Return whether training ends before this epoch, from 0; a trial run of few batches (debug=fast) is not asked."""
     limit = trainer.max_epochs
     return not trainer.fast_dev_run and limit is not None and 0 <= limit <= epoch

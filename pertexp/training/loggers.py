@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def wandb_logger(project: str, save_dir: str, mode: str | None = None, **options: Any) -> "WandbLogger":
-    """A W&B logger: `mode` as given or by WANDB_MODE, else online where a login is known, else offline."""
+    """Return a W&B logger: `mode` as given or by WANDB_MODE, else online where a login is known, else offline."""
     from lightning.pytorch.loggers import WandbLogger
 
     chosen = mode or os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")

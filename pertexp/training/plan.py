@@ -66,11 +66,11 @@ class Stage:
     freeze: list[str] = field(default_factory=list)
 
     def trains(self, part: str) -> bool:
-        """Whether the parameters of a part are trained."""
+        """Return whether the parameters of a part are trained."""
         return part not in self.freeze and (self.train == "all" or part in self.train)
 
     def named(self) -> dict[str, list[str]]:
-        """The parts that each option names."""
+        """Return the parts that each option names."""
         return {"train": [] if self.train == "all" else self.train, "freeze": self.freeze}
 
 
@@ -113,7 +113,7 @@ class Plan:
         return any(stage.freeze or stage.train != "all" for stage in self.stages.values())
 
     def named(self) -> list[tuple[str, str]]:
-        """The parts that the plan names, each with the option that names it: `stages.plan.<stage>.<option>`."""
+        """Return the parts that the plan names, each with the option that names it: `stages.plan.<stage>.<option>`."""
         return [
             (part, f"stages.plan.{name}.{option}")
             for name, stage in self.stages.items()
@@ -134,7 +134,7 @@ class Plan:
         return {part: first[0] for part, first in firsts.items() if first}
 
     def describe(self, epoch: int, parts: Iterable[str]) -> StageEpoch:
-        """What a model with these parts is told when an epoch begins."""
+        """Return what a model with these parts is told when an epoch begins."""
         since = {part: epoch - first for part, first in self.first_trained(parts).items()}
         return StageEpoch(*self.at(epoch), {part: epochs for part, epochs in since.items() if epochs >= 0})
 

@@ -15,7 +15,7 @@ Scheduler = Callable[[Optimizer], Schedule | None]
 
 
 def configured(optimizer: Optimizer, scheduler: Scheduler) -> Any:
-    """What `configure_optimizers` returns: the optimizer alone where its learning rate is constant.
+    """Return what `configure_optimizers` returns: the optimizer alone where its learning rate is constant.
 
     Learning rates that differ between parameter groups have to be set before: a schedule multiplies each of them.
     """

@@ -175,7 +175,7 @@ class Stages(BaseFinetuning):
         )
 
     def _lengths(self, before: str) -> str:
-        """The epochs of the stages before one, as they are typed."""
+        """Return the epochs of the stages before one, as they are typed."""
         earlier = list(self.plan.begins)[: list(self.plan.begins).index(before)]
         return " ".join(f"stages.plan.{name}.epochs={self.plan.stages[name].epochs}" for name in earlier)
 

@@ -21,7 +21,7 @@ SUPPORT = Path(__file__).resolve().parents[3] / "tests" / "support"
 
 
 def screen(counts: np.ndarray, labels: np.ndarray, genes: np.ndarray) -> anndata.AnnData:
-    """An AnnData as both packages read it."""
+    """Return an AnnData as both packages read it."""
     obs = pd.DataFrame({"target": pd.Categorical(labels)}, index=[f"cell{i}" for i in range(len(labels))])
     return anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
 
@@ -35,7 +35,7 @@ def plain(table: pd.DataFrame) -> dict[str, dict[str, float | None]]:
 
 
 def by_cell_eval(pred: anndata.AnnData, real: anndata.AnnData, control: str) -> dict[str, Any]:
-    """The full profile but for the clustering, whose labels come from a random partition."""
+    """Return the full profile but for the clustering, whose labels come from a random partition."""
     from cell_eval import MetricsEvaluator
 
     options: dict[str, Any] = {"control_pert": control, "pert_col": "target", "num_threads": 2}
@@ -45,7 +45,7 @@ def by_cell_eval(pred: anndata.AnnData, real: anndata.AnnData, control: str) -> 
 
 
 def by_cell_eval2(pred: anndata.AnnData, real: anndata.AnnData) -> dict[str, Any]:
-    """The competition preset, per perturbation and aggregated."""
+    """Return the competition preset, per perturbation and aggregated."""
     import cell_eval2
 
     config = cell_eval2.EvalConfig.from_preset("vcc2026")

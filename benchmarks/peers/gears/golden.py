@@ -83,7 +83,7 @@ def run_network(into: dict[str, np.ndarray], name: str, rng: np.random.Generator
 def run_batch(
     into: dict[str, np.ndarray], at: str, made: Any, sets: list[list[int]], x: torch.Tensor, pull: torch.Tensor
 ) -> None:
-    """Outputs, gradients of a weighted sum of them, and running statistics afterwards."""
+    """Freeze outputs, gradients of a weighted sum of them, and running statistics afterwards."""
     cells = torch.arange(len(sets)).repeat_interleave(GENES)
     out = made(SimpleNamespace(x=x.reshape(-1, 1), pert_idx=sets, batch=cells))
     outs = out if isinstance(out, tuple) else (out,)

@@ -29,7 +29,7 @@ CLOCK = time.process_time if THREADS == 1 else time.perf_counter
 
 
 def write_prior(folder: Path, gene_sets: Path) -> None:
-    """The three files that the package would fetch, from a .gmt and the graph for the cells."""
+    """Write the three files that the package would fetch, from a .gmt and the graph for the cells."""
     gene2go: dict[str, set[str]] = {}
     for line in gene_sets.read_text(encoding="utf-8").splitlines():
         term, _, *genes = line.split("\t")
@@ -95,7 +95,7 @@ class Trainer:
 
 
 def batch_of(loader: Any, distinct: int) -> Any:
-    """The first batch with so many distinct perturbation sets."""
+    """Return the first batch with so many distinct perturbation sets."""
     return next(batch for _ in range(200) for batch in loader if len(set(batch.pert)) >= distinct)
 
 

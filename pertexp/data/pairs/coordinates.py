@@ -147,7 +147,7 @@ class CoordinatePairTable:
         return frame, {"enhancer": enhancers, "promoter": tss.assign(start=start.clip(lower=0), end=end)}
 
     def _of_lines(self, frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-        """The rows of the lines asked for, before a genome is opened for the others."""
+        """Return the rows of the lines asked for, before a genome is opened for the others."""
         unknown = [name for name in self.lines or [] if name not in set(frame["cell_line"])]
         if unknown:
             raise DataError(
@@ -270,7 +270,7 @@ def _refuse_other_bases(frame: pd.DataFrame, side: str, found: pd.Series, path: 
 
 
 def _without_repeats(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """One row a pair: transcripts that begin at one base repeat it."""
+    """Return one row a pair: transcripts that begin at one base repeat it."""
     once = frame.drop_duplicates([*KEY, "label"])
     if len(once) < len(frame):
         log.info("%s: %d rows repeat a pair with its label, and are read once.", path, len(frame) - len(once))

@@ -69,7 +69,7 @@ class PairData(LightningDataModule):
         self._design: PairDesign | None = None
 
     def read(self) -> Pairs:
-        """The pairs before any split."""
+        """Return the pairs before any split."""
         raise NotImplementedError
 
     @property
@@ -100,7 +100,7 @@ class PairData(LightningDataModule):
         _ = self.design
 
     def train_dataloader(self) -> PairLoader:
-        """Training pairs in pure batches, in a new order each epoch."""
+        """Return training pairs in pure batches, in a new order each epoch."""
         pairs = self.design.pairs
         sampler = CellBatchSampler(
             self.design.index("train"),
@@ -117,7 +117,7 @@ class PairData(LightningDataModule):
         return PairLoader(pairs, sampler, self._windows(training=True), self.loader_seed)
 
     def val_dataloader(self) -> PairLoader | list[Any]:
-        """Validation pairs in a fixed order; an empty list where the split has none."""
+        """Return validation pairs in a fixed order; an empty list where the split has none."""
         return self._fixed("val", self._processes()) if self.has_validation else []
 
     def test_dataloader(self) -> PairLoader:

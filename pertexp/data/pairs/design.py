@@ -54,11 +54,11 @@ class PairDesign:
         return np.unique(self.pairs.line[self.index("train")])
 
     def index(self, role: str) -> np.ndarray:
-        """Pairs `[n]` with this role, support pairs of unseen lines included."""
+        """Return Pairs `[n]` with this role, support pairs of unseen lines included."""
         return np.flatnonzero(self.role == role)
 
     def support(self, role: str, draw: int = 0) -> dict[int, np.ndarray]:
-        """A support set `[S]` for every line of a role, unlabelled, drawn with the fixed seed.
+        """Return a support set `[S]` for every line of a role, unlabelled, drawn with the fixed seed.
 
         A line that was trained on is described by training pairs. An unseen line is described by pairs of the role
         itself, which `scored` leaves out. Other numbers of `draw` give other sets, to see what the choice is worth.
@@ -82,7 +82,7 @@ class PairDesign:
         return chosen
 
     def scored(self, role: str, draw: int = 0) -> np.ndarray:
-        """Pairs `[n]` of a role without those that the support sets of unseen lines took."""
+        """Return Pairs `[n]` of a role without those that the support sets of unseen lines took."""
         index = self.index(role)
         taken = [rows for rows in self.support(role, draw).values() if rows.size]
         return np.setdiff1d(index, np.concatenate(taken)) if taken else index
@@ -105,7 +105,7 @@ class PairDesign:
         return chosen
 
     def schema(self) -> dict[str, Any]:
-        """What a model that was trained here needs to be used elsewhere: plain values."""
+        """Return what a model that was trained here needs to be used elsewhere: plain values."""
         return {
             "lines": list(self.lines),
             "train_lines": [self.lines[number] for number in self.train_lines],
@@ -115,7 +115,7 @@ class PairDesign:
         }
 
     def record(self) -> PairRecord:
-        """What the pairs are, for the record of a run."""
+        """Return what the pairs are, for the record of a run."""
         return PairRecord(
             task="pairs",
             split_hash=self.split.hash,

@@ -39,7 +39,7 @@ class Windows:
         return -(-max(self.enhancer, self.promoter) // 2)
 
     def cut(self, pairs: Pairs, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Tokens of the enhancers `[B, enhancer]` and promoters `[B, promoter]` of the pairs `[B]`, uint8."""
+        """Return tokens of the enhancers `[B, enhancer]` and promoters `[B, promoter]` of the pairs `[B]`, uint8."""
         return (
             self._side(pairs, pairs.enhancer[rows], self.enhancer, rng),
             self._side(pairs, pairs.promoter[rows], self.promoter, rng),
@@ -135,5 +135,5 @@ class PairLoader:
         return self.steps.state_dict()
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration continues where `state_dict` was taken."""
+        """Continue, in the next iteration, where `state_dict` was taken."""
         self.steps.load_state_dict(state)

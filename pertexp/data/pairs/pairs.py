@@ -46,7 +46,7 @@ class Elements:
         return bool((self.start != NO_PLACE).all())
 
     def take(self, keep: np.ndarray) -> "Elements":
-        """Some elements (indices, ascending); their sequences are copied."""
+        """Return some elements (indices, ascending); their sequences are copied."""
         parts = [self.store.element(number) for number in keep]
         lengths = self.store.lengths[keep]
         tokens = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint8)
@@ -119,11 +119,11 @@ class Pairs:
         return digest.hexdigest()
 
     def spaced(self, gap: int) -> "Pairs":
-        """The same pairs, their tokens spaced for windows of up to 2 · gap bases."""
+        """Return the same pairs, their tokens spaced for windows of up to 2 · gap bases."""
         return replace(self, elements=replace(self.elements, store=self.elements.store.spaced(gap)))
 
     def take(self, keep: np.ndarray) -> "Pairs":
-        """Some pairs (mask or indices), with the elements and lines that they name."""
+        """Return some pairs (mask or indices), with the elements and lines that they name."""
         elements, places = np.unique(np.concatenate([self.enhancer[keep], self.promoter[keep]]), return_inverse=True)
         lines, line = np.unique(self.line[keep], return_inverse=True)
         enhancer, promoter = np.split(places, 2)
@@ -140,7 +140,7 @@ class Pairs:
         )
 
     def of_lines(self, wanted: list[str] | None) -> "Pairs":
-        """The pairs of these lines, all of them for None; DataError where a line is unknown."""
+        """Return the pairs of these lines, all of them for None; DataError where a line is unknown."""
         if wanted is None:
             return self
         unknown = [name for name in wanted if name not in self.lines]
@@ -153,7 +153,7 @@ class Pairs:
 
 
 def pair_up(frame: pd.DataFrame, elements: Elements, where: str, provenance: dict[str, Any]) -> Pairs:
-    """Pairs from a table: `cell_line`, `enhancer`, `promoter` (names of elements), `label`, and `distance` where known.
+    """Make pairs of a table: `cell_line`, `enhancer`, `promoter` (names of elements), `label`, `distance` where known.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def pair_up(frame: pd.DataFrame, elements: Elements, where: str, provenance: dic
 
 
 def _row(frame_or_column: pd.DataFrame | pd.Series, wrong: np.ndarray) -> int:
-    """Row of the table, counted from 1 below its header, of the first fault."""
+    """Return row of the table, counted from 1 below its header, of the first fault."""
     return int(frame_or_column.index[np.flatnonzero(wrong)[0]]) + 1
 
 

@@ -115,7 +115,7 @@ class SequencePairTable:
         return self._verified(self._table(self.columns), Path(self.path)).of_lines(self.lines)
 
     def read_unlabelled(self) -> Pairs:
-        """The same without looking at labels, which need not be there: every label is 0, and means nothing."""
+        """Do the same without looking at labels, which need not be there: every label is 0, and means nothing."""
         columns = {ours: theirs for ours, theirs in self.columns.items() if ours != "label"}
         return self._verified(self._table(columns).assign(label="0"), Path(self.path)).of_lines(self.lines)
 
@@ -151,7 +151,7 @@ class SequencePairTable:
 
 
 def read_table(path: Path, expected: str | None = None) -> pd.DataFrame:
-    """A table as text, no value guessed; DataError where it is missing, empty, truncated or no table."""
+    """Return a table as text, no value guessed; DataError where it is missing, empty, truncated or no table."""
     if not path.is_file():
         raise DataError(f"no file {path}: {expected or 'check its place'}")
     separator = "," if ".csv" in path.suffixes else "\t"
@@ -175,7 +175,7 @@ def need_columns(frame: pd.DataFrame, columns: list[str], path: Path) -> None:
 
 
 def renamed(frame: pd.DataFrame, columns: Mapping[str, str | None], path: Path) -> pd.DataFrame:
-    """The table under our names of its columns; DataError where it lacks one that was named."""
+    """Return the table under our names of its columns; DataError where it lacks one that was named."""
     given = {ours: theirs for ours, theirs in columns.items() if theirs is not None and theirs != ours}
     for ours, theirs in given.items():
         if theirs not in frame:
@@ -213,7 +213,7 @@ def places(frame: pd.DataFrame, columns: list[str], counting: Counting, path: Pa
 
 
 def named_after_place(placed: pd.DataFrame) -> pd.Series:
-    """Names such as `chr1:840352-840555`, counted as in BED."""
+    """Return names such as `chr1:840352-840555`, counted as in BED."""
     return placed["chrom"] + ":" + placed["start"].astype(str) + "-" + placed["end"].astype(str)
 
 
@@ -236,7 +236,7 @@ def refuse_other_lengths(placed: pd.DataFrame, sequence: pd.Series, counting: Co
 
 
 def elements_of(rows: pd.DataFrame, path: Path) -> Elements:
-    """Each element once, from rows with `name`, `chrom`, `start`, `end`, `sequence`; DataError where two differ."""
+    """Take each element once, of rows `name`, `chrom`, `start`, `end`, `sequence`; DataError where two differ."""
     distinct = rows.drop_duplicates(["name", *PLACE, "sequence"]).sort_values("name", ignore_index=True)
     twice = distinct.loc[distinct["name"].duplicated(), "name"]
     if len(twice):
@@ -255,7 +255,7 @@ def elements_of(rows: pd.DataFrame, path: Path) -> Elements:
 
 
 def digest(text: str) -> str:
-    """Twelve hex digits of a sequence: its name where it has no other."""
+    """Return twelve hex digits of a sequence: its name where it has no other."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -51,7 +51,7 @@ class Steps:
         raise NotImplementedError
 
     def plan(self) -> list[Step]:
-        """All steps of the epoch at hand, over all processes."""
+        """Return all steps of the epoch at hand, over all processes."""
         raise NotImplementedError
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,7 +74,7 @@ class Steps:
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration continues where `state_dict` was taken; those after it begin at the first step."""
+        """Continue, in the next iteration, where `state_dict` was taken; those after it begin at the first step."""
         self.epoch = state["epoch"]
         self.position = self._start = state["position"]
 
@@ -144,7 +144,7 @@ class CellBatchSampler(Steps):
         return max(max(counts), math.ceil(sum(counts) / self.lines_per_step)) if counts else 0
 
     def plan(self) -> list[Step]:
-        """All steps of the epoch, in a new order."""
+        """Return all steps of the epoch, in a new order."""
         rng = np.random.default_rng([self.seed, self.epoch])
         slots: list[list[int]] = [[] for _ in range(self.n_steps)]
         order = rng.permutation(list(self.rows)).tolist()
@@ -169,7 +169,7 @@ class CellBatchSampler(Steps):
         return PureBatch(number, rows, rng.choice(others, self.support_size, replace=False))
 
     def _draws(self, number: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Batches of a line, without end."""
+        """Yield batches of a line, without end."""
         rows, size = self.rows[number], self.sizes[number]
         if self.positives is None:
             while True:
@@ -249,7 +249,7 @@ class FixedSteps(Steps):
         return len(self._steps)
 
     def plan(self) -> list[Step]:
-        """The same steps in every epoch."""
+        """Return the steps, which are the same in every epoch."""
         return self._steps
 
 
@@ -262,7 +262,7 @@ class _Pool:
         self.left = rows[:0]
 
     def draw(self, count: int) -> np.ndarray:
-        """The next rows; those of this draw come again last."""
+        """Return the next rows; those of this draw come again last."""
         taken, self.left = self.left[:count], self.left[count:]
         while taken.size < count:
             fresh = self.rng.permutation(self.rows)

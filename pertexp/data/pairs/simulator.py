@@ -228,7 +228,7 @@ def bayes_ceiling(probability: np.ndarray) -> dict[str, float]:
 
 
 def _motifs(config: SimulatedPairs, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Words that differ from one another, and from their other strands, in several letters."""
+    """Return words that differ from one another, and from their other strands, in several letters."""
     words: list[np.ndarray] = []
     strands: list[np.ndarray] = []
     while len(words) < 2 * config.n_motifs:
@@ -241,7 +241,7 @@ def _motifs(config: SimulatedPairs, rng: np.random.Generator) -> tuple[list[np.n
 
 
 def _grammar(n_motifs: int, rng: np.random.Generator) -> np.ndarray:
-    """A matrix of +1 and -1 whose rows and columns sum to zero."""
+    """Return a matrix of +1 and -1 whose rows and columns sum to zero."""
     row = np.repeat([1.0, -1.0], n_motifs // 2)
     turned = np.stack([np.roll(row, shift) for shift in range(n_motifs)])
     return turned[rng.permutation(n_motifs)][:, rng.permutation(n_motifs)]
@@ -289,7 +289,7 @@ def _pair_off(config: SimulatedPairs, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def _placed(enhancers: _Side, promoters: _Side) -> Elements:
-    """All elements, each at a place of its own on its chromosome."""
+    """Return all elements, each at a place of its own on its chromosome."""
     tokens = [*enhancers.tokens, *promoters.tokens]
     lengths = np.array([bases.size for bases in tokens], dtype=np.int64)
     number = np.concatenate([2 * enhancers.number, 2 * promoters.number + 1])
@@ -318,7 +318,7 @@ def _with_noise(probability: np.ndarray, noise: float) -> np.ndarray:
 
 
 def _averaged(logit: np.ndarray, sd: float) -> np.ndarray:
-    """Mean of σ(logit + sd · z) over a standard normal z, by 41 points of Gauss-Hermite."""
+    """Return the mean of σ(logit + sd · z) over a standard normal z, by 41 points of Gauss-Hermite."""
     if sd == 0:
         return _sigmoid(logit)
     points, weights = np.polynomial.hermite_e.hermegauss(41)

@@ -71,13 +71,13 @@ class PairSplit:
         return wide.sort_values(KEY, ignore_index=True)
 
     def role(self, fold: int | None = None) -> np.ndarray:
-        """Roles `[N]`, in the order of the pairs, of one fold (default: the fold to use)."""
+        """Return roles `[N]`, in the order of the pairs, of one fold (default: the fold to use)."""
         wanted = self.fold if fold is None else fold
         require_fold(wanted, self.folds)
         return WORDS[self.codes[wanted]]
 
     def roles(self, fold: int | None = None) -> pd.DataFrame:
-        """The pairs with `fold` and `role` in one fold (default: the fold to use)."""
+        """Return the pairs with `fold` and `role` in one fold (default: the fold to use)."""
         return self.units.assign(fold=self.fold if fold is None else fold, role=self.role(fold))
 
     def write(self, path: str | Path) -> None:
@@ -118,7 +118,7 @@ def refuse_shared(pairs: Pairs, codes: np.ndarray) -> None:
 
 
 def exclude_shared(pairs: Pairs, codes: np.ndarray) -> np.ndarray:
-    """Roles `[N]` in which no training pair shares an element with a held-out one, and no val pair with a test pair."""
+    """Assign roles `[N]` so that no training pair shares an element with a held-out one, nor val with test."""
     kept = codes.copy()
     for held in (TEST, VAL):
         kept[sharing(pairs, kept == held) & (kept != held) & (kept != TEST)] = EXCLUDED

@@ -17,7 +17,7 @@ _LETTERS = np.frombuffer(ALPHABET.encode(), dtype=np.uint8)
 
 
 def encode(sequence: str) -> np.ndarray:
-    """Tokens `[L]` uint8 of one sequence: A, C, G, T, N are 0 to 4, lower case (repeats) as upper.
+    """Return tokens `[L]` uint8 of one sequence: A, C, G, T, N are 0 to 4, lower case (repeats) as upper.
 
     Raises
     ------
@@ -33,12 +33,12 @@ def encode(sequence: str) -> np.ndarray:
 
 
 def decode(tokens: np.ndarray) -> str:
-    """The sequence in upper case of tokens `[L]`."""
+    """Return the sequence in upper case of tokens `[L]`."""
     return _LETTERS[tokens].tobytes().decode()
 
 
 def reverse_complement(tokens: np.ndarray) -> np.ndarray:
-    """The other strand, read in its own direction, of tokens `[..., L]`."""
+    """Return the other strand, read in its own direction, of tokens `[..., L]`."""
     return np.minimum(np.uint8(3) - tokens[..., ::-1], np.uint8(UNKNOWN))  # A, C, G, T are 3 - T, G, C, A; 3 - N wraps
 
 
@@ -92,12 +92,12 @@ class TokenStore:
         return int(self.lengths.size)
 
     def element(self, number: int) -> np.ndarray:
-        """Tokens `[L]` of one element, whole."""
+        """Return tokens `[L]` of one element, whole."""
         start = self.starts[number]
         return self.tokens[start : start + self.lengths[number]]
 
     def spaced(self, gap: int) -> "TokenStore":
-        """The same elements with this gap between them."""
+        """Return the same elements with this gap between them."""
         starts = np.cumsum(self.lengths + gap) - self.lengths
         tokens = np.full(int(self.lengths.sum()) + gap * (len(self) + 1), UNKNOWN, dtype=np.uint8)
         for number, start in enumerate(starts):

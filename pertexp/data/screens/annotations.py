@@ -40,7 +40,7 @@ class Annotation:
         return cls(genes, terms, sp.csr_matrix((ones, (row, column)), shape=(len(genes), len(terms))))
 
     def rows(self, names: Iterable[str]) -> sp.csr_matrix:
-        """`[n, terms]` terms of these genes, an empty row for one that is not annotated."""
+        """Return `[n, terms]` terms of these genes, an empty row for one that is not annotated."""
         place = {gene: row for row, gene in enumerate(self.genes)}
         wanted = list(names)
         known = [number for number, name in enumerate(wanted) if name in place]
@@ -55,7 +55,7 @@ class AnnotationSource(Protocol):
     """Anything that yields the annotation for a screen."""
 
     def __call__(self, screen: Screen) -> Annotation:
-        """Genes and their terms."""
+        """Return genes and their terms."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class BatchLayout(Protocol):
         """Refuse a design that cannot be laid out so (MismatchError), before anything is trained."""
 
     def loader(self, design: Design, roles: Sequence[str], dealing: Dealing) -> BatchLoader:
-        """Batches of the rows with one of these roles."""
+        """Return batches of the rows with one of these roles."""
 
 
 def require_fields(layout: BatchLayout, needed: frozenset[str], model: str, choices: Sequence[str]) -> None:
@@ -95,17 +95,17 @@ class RowLayout(ABC):
         self._kept: tuple[Design, Rows, np.ndarray] | None = None
 
     def rows(self, design: Design) -> tuple[Rows, np.ndarray]:
-        """The rows of a design and the role of each `[R]`; made once for the loaders of all roles."""
+        """Return the rows of a design and the role of each `[R]`; made once for the loaders of all roles."""
         if self._kept is None or self._kept[0] is not design:
             self._kept = (design, *self._rows(design))
         return self._kept[1:]
 
     @abstractmethod
     def _rows(self, design: Design) -> tuple[Rows, np.ndarray]:
-        """The rows of a design and the role of each `[R]`."""
+        """Return the rows of a design and the role of each `[R]`."""
 
     def loader(self, design: Design, roles: Sequence[str], dealing: Dealing) -> BatchLoader:
-        """Batches of the rows with one of these roles."""
+        """Return batches of the rows with one of these roles."""
         rows, role = self.rows(design)
         return BatchLoader(
             rows,
@@ -171,7 +171,7 @@ class MatchedControlBatches(CellBatches):
     resample: bool = True
 
     def loader(self, design: Design, roles: Sequence[str], dealing: Dealing) -> PairedLoader:
-        """Batches of the cells with one of these roles, and of their control cells."""
+        """Return batches of the cells with one of these roles, and of their control cells."""
         rows, role = self.rows(design)
         return PairedLoader(
             rows,
@@ -204,7 +204,7 @@ class UnitRows:
     cells: np.ndarray
 
     def take(self, rows: np.ndarray) -> Batch:
-        """The batch of these row indices `[B]`."""
+        """Return the batch of these row indices `[B]`."""
         return {
             "perturbation": torch.from_numpy(self.units.perturbation[rows]),
             "context": torch.from_numpy(self.units.context[rows]),
@@ -229,14 +229,14 @@ class GraphBatches:
         """Any design will do."""
 
     def loader(self, design: Design, roles: Sequence[str], dealing: Dealing) -> BatchLoader:
-        """One batch of the units with one of these roles; no batch where there is none."""
+        """Return one batch of the units with one of these roles; no batch where there is none."""
         rows = unit_rows(design, roles)
         index = np.arange(len(rows.units))
         return BatchLoader(rows, index, max(index.size, 1), shuffle=False, seed=dealing.seed)
 
 
 def unit_rows(design: Design, roles: Sequence[str]) -> UnitRows:
-    """The perturbed units with one of these roles, in the order of roles and of the split table."""
+    """Return the perturbed units with one of these roles, in the order of roles and of the split table."""
     found = [design.units(role) for role in roles]
     units = Units(*(np.concatenate([getattr(own, name) for own in found]) for name in ("perturbation", "context")))
     group = unit_groups(design.screen, units)

@@ -17,7 +17,7 @@ class BatchRows(Protocol):
     """What batches are cut from."""
 
     def take(self, rows: np.ndarray) -> Batch:
-        """The batch of these row indices `[B]`."""
+        """Return the batch of these row indices `[B]`."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Rows:
         return int(self.counts.shape[0])
 
     def take(self, rows: np.ndarray) -> Batch:
-        """The batch of these row indices `[B]`; counts become dense `[B, G]`."""
+        """Return the batch of these row indices `[B]`; counts become dense `[B, G]`."""
         return {
             "counts": torch.from_numpy(gather(self.counts, rows)),
             "perturbation": torch.from_numpy(self.perturbation[rows]),
@@ -132,7 +132,7 @@ class BatchLoader:
         return self.rows.take(rows)
 
     def _order(self) -> np.ndarray:
-        """The rows of this process in this epoch: equal shares, the first repeated where the division leaves a rest."""
+        """Return the rows of this process in this epoch: equal shares, the first repeated to fill the last one."""
         order = self.index
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
@@ -144,6 +144,6 @@ class BatchLoader:
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration continues where `state_dict` was taken; those after it begin at the first batch."""
+        """Continue, in the next iteration, where `state_dict` was taken; those after it begin at the first batch."""
         self.epoch = state["epoch"]
         self.position = self._start = state["position"]

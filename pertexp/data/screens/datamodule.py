@@ -47,7 +47,7 @@ class ScreenData(DesignOptions, LightningDataModule):
         self._design: Design | None = None
 
     def read(self) -> Screen:
-        """The screen before any design."""
+        """Return the screen before any design."""
         raise NotImplementedError
 
     @property
@@ -68,11 +68,11 @@ class ScreenData(DesignOptions, LightningDataModule):
         _ = self.design
 
     def train_dataloader(self) -> BatchLoader:
-        """Training rows and controls, shuffled anew each epoch."""
+        """Return training rows and controls, shuffled anew each epoch."""
         return self._loader(("train", "control"), shuffle=True)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
-        """Validation rows in a fixed order; an empty list where the split has none."""
+        """Return validation rows in a fixed order; an empty list where the split has none."""
         return self._loader(("val",), shuffle=False) if self.has_validation else []
 
     def _loader(self, roles: tuple[str, ...], *, shuffle: bool) -> BatchLoader:

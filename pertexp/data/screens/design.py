@@ -77,7 +77,7 @@ class TrainingProfiles:
         return np.stack([(rows if len(rows) else effects).mean(axis=0) for rows in own])
 
     def mapped(self, link: Callable[[np.ndarray], np.ndarray]) -> "TrainingProfiles":
-        """The same profiles on another scale."""
+        """Return the same profiles on another scale."""
         return replace(
             self,
             values=link(self.values),
@@ -119,11 +119,11 @@ class Design:
         return SCALE_NAMES[self.screen.scale]
 
     def units(self, role: str) -> Units:
-        """Units of a role in the fold in use."""
+        """Return units of a role in the fold in use."""
         return _units_with(self.screen, self.split, role)
 
     def testing(self, kept: np.ndarray) -> "Design":
-        """The same design with some of its test units `[U]` (a mask) alone; the others are excluded."""
+        """Return the same design with some of its test units `[U]` (a mask) alone; the others are excluded."""
         units, rows = self.units("test"), self.split.table.copy()
         dropped = {
             (self.screen.perturbations[p], self.screen.contexts[c])
@@ -137,7 +137,7 @@ class Design:
         return replace(self, split=split, role=_cell_roles(self.screen, split))
 
     def cells(self, *roles: str) -> np.ndarray:
-        """`[N]` mask of the cells with one of these roles."""
+        """Return `[N]` mask of the cells with one of these roles."""
         return np.isin(self.role, roles)
 
     def seen_members(self) -> np.ndarray:
@@ -152,7 +152,7 @@ class Design:
         return seen.loc[keys].to_numpy()
 
     def schema(self) -> dict[str, Any]:
-        """What a model that was trained here needs to be used elsewhere: plain values."""
+        """Return what a model that was trained here needs to be used elsewhere: plain values."""
         return {
             "genes": self.screen.genes.tolist(),
             "perturbations": list(self.screen.perturbations),
@@ -164,7 +164,7 @@ class Design:
         }
 
     def record(self) -> ScreenRecord:
-        """What the data are, for the record of a run."""
+        """Return what the data are, for the record of a run."""
         roles = self.split.roles()["role"].value_counts().to_dict()
         return ScreenRecord(
             task="screens",
@@ -234,7 +234,7 @@ def build_design(screen: Screen, options: DesignOptions) -> Design:
 
 
 def build_folds(screen: Screen, options: DesignOptions) -> Iterator[Design]:
-    """One design per fold of the split, each fitted on its own training rows."""
+    """Yield one design per fold of the split, each fitted on its own training rows."""
     first = build_design(screen, options)
     for fold in first.split.folds:
         if fold == first.split.fold:
@@ -346,7 +346,7 @@ def _by_role(role: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.
 
 
 def _with_top_genes(screen: Screen, size_factor: np.ndarray, fitted: np.ndarray, n_top: int | None) -> Screen:
-    """The most variable genes of the fitted rows ∪ the perturbed genes."""
+    """Return the most variable genes of the fitted rows ∪ the perturbed genes."""
     if n_top is None or n_top >= screen.n_genes:
         return screen
     if screen.scale == "log2fc":

@@ -33,7 +33,7 @@ class EmbeddingSource(Protocol):
     fallback: Fallback
 
     def table(self, screen: Screen, training_effects: np.ndarray) -> EmbeddingTable:
-        """Names and vectors, given the screen's names and the `[U, G]` effects of training units."""
+        """Return names and vectors, given the screen's names and the `[U, G]` effects of training units."""
 
 
 @dataclass(kw_only=True)
@@ -118,7 +118,7 @@ class Planted:
     fallback: Fallback = "refuse"
 
     def table(self, screen: Screen, training_effects: np.ndarray) -> EmbeddingTable:  # noqa: ARG002
-        """The planted rows; MismatchError where the data hold no planted truth."""
+        """Return the planted rows; MismatchError where the data hold no planted truth."""
         if screen.truth is None:
             raise MismatchError(
                 "planted embeddings exist in a simulated screen alone: "
@@ -130,12 +130,12 @@ class Planted:
 
 
 def gene_rows(source: EmbeddingSource, screen: Screen, training_effects: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """`[G, d]` vectors of the screen's genes, and the genes that got the fallback."""
+    """Return `[G, d]` vectors of the screen's genes, and the genes that got the fallback."""
     return _align(source, table_of(source, screen, training_effects), screen.genes.tolist(), "gene_embedding")
 
 
 def table_of(source: EmbeddingSource, screen: Screen, training_effects: np.ndarray) -> EmbeddingTable:
-    """The whole table of a source, rows scaled to length 1 where it says so."""
+    """Return the whole table of a source, rows scaled to length 1 where it says so."""
     table = source.table(screen, training_effects)
     if not source.normalise:
         return table
@@ -144,7 +144,7 @@ def table_of(source: EmbeddingSource, screen: Screen, training_effects: np.ndarr
 
 
 def perturbation_rows(source: EmbeddingSource, table: EmbeddingTable, screen: Screen) -> tuple[np.ndarray, list[str]]:
-    """`[P, d]` vectors of the screen's perturbations, and the targets that got the fallback.
+    """Return `[P, d]` vectors of the screen's perturbations, and the targets that got the fallback.
 
     A combination is the sum of its members' rows, so that effects linear in the embedding add up; control is zero.
     """
@@ -210,7 +210,7 @@ def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_data(header: list[str]) -> bool:
-    """Whether a header line holds fractions: its first row of vectors, and not names or column numbers."""
+    """Return whether a header line holds fractions: its first row of vectors, and not names or column numbers."""
     try:
         return any(not float(name).is_integer() for name in header)
     except ValueError:

@@ -151,7 +151,7 @@ def _warn_of_unfolded(names: tuple[str, ...], fold_guides: str | None) -> None:
 
 
 def _warn_of_unsplit(names: tuple[str, ...], controls: frozenset[str]) -> None:
-    """Combinations read as names of their own hide that their members are seen in training."""
+    """Warn of combinations read as names of their own: their members' being seen in training stays hidden."""
     known = {*names, *controls, *CONTROL_WORDS}
     for separator in ";|&,":
         joined = [name for name in names if separator in name and set(name.split(separator)) <= known]

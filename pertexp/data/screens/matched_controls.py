@@ -49,7 +49,7 @@ class PairedLoader(BatchLoader):
         return {**super()._cut(rows), "row": torch.from_numpy(rows)}
 
     def _partners(self) -> np.ndarray:
-        """The control row of every row `[R]` in this epoch."""
+        """Return the control row of every row `[R]` in this epoch."""
         rng = np.random.default_rng([self.seed, self.epoch if self.resample else 0, 1])
         partner = np.arange(len(self.rows))
         perturbed = self.rows.perturbation != 0

@@ -27,7 +27,7 @@ class Units:
         return int(self.perturbation.size)
 
     def take(self, rows: np.ndarray) -> "Units":
-        """Some of the units, by mask or index."""
+        """Return some of the units, by mask or index."""
         return Units(self.perturbation[rows], self.context[rows])
 
 
@@ -51,7 +51,7 @@ class GroupSums:
 
 
 def membership(group: np.ndarray, n_groups: int) -> sp.csr_matrix:
-    """`[U, N]` indicator of cells in groups; cells of group -1 belong to none."""
+    """Return `[U, N]` indicator of cells in groups; cells of group -1 belong to none."""
     cell = np.flatnonzero(group >= 0)
     ones = np.ones(cell.size)
     return sp.csr_matrix((ones, (group[cell], cell)), shape=(n_groups, group.size))
@@ -74,7 +74,7 @@ def group_sums(screen: Screen, size_factor: np.ndarray, group: np.ndarray, n_gro
 
 
 def profiles(screen: Screen, sums: GroupSums) -> np.ndarray:
-    """`[U, G]` profiles on the scale `SCALE_NAMES` names; NaN rows where a group holds no cell.
+    """Return `[U, G]` profiles on the scale `SCALE_NAMES` names; NaN rows where a group holds no cell.
 
     For counts log1p(Σy / Σs), the ratio of sums: the mean of per-cell logs would fall with the depth of the cells and
     could be met by no prediction without dispersion.
@@ -85,23 +85,23 @@ def profiles(screen: Screen, sums: GroupSums) -> np.ndarray:
 
 
 def unit_profiles(screen: Screen, size_factor: np.ndarray, units: Units) -> np.ndarray:
-    """`[U, G]` profiles of the cells of each unit."""
+    """Return `[U, G]` profiles of the cells of each unit."""
     return profiles(screen, group_sums(screen, size_factor, unit_groups(screen, units), len(units)))
 
 
 def control_profiles(screen: Screen, size_factor: np.ndarray) -> np.ndarray:
-    """`[C, G]` profile of the control cells of each context."""
+    """Return `[C, G]` profile of the control cells of each context."""
     group = np.where(screen.perturbation == 0, screen.context, -1)
     return profiles(screen, group_sums(screen, size_factor, group, len(screen.contexts)))
 
 
 def tested_values(screen: Screen, size_factor: np.ndarray) -> sp.csr_matrix:
-    """What tests of differential expression look at `[N, G]`: log1p(y / s) of counts, else the values as they are."""
+    """Return what tests of expression look at `[N, G]`: log1p(y / s) of counts, else the values as they are."""
     return log_normalise(screen.expression, size_factor) if screen.scale == "counts" else screen.expression
 
 
 def first_halves(screen: Screen, units: Units, seed: int | Sequence[int]) -> np.ndarray:
-    """`[N]` mask of a random half of each unit's cells; the rest is the other half."""
+    """Return `[N]` mask of a random half of each unit's cells; the rest is the other half."""
     group = unit_groups(screen, units)
     order = np.random.default_rng(seed).permutation(screen.n_cells)
     order = order[np.argsort(group[order], kind="stable")]
@@ -114,7 +114,7 @@ def first_halves(screen: Screen, units: Units, seed: int | Sequence[int]) -> np.
 def halves(
     screen: Screen, size_factor: np.ndarray, units: Units, seed: int | Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Profiles of two disjoint random halves of each unit's cells, `[U, G]` each; None where a unit has one cell."""
+    """Return profiles `[U, G]` of two disjoint random halves of each unit's cells; None where a unit has one cell."""
     group, in_first = unit_groups(screen, units), first_halves(screen, units, seed)
     sides = [group_sums(screen, size_factor, np.where(side, group, -1), len(units)) for side in (in_first, ~in_first)]
     if any((side.exposure <= 0).any() for side in sides):

@@ -14,7 +14,7 @@ Pseudobulk = Literal["sum", "mean"]
 
 
 def cell_rows(design: Design) -> Rows:
-    """One row a cell, with log s."""
+    """Return one row a cell, with log s."""
     screen = design.screen
     n = screen.n_cells
     return Rows(
@@ -28,7 +28,7 @@ def cell_rows(design: Design) -> Rows:
 
 
 def pseudobulk_rows(design: Design, kind: Pseudobulk) -> tuple[Rows, np.ndarray]:
-    """One row a group of cells of equal perturbation, context and phase, and the role of each row `[R]`.
+    """Return one row a group of cells of equal perturbation, context and phase, and the role of each row `[R]`.
 
     `sum`: sums of counts with offset log Σs and n cells, so that a negative binomial with θ_bulk = nθ holds (exactly
     where the cells of a group share one size factor). `mean`: means of counts with the log of the mean size factor and

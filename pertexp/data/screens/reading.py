@@ -240,7 +240,7 @@ def _phases(obs: pd.DataFrame, key: str | None) -> np.ndarray | None:
 
 
 def _with_counts(screen: Screen) -> Screen:
-    """The screen on recovered counts; cells for which none exist are left out and reported."""
+    """Return the screen on recovered counts; cells for which none exist are left out and reported."""
     if screen.scale != "log1p":
         raise DataError(
             f"data.recover_counts=true brings counts back from log1p, but data.scale={screen.scale}: "

@@ -17,7 +17,7 @@ ROLES = ("train", "val", "test")
 
 
 def split_rows(conditions: Any, where: str | Path) -> pd.DataFrame:
-    """Rows `perturbation`, `role` of a saved split, a dictionary of conditions by role.
+    """Return rows `perturbation`, `role` of a saved split, a dictionary of conditions by role.
 
     `A+ctrl` and `ctrl+A` are one perturbation; the package splits them apart where a file holds both.
 
@@ -62,7 +62,7 @@ def control_means(path: str | Path) -> ControlMeans:
 
 
 def node_names(path: str | Path, terms: str | Path | None = None) -> tuple[str, ...]:
-    """Names of the nodes of the perturbation graph, sorted as the package sorts them.
+    """Return names of the nodes of the perturbation graph, sorted as the package sorts them.
 
     Parameters
     ----------

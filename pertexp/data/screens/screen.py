@@ -69,7 +69,7 @@ class Screen:
         return int(self.expression.shape[1])
 
     def take_cells(self, keep: np.ndarray) -> "Screen":
-        """Some of the cells (a mask or indices); names that no cell carries are dropped, control stays first."""
+        """Return some of the cells (a mask or indices); names that no cell carries are dropped, control stays first."""
         perturbation, context = self.perturbation[keep], self.context[keep]
         used = np.union1d([0], perturbation)
         lived_in = np.unique(context)
@@ -86,7 +86,7 @@ class Screen:
         )
 
     def take_genes(self, keep: np.ndarray) -> "Screen":
-        """The same cells on some of the genes; depths stay those of the whole transcriptome."""
+        """Return the same cells on some of the genes; depths stay those of the whole transcriptome."""
         return replace(
             self,
             expression=self.expression[:, keep].tocsr(),

@@ -54,7 +54,7 @@ class SplitTable:
         return sorted(int(fold) for fold in self.table["fold"].unique())
 
     def roles(self, fold: int | None = None) -> pd.DataFrame:
-        """Rows of one fold (default: the fold to use); DataError where the table has no such fold."""
+        """Return rows of one fold (default: the fold to use); DataError where the table has no such fold."""
         wanted = self.fold if fold is None else fold
         require_fold(wanted, self.folds)
         return self.table[self.table["fold"] == wanted].reset_index(drop=True)
@@ -74,13 +74,13 @@ class SplitTable:
 
 
 def listed(rows: pd.DataFrame, limit: int = 8) -> str:
-    """The first rows in words, for an error."""
+    """Return the first rows in words, for an error."""
     shown = [" in ".join(map(str, row)) for row in rows.head(limit).itertuples(index=False, name=None)]
     return ", ".join(shown) + (", ..." if len(rows) > limit else "")
 
 
 def canonical_names(names: pd.Series) -> pd.Series:
-    """Canonical perturbation names, worked out once per distinct label."""
+    """Return canonical perturbation names, worked out once per distinct label."""
     return names.map({name: canonical_name(name) for name in names.unique()})
 
 

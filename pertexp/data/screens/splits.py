@@ -261,7 +261,7 @@ class GearsSimulation:
 
     @staticmethod
     def _known(names: list[str], gene_share: float, pair_share: float, seed: int) -> list[str]:
-        """What stays: singles of the known genes, and a share of the combinations of known genes alone."""
+        """Return what stays: singles of the known genes, and a share of the combinations of known genes alone."""
         genes = np.unique([gene for name in names for gene in members(name)])
         known = set(np.random.RandomState(seed).choice(genes, int(len(genes) * gene_share), replace=False).tolist())
         inside = [name for name in names if known.issuperset(members(name))]

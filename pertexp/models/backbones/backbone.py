@@ -43,4 +43,4 @@ class BackboneSource(Protocol):
     """A choice of the group `model/backbone`."""
 
     def __call__(self, design: PairDesign | None) -> SequenceBackbone:
-        """A backbone that may look at the training elements; without a design one to load weights into."""
+        """Return a backbone that may look at the training elements; without a design one to load weights into."""

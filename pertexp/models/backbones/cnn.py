@@ -63,7 +63,7 @@ class Cnn:
             )
 
     def __call__(self, design: PairDesign | None) -> "CnnBackbone":
-        """The network, its scanners started on the training elements of the design."""
+        """Return the network, its scanners started on the training elements of the design."""
         network = CnnBackbone(self)
         if self.start == "enriched" and design is not None:
             pairs, rows = design.pairs, design.index("train")
@@ -88,12 +88,12 @@ class Scanner(nn.Module):
         self.register_buffer("letters", torch.eye(UNKNOWN + 1, UNKNOWN), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens `[n, L]` to matches `[n, filters, L']`; shorter sequences than a filter are filled up with N."""
+        """Match tokens `[n, L]`: `[n, filters, L']`; sequences shorter than a filter are filled up with N."""
         forward, backward = self._scores(self._filled(tokens))
         return self._match(torch.maximum(forward, backward))
 
     def best(self, tokens: Tensor, pool: int) -> Tensor:
-        """The best match `[n, filters, T]` in every stretch of `pool` places, the last one shorter.
+        """Return the best match `[n, filters, T]` in every stretch of `pool` places, the last one shorter.
 
         The best places are found without a gradient, and what stands there is matched again with one: the gradient is
         that of the pooled `forward`, which passes nothing on to other places, at a third of the time.
@@ -118,7 +118,7 @@ class Scanner(nn.Module):
         return torch.einsum("nftw,fw->nft", bases, self.weight.transpose(1, 2).flatten(1))
 
     def _scores(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums `[n, filters, L']` on either strand, without the bias."""
+        """Return sums `[n, filters, L']` on either strand, without the bias."""
         letters, length = self.weight.shape[1:]
         windows = functional.embedding(tokens.int(), self.letters).flatten(1).unfold(1, letters * length, letters)
         both = torch.cat([self.weight, self.weight.flip(1, 2)])  # A C G T backwards is T G C A

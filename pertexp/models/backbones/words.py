@@ -9,7 +9,7 @@ BASES = 4
 
 
 def enriched_words(elements: Elements, wanted: np.ndarray, length: int, n_words: int) -> np.ndarray:
-    """The words `[W, length]` (W ≤ n_words) most over-represented in the elements `wanted` `[m]`, on either strand.
+    """Find the words `[W, length]` (W ≤ n_words) most over-represented in elements `wanted` `[m]`, on either strand.
 
     A word is scored by the number of elements that hold it, against what independent bases of the elements' own
     composition would give: z = (seen − expected) / √(expected + 1). Words with z ≤ 0 are left out. Neighbours of a
@@ -31,7 +31,7 @@ def enriched_words(elements: Elements, wanted: np.ndarray, length: int, n_words:
 
 
 def _words(tokens: np.ndarray, length: int) -> np.ndarray:
-    """Number of the word at every place without N, that of the strand with the smaller one."""
+    """Return the number of the word at every place without N, that of the strand with the smaller one."""
     if tokens.size < length:
         return np.empty(0, dtype=np.int64)
     powers = BASES ** np.arange(length - 1, -1, -1)

@@ -28,7 +28,7 @@ class Prevalence:
         return self
 
     def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:  # noqa: ARG002
-        """`[n]` one number."""
+        """Return `[n]` one number."""
         return np.full(rows.size, self._share)
 
 
@@ -45,7 +45,7 @@ class Distance:
         return self
 
     def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
-        """`[n]`."""
+        """Return `[n]`."""
         found = np.full(rows.size, self._share)
         known = np.isfinite(design.pairs.distance[rows])
         if self._fitted is not None and known.any():
@@ -99,7 +99,7 @@ class PromoterRate:
         return self
 
     def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
-        """`[n]`."""
+        """Return `[n]`."""
         return self._rate[self._place[design.pairs.promoter[rows]]]
 
 
@@ -116,7 +116,7 @@ class GcCpg:
         return self
 
     def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
-        """`[n]`."""
+        """Return `[n]`."""
         return self._fitted.predict_proba(self._features(design, rows))[:, 1] if rows.size else np.empty(0)
 
     @staticmethod
@@ -156,7 +156,7 @@ class KmerBoosting:
         return self
 
     def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
-        """`[n]`."""
+        """Return `[n]`."""
         return self._fitted.predict_proba(self._features(design, rows))[:, 1] if rows.size else np.empty(0)
 
     def _features(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
@@ -165,7 +165,7 @@ class KmerBoosting:
 
 
 def word_frequencies(elements: Elements, k: int) -> np.ndarray:
-    """Share `[M, 4^k]` of every word among those of k known bases in each element; zeros where there is none."""
+    """Count the share `[M, 4^k]` of every word among those of k known bases in each element; zeros without any."""
     counts = np.zeros((len(elements), BASES**k))
     for number in range(len(elements)):
         tokens = elements.store.element(number).astype(np.int64)
@@ -188,7 +188,7 @@ def folded(words: np.ndarray, k: int) -> np.ndarray:
 
 
 def same_place(elements: Elements, among: np.ndarray) -> np.ndarray:
-    """Number `[n]` of the place of each element `among` `[n]`: those that overlap, directly or in a chain, share it.
+    """Number the places of elements `among` `[n]`: those that overlap, directly or in a chain, share a number.
 
     Without places, elements of one sequence share it.
     """
@@ -209,7 +209,7 @@ def same_place(elements: Elements, among: np.ndarray) -> np.ndarray:
 
 
 def _of_both(pairs: Pairs, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`[n, 2F]` features of the enhancers and promoters of pairs, from those `[M, F]` of the elements."""
+    """Return `[n, 2F]` features of the enhancers and promoters of pairs, from those `[M, F]` of the elements."""
     return np.concatenate([features[pairs.enhancer[rows]], features[pairs.promoter[rows]]], axis=1)
 
 

@@ -21,7 +21,7 @@ class NoChange:
         return self
 
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` control profiles."""
+        """Return `[U, G]` control profiles."""
         return self._control[units.context]
 
 
@@ -32,13 +32,13 @@ class TrainMean:
     """
 
     def fit(self, training: TrainingProfiles) -> Self:
-        """Average effects by context."""
+        """Return average effects by context."""
         self._control = training.control
         self._mean = training.mean_effect
         return self
 
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` control plus mean effect."""
+        """Return `[U, G]` control plus mean effect."""
         return self._control[units.context] + self._mean[units.context]
 
 
@@ -57,7 +57,7 @@ class Additive:
         return self
 
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` control plus sum of effects."""
+        """Return `[U, G]` control plus sum of effects."""
         effects = [
             self._effect(self._training.perturbations[perturbation], context)
             for perturbation, context in zip(units.perturbation.tolist(), units.context.tolist(), strict=True)
@@ -117,7 +117,7 @@ class BilinearRidge:
         return self
 
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` control plus mean effect plus linear effect."""
+        """Return `[U, G]` control plus mean effect plus linear effect."""
         effect = self._fit.effect(self._genes, self._rows[units.perturbation])
         return self._back(self._mean[units.context] + effect)
 
@@ -151,7 +151,7 @@ class NearestNeighbours:
         return self
 
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` control plus mean effect of the neighbours."""
+        """Return `[U, G]` control plus mean effect of the neighbours."""
         training = self._training
         similarity = self._direction[units.perturbation] @ self._direction[training.units.perturbation].T
         same = units.context[:, None] == training.units.context[None, :]
@@ -168,7 +168,7 @@ def _unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def _top_share(similarity: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
-    """Weights `[n]` of the k most similar allowed entries; those tied at the edge share what is left."""
+    """Return weights `[n]` of the k most similar allowed entries; those tied at the edge share what is left."""
     candidates = np.where(allowed, similarity, -np.inf)
     k = min(k, int(allowed.sum()))
     edge = np.sort(candidates)[::-1][k - 1]

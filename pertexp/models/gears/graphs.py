@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def coexpression_graph(design: Design, options: Neighbours) -> Graph:
-    """Genes that go together in control cells and cells of single training perturbations, as cell-gears takes them."""
+    """Return genes correlated in control cells and cells of single training perturbations, as cell-gears takes them."""
     single = np.array([len(members(name)) <= 1 for name in design.screen.perturbations])
     cells = design.cells("train", "control") & single[design.screen.perturbation]
     return normalised(correlation_graph(design.screen.expression[cells], options.k, options.threshold))
@@ -27,7 +27,7 @@ def coexpression_graph(design: Design, options: Neighbours) -> Graph:
 def perturbation_graph(
     design: Design, annotation: Annotation, options: Ontology, signs: Signs
 ) -> tuple[tuple[str, ...], Graph]:
-    """Names of the nodes, and the graph of genes that share terms.
+    """Return names of the nodes, and the graph of genes that share terms.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def perturbation_graph(
 
 
 def as_sets(targets: Sequence[Sequence[str]], nodes: Sequence[str], signs: Signs) -> Sets:
-    """Lists of targets as lists of nodes.
+    """Return lists of targets as lists of nodes.
 
     Raises
     ------

@@ -157,7 +157,7 @@ class GEARS(lightning.LightningModule):
         schema: ScreenSchema | None = None,  # noqa: ARG003
         **options: Any,  # noqa: ARG003
     ) -> "GEARS":
-        """The trained module from the `state_dict` of a checkpoint alone, without data: to predict with.
+        """Return the trained module from the `state_dict` of a checkpoint alone, without data: to predict with.
 
         Names, graphs, options and control cells lie in the weights; `schema` and `options`, which other models are
         restored by, are not looked at.
@@ -204,13 +204,13 @@ class GEARS(lightning.LightningModule):
             self.embedding.refresh()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The loss of a batch of pairs."""
+        """Return the loss of a batch of pairs."""
         loss = self._loss(batch)
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(batch["control"]))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Mean loss over validation batches, weighted by cells, and mean absolute error over cells and genes."""
+        """Log the loss over validation batches, weighted by cells, and the mean absolute error over cells and genes."""
         predicted, log_variance = self._predicted(batch)
         cells, loss = len(batch["control"]), self._loss_of(batch, predicted, log_variance)
         self.log("val/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=cells, sync_dist=True)
@@ -249,7 +249,7 @@ class GEARS(lightning.LightningModule):
         return self.sets.take(perturbation)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer of the group `optimizer`, with the schedule of the group `scheduler`; encoders step less."""
+        """Return the optimizer of the group `optimizer`, with a schedule of `scheduler`; encoders step less."""
         encoder = [] if self.embedding is None else list(self.embedding.parameters())
         inside = {id(parameter) for parameter in encoder}
         own = [parameter for parameter in self.parameters() if id(parameter) not in inside]
@@ -266,17 +266,17 @@ class GEARS(lightning.LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """A step of the optimizer, then every embedding back into the unit ball."""
+        """Take a step of the optimizer, then put every embedding back into the unit ball."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.network.project_()
 
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` profiles: the mean control cell of the context plus δ."""
+        """Return `[U, G]` profiles: the mean control cell of the context plus δ."""
         delta, _ = self._effects(self.sets, units.perturbation, units.context)
         return self._profiles(delta, units.context)
 
     def units_named(self, names: Sequence[str], context: str | None) -> Units:
-        """Units of canonical names in a context of the model, also of sets that were not in the screen.
+        """Return units of canonical names in a context of the model, also of sets that were not in the screen.
 
         Raises
         ------
@@ -290,7 +290,7 @@ class GEARS(lightning.LightningModule):
         return Units(np.array([place[name] for name in names], dtype=np.int64), np.full(len(names), number))
 
     def predict_sets(self, sets: Sequence[Sequence[str]], context: str | None = None) -> Any:
-        """AnnData of the profiles of any sets of genes, `[["A"], ["A", "B"]]`, with the names of the measured genes.
+        """Predict the profiles of any sets of genes, `[["A"], ["A", "B"]]`, as AnnData with the measured genes' names.
 
         An empty set is control. With an uncertainty head the layer `sd` holds √e^v (for `loss.uncertainty=gaussian`:
         of one cell less one control cell), and obs `confidence` e^(−mean v), by which the released package ranks.
@@ -410,14 +410,14 @@ class GEARS(lightning.LightningModule):
 
 
 def _as_set(genes: Sequence[str]) -> list[str]:
-    """Genes of one perturbation, each once, in the order of names."""
+    """Return genes of one perturbation, each once, in the order of names."""
     if isinstance(genes, str):
         raise RequestError(f'{genes} is one gene, and a perturbation is a set of them: type [["{genes}"]].')
     return sorted(set(genes))
 
 
 def _encoded(spec: dict[str, Any]) -> Tensor:
-    """Plain values as bytes of JSON: which a state dict can hold, and which nothing has to be unpickled for."""
+    """Return Plain values as bytes of JSON: which a state dict can hold, and which nothing has to be unpickled for."""
     return torch.frombuffer(bytearray(json.dumps(spec).encode()), dtype=torch.uint8)
 
 
@@ -429,7 +429,7 @@ def _decoded(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _graph_in(weights: Mapping[str, Tensor], name: str) -> Graph | None:
-    """A graph by the buffers of its propagation; None where there is none."""
+    """Return a graph by the buffers of its propagation; None where there is none."""
     if f"{name}.source" not in weights:
         return None
     sizes = {"network.coexpression": "network.indv_w1", "network.ontology": "network.pert_emb.weight"}
@@ -438,7 +438,7 @@ def _graph_in(weights: Mapping[str, Tensor], name: str) -> Graph | None:
 
 
 def _expressed(design: Design) -> Tensor:
-    """`[P, G]` genes that any cell of a training or validation perturbation holds; all for control and all others."""
+    """Return `[P, G]` genes that any cell of a training or validation perturbation holds; all genes for the others."""
     screen = design.screen
     known = design.cells("train", "val")
     group = np.where(known, screen.perturbation, -1)
@@ -450,7 +450,7 @@ def _expressed(design: Design) -> Tensor:
 
 
 def _require_fit(data: ScreenData, loss: Loss[ProfilePrediction]) -> Any:
-    """The annotation source of data that GEARS can be trained on."""
+    """Return the annotation source of data that GEARS can be trained on."""
     require_loss(loss, offered_by(ProfilePrediction), "gears")
     require_fields(data.batches, FIELDS, "gears", ["matched_controls"])
     if data.annotation is None:

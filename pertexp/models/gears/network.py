@@ -52,7 +52,7 @@ class Sets:
         return int(self.start.numel()) - 1
 
     def take(self, rows: Tensor) -> "Sets":
-        """Some of the sets `[R]`, in that order."""
+        """Return some of the sets `[R]`, in that order."""
         length = self.start[rows + 1] - self.start[rows]
         start = torch.cat([length.new_zeros(1), length.cumsum(0)])
         shift = torch.repeat_interleave(self.start[rows] - start[:-1], length)
@@ -87,14 +87,14 @@ class DistinctRows:
 
 
 def distinct_rows(perturbation: Tensor, variant: Tensor) -> DistinctRows:
-    """One row for each distinct pair of set and variant of the gene side among the cells, both `[B]`."""
+    """Return one row for each distinct pair of set and variant of the gene side among the cells, both `[B]`."""
     n_variants = int(variant.max()) + 1
     keys, of_cell, cells = torch.unique(perturbation * n_variants + variant, return_inverse=True, return_counts=True)
     return DistinctRows(keys // n_variants, cells.to(torch.get_default_dtype()), keys % n_variants, of_cell)
 
 
 def first_apart(perturbation: Tensor) -> Tensor:
-    """The variant that each cell `[B]` of a batch sees as released: 0 the first, 1 all others."""
+    """Return the variant that each cell `[B]` of a batch sees as released: 0 the first, 1 all others."""
     variant = torch.ones_like(perturbation)
     variant[:1] = 0
     return variant
@@ -206,7 +206,7 @@ class GearsNetwork(nn.Module):
         return delta, self.uncertainty_w(x, weight[:, None].expand(x.shape[:2])).squeeze(2)
 
     def _gene_side(self, share: Tensor, embedding: Tensor | None) -> Tensor:
-        """`[G, V, h]` genes before any perturbation; `share [V]` cells that see each variant."""
+        """Return `[G, V, h]` genes before any perturbation; `share [V]` cells that see each variant."""
         outside = embedding is not None
         base = embedding if embedding is not None else self.gene_emb.weight.unsqueeze(1)
         cells = (share if outside else share.sum().reshape(1)).expand(base.shape[:2])
@@ -216,7 +216,7 @@ class GearsNetwork(nn.Module):
         return self.emb_trans_v2(joined, share.expand(joined.shape[:2]))
 
     def _positions(self, position: Tensor) -> Tensor:
-        """`[G, V, h]` positions, mixed along the co-expression graph where it acts; V doubles for `first_cell`."""
+        """Return `[G, V, h]` positions, mixed along the co-expression graph if any; V doubles for `first_cell`."""
         mixed = [] if self.coexpression is None or self.scope == "none" else [self._mixed(position)]
         if self.scope == "all":
             return mixed[0]
@@ -226,7 +226,7 @@ class GearsNetwork(nn.Module):
         return torch.cat([*mixed, alone], dim=1)
 
     def _mixed(self, position: Tensor) -> Tensor:
-        """The graph convolutions, on all variants at once: they share one sparse matrix."""
+        """Return the graph convolutions, on all variants at once: they share one sparse matrix."""
         assert self.coexpression is not None  # noqa: S101
         for depth, layer in enumerate(self.layers_emb_pos):
             position = position if depth == 0 else position.relu()
@@ -235,7 +235,7 @@ class GearsNetwork(nn.Module):
         return position
 
     def _perturbation_side(self, sets: Sets, weight: Tensor) -> Tensor:
-        """`[R, h]` what each set adds to every gene; zero for control."""
+        """Return `[R, h]` what each set adds to every gene; zero for control."""
         length = sets.start.diff()
         perturbed = length.nonzero().flatten()
         rows = weight.new_zeros(len(sets), self.pert_emb.embedding_dim)
@@ -251,7 +251,7 @@ class GearsNetwork(nn.Module):
         return rows.index_copy(0, perturbed, self.pert_fuse(summed, cells).to(rows.dtype))
 
     def _joined(self, genes: Tensor, rows: Tensor, weight: Tensor, variant: Tensor) -> tuple[Tensor, Tensor]:
-        """Both sides after the batch norm of their sum, which is separable.
+        """Return both sides after the batch norm of their sum, which is separable.
 
         Over the grid the mean is Σ_r w_r (m_v(r) + e_r) and the variance, by the law of total variance,
         Σ_r w_r (q_v(r) + (m_v(r) + e_r − mean)²), with m and q the mean and variance over genes of a variant.

@@ -44,7 +44,7 @@ class Signs:
     knock_out: str | None = None
 
     def split(self, target: str) -> tuple[str, float]:
-        """The gene and the sign that a name says: with `knock_out=_KO`, `KLF1_KO` → (`KLF1`, −1)."""
+        """Return the gene and the sign that a name says: with `knock_out=_KO`, `KLF1_KO` → (`KLF1`, −1)."""
         for ending, sign in ((self.activation, 1.0), (self.knock_out, -1.0)):
             if ending and target.endswith(ending) and target != ending:
                 return target[: -len(ending)], sign

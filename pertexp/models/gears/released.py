@@ -74,7 +74,7 @@ def _count(weights: dict[str, Tensor], name: str) -> int:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """A released `model.pt`, as tensors alone; DataError where it is missing, cannot be read or holds code."""
+    """Return a released `model.pt`, as tensors alone; DataError where it is missing, cannot be read or holds code."""
     if not Path(path).is_file():
         raise DataError(f"no file {path}: name the folder that GEARS.save_model wrote, with model.pt and config.pkl.")
     try:
@@ -94,7 +94,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def checkpoint_of(
     weights: dict[str, Tensor], config: Any, cells: ControlMeans, nodes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """A checkpoint of ours with the weights, graphs and names of a released model.
+    """Return a checkpoint of ours with the weights, graphs and names of a released model.
 
     It predicts as the released model does (`reference_mode`), from the mean of all control cells in place of 300 drawn.
 
@@ -139,7 +139,7 @@ def checkpoint_of(
 
 
 def _meaning(module: GEARS, cells: ControlMeans) -> dict[str, Any]:
-    """What a checkpoint says in addition to the weights: schema, and what restores the model."""
+    """Return what a checkpoint says in addition to the weights: schema, and what restores the model."""
     schema = {
         "genes": list(cells.genes),
         "perturbations": [CONTROL],
@@ -163,7 +163,7 @@ def _meaning(module: GEARS, cells: ControlMeans) -> dict[str, Any]:
 
 
 def _graph(config: Any, name: str) -> Graph:
-    """A graph of a released configuration: edges `[2, E]`, weights `[E]`, and as many nodes as it says."""
+    """Return a graph of a released configuration: edges `[2, E]`, weights `[E]`, and as many nodes as it says."""
     sizes = {"G_coexpress": "num_genes", "G_go": "num_perts"}
     wanted = (name, f"{name}_weight", sizes[name])
     if not isinstance(config, dict) or any(key not in config for key in wanted):

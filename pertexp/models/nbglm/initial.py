@@ -49,7 +49,7 @@ def facts_of(design: Design, size_factor: np.ndarray, pseudo_count: float, *, ce
 def closed_form(
     design: Design, size_factor: np.ndarray, facts: Facts, pseudo_count: float, ridge: float | None
 ) -> BilinearFit:
-    """The bilinear ridge on log mean ratios of the training units: the small-effect limit of the model.
+    """Compute the bilinear ridge on log mean ratios of the training units: the small-effect limit of the model.
 
     λ is chosen on the validation units where `ridge` is None.
     """
@@ -64,7 +64,7 @@ def closed_form(
 
 
 def _log_ratios(design: Design, units: Units, size_factor: np.ndarray, facts: Facts, pseudo_count: float) -> np.ndarray:
-    """`[U, G]` log μ − log μ_ctrl, each unit with the pseudo-count of the control mean as its prior."""
+    """Return `[U, G]` log μ − log μ_ctrl, each unit with the pseudo-count of the control mean as its prior."""
     sums = group_sums(design.screen, size_factor, unit_groups(design.screen, units), len(units))
     reference = facts.log_control_mean.numpy()[units.context]
     prior = pseudo_count / np.exp(reference)

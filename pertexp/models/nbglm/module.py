@@ -171,7 +171,7 @@ class NBGLM(lightning.LightningModule):
     def from_checkpoint(
         cls, weights: Mapping[str, Tensor], schema: ScreenSchema | None = None, **options: Any
     ) -> "NBGLM":
-        """The trained model from the contents of a checkpoint alone: to predict and to draw cells with.
+        """Return the trained model from the contents of a checkpoint alone: to predict and to draw cells with.
 
         Parameters
         ----------
@@ -197,7 +197,7 @@ class NBGLM(lightning.LightningModule):
         return model.eval()
 
     def units_named(self, names: Sequence[str], context: str) -> Units:
-        """Units of perturbations by canonical name, those that were not in the screen by their members' embeddings.
+        """Make units of perturbations by canonical name, those not in the screen from their members' embeddings.
 
         Raises
         ------
@@ -244,14 +244,14 @@ class NBGLM(lightning.LightningModule):
         return model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Data loss plus λ₂‖K‖²; the other penalties are proximal steps."""
+        """Return data loss plus λ₂‖K‖²; the other penalties are proximal steps."""
         data_loss = self._data_loss(batch)
         self.log("train/loss", data_loss, on_step=True, on_epoch=False, prog_bar=True)
         weight = self.options.regularization.l2
         return data_loss + weight * self.network.kernel.square().sum() if weight else data_loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Mean data loss over validation rows, weighted by cells, and the mean absolute error of their profiles.
+        """Log the data loss over validation rows, weighted by cells, and the mean absolute error of their profiles.
 
         The error is that of the mean counts of a cell; rows and genes have equal weight.
         """
@@ -262,12 +262,12 @@ class NBGLM(lightning.LightningModule):
         self.log("val/mae", self.val_mae, on_step=False, on_epoch=True)
 
     def _log_mean(self, batch: Batch) -> Tensor:
-        """`[B, G]` log of the expected counts of every row."""
+        """Return `[B, G]` log of the expected counts of every row."""
         offset = batch["log_size"] if self.options.size_factor.use_sf else batch["cells"].log()
         return self.network(batch["perturbation"], batch["context"], batch["phase"], offset)
 
     def _data_loss(self, batch: Batch) -> Tensor:
-        """Mean over cells and genes."""
+        """Return the mean over cells and genes."""
         return self._mean_loss(batch, self._log_mean(batch))
 
     def _mean_loss(self, batch: Batch, log_mu: Tensor) -> Tensor:
@@ -276,7 +276,7 @@ class NBGLM(lightning.LightningModule):
         return self.loss.batch_loss(prediction)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer of the group `optimizer` over all parameters, with the schedule of the group `scheduler`."""
+        """Return the optimizer of the group `optimizer` over all parameters, with a schedule of `scheduler`."""
         return configured(self.make_optimizer(self.parameters()), self.make_scheduler)
 
     def optimizer_step(
@@ -286,7 +286,7 @@ class NBGLM(lightning.LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """A step of the optimizer, then the proximal step of the penalty on the kernel."""
+        """Take a step of the optimizer, then the proximal step of the penalty on the kernel."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         penalty = self.options.regularization
         if not (penalty.l1 or penalty.group):
@@ -301,12 +301,12 @@ class NBGLM(lightning.LightningModule):
 
     @torch.no_grad()
     def predict(self, units: Units) -> np.ndarray:
-        """`[U, G]` profiles: log1p of expected counts at the median depth."""
+        """Return `[U, G]` profiles: log1p of expected counts at the median depth."""
         return torch.log1p(self._mean(units)).double().cpu().numpy()
 
     @torch.no_grad()
     def sample(self, units: Units, size_factor: np.ndarray, seed: int) -> np.ndarray:
-        """Counts `[U, G]`, one cell a unit, at size factors `[U]`."""
+        """Return counts `[U, G]`, one cell a unit, at size factors `[U]`."""
         generator = torch.Generator(self.device).manual_seed(seed)
         size = torch.as_tensor(size_factor, dtype=torch.float32, device=self.device)
         mu = self._mean(units) * (size.unsqueeze(1) if self.options.size_factor.use_sf else 1.0)
@@ -315,13 +315,13 @@ class NBGLM(lightning.LightningModule):
         return sample_counts(mu, theta, chosen.sampler, generator, chosen.heterogeneity).cpu().numpy()
 
     def samples(self, design: Design, seed: int) -> Any | None:
-        """AnnData of `sampling.cells_per_unit` drawn cells for each test unit; None where that is 0."""
+        """Return AnnData of `sampling.cells_per_unit` drawn cells for each test unit; None where that is 0."""
         per_unit = self.options.sampling.cells_per_unit
         return sampled_cells(self.sample, design, per_unit, self.options.name, seed) if per_unit else None
 
     @torch.no_grad()
     def recovery(self, design: Design) -> dict[str, float]:
-        """How well the truth that a simulator planted was found; see `planted_recovery`."""
+        """Return how well the truth that a simulator planted was found; see `planted_recovery`."""
         return planted_recovery(self.network, design)
 
     def _mean(self, units: Units) -> Tensor:
@@ -330,7 +330,7 @@ class NBGLM(lightning.LightningModule):
 
 
 def build_network(facts: Facts, options: NBGLMOptions) -> NBGLMNetwork:
-    """The network that the options describe, at K = 0."""
+    """Return the network that the options describe, at K = 0."""
     if options.rank is not None:
         largest = min(facts.gene_embedding.shape[1], facts.perturbation_embedding.shape[1])
         if options.rank > largest:

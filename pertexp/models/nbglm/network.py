@@ -135,7 +135,7 @@ class NBGLMNetwork(nn.Module):
         return log_mean + self.cycle(phase) + log_size.unsqueeze(1)
 
     def mean(self, perturbation: Tensor, context: Tensor) -> Tensor:
-        """Expected counts `[B, G]` at size factor 1, phases mixed as among the control cells of the context."""
+        """Return expected counts `[B, G]` at size factor 1, phases mixed as among the control cells of the context."""
         log_mean = self.log_control_mean[context] + self.effect(perturbation, context)
         if self.beta is None:
             return log_mean.exp()

@@ -26,6 +26,6 @@ def planted_recovery(network: NBGLMNetwork, design: Design) -> dict[str, float]:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of two arrays taken as vectors; 0 where one of them is zero."""
+    """Return the cosine of two arrays taken as vectors; 0 where one of them is zero."""
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.sum(a * b)) / length if length else 0.0

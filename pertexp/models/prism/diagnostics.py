@@ -54,7 +54,7 @@ class Read:
     told: np.ndarray | None
 
     def of(self, rows: np.ndarray) -> "Read":
-        """Some of the pairs (a mask)."""
+        """Return some of the pairs (a mask)."""
         parts: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
         kept: dict[str, Any] = {name: None if part is None else part[rows] for name, part in parts.items()}
         return Read(**kept)
@@ -112,7 +112,7 @@ def _by_line(what: str, values: np.ndarray, design: PairDesign, held: Read) -> d
 
 
 def _temperature(design: PairDesign, held: Read) -> dict[str, Diagnostic]:
-    """One for all lines where it is one."""
+    """Return one for all lines where it is one."""
     if np.ptp(held.temperature) > 0:
         return _by_line("temperature", held.temperature, design, held)
     return {"temperature": Diagnostic(float(held.temperature[0]), None, "T of the trained network, in every line")}
@@ -145,7 +145,7 @@ def _adversary(known: Read, line: np.ndarray) -> dict[str, Diagnostic]:
 
 
 def _probed(what: str, held: Read, classes: np.ndarray, groups: np.ndarray) -> dict[str, Diagnostic]:
-    """A fresh linear probe on z_I, which an adversary that gave up does not flatter."""
+    """Return a fresh linear probe on z_I, which an adversary that gave up does not flatter."""
     try:
         probe: Probe = linear_probe(held.invariant, classes, groups)
     except DataError as fault:
@@ -155,6 +155,6 @@ def _probed(what: str, held: Read, classes: np.ndarray, groups: np.ndarray) -> d
 
 
 def _groups(design: PairDesign, rows: np.ndarray) -> np.ndarray:
-    """Pairs that may share elements lie in one group: a chromosome, or a promoter where places are not known."""
+    """Return Pairs that may share elements lie in one group: a chromosome, or a promoter where places are not known."""
     pairs = design.pairs
     return (pairs.chromosome if pairs.elements.placed else pairs.promoter)[rows]

@@ -144,7 +144,7 @@ class Energy(nn.Module):
         return options.form == "linear" or options.resistance != "none" or options.temperature.mode == "per_line"
 
     def forward(self, potential: Tensor, own: Tensor | None, line: Tensor | None) -> "Reading":
-        """Logits of pairs.
+        """Return logits of pairs.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class _OfLine(nn.Module):
         nn.init.constant_(self.out.bias, START)
 
     def forward(self, own: Tensor, line: Tensor) -> Tensor:  # noqa: ARG002
-        """`[n]`, 0 or more."""
+        """Return `[n]`, 0 or more."""
         return functional.softplus(self.out(functional.gelu(self.line(line)))[:, 0])
 
 
@@ -213,6 +213,6 @@ class _OfSample(nn.Module):
         nn.init.constant_(self.out.bias, START)
 
     def forward(self, own: Tensor, line: Tensor) -> Tensor:
-        """`[n]`, 0 or more."""
+        """Return `[n]`, 0 or more."""
         turned = self.own(own) * self.line(line)
         return functional.softplus(self.out(torch.cat([own, line, turned], dim=1))[:, 0])

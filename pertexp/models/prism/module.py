@@ -108,7 +108,7 @@ class PRISM(lightning.LightningModule):
         backbone: BackboneSource,
         **options: Any,
     ) -> "PRISM":
-        """The trained module from the `state_dict` of a checkpoint alone, without data: to predict with.
+        """Return the trained module from the `state_dict` of a checkpoint alone, without data: to predict with.
 
         Nothing is read off the schema: a line is known by its support set.
 
@@ -160,7 +160,7 @@ class PRISM(lightning.LightningModule):
         return self.loss.batch_loss(PairPrediction(view.reading.logit, batch["label"], norm))
 
     def _weighted(self, seen: Seen) -> Tensor:
-        """Σ weight · term; nothing until the environment is active."""
+        """Return Σ weight · term; nothing until the environment is active."""
         total = seen.own.new_zeros(())
         active_epochs = int(self.active_epochs)
         if active_epochs < 0:
@@ -209,12 +209,12 @@ class PRISM(lightning.LightningModule):
         log_epoch(self, "val", self.val_metrics)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer of the group `optimizer`, over all parameters, also those that are frozen at first."""
+        """Return the optimizer of the group `optimizer`, over all parameters, also those that are frozen at first."""
         return configured(self.make_optimizer(self.parameters()), self.make_scheduler)
 
     @torch.inference_mode()
     def views(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, PrismOutput]]:
-        """Batches as the trained network reads them, on its device."""
+        """Return batches as the trained network reads them, on its device."""
         training = self.training
         self.eval()
         try:
@@ -225,19 +225,19 @@ class PRISM(lightning.LightningModule):
             self.train(training)
 
     def predict(self, batches: Iterable[Batch]) -> np.ndarray:
-        """P(y = 1) `[n]` of the pairs of all batches, in their order."""
+        """Return P(y = 1) `[n]` of the pairs of all batches, in their order."""
         parts = [view.reading.logit.double().sigmoid().cpu().numpy() for _, view in self.views(batches)]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def diagnostics(self, data: PairData) -> dict[str, Diagnostic]:
-        """What z_I and e still tell of line and label on held-out pairs, λ, and R_E and T of every line."""
+        """Return what z_I and e still tell of line and label on held-out pairs, λ, and R_E and T of every line."""
         roles = [role for role in ("val", "test") if len(data.design.index(role))]
         held = read(self._told(batch for role in roles for batch in data.loader(role)))
         found = {"lambda": Diagnostic(float(self.network.energy.lam.detach()), None, "λ of the trained network")}
         return found | diagnostics(data.design, held, self.class_of_line.cpu().numpy())
 
     def _told(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, PrismOutput, Tensor | None]]:
-        """Batches with their views and what the line classifier says of them."""
+        """Return batches with their views and what the line classifier says of them."""
         adversary = next((term for term in self.terms.values() if isinstance(term, Invariance)), None)
         for batch, view in self.views(batches):
             yield batch, view, None if adversary is None else adversary.tell(view.invariant)

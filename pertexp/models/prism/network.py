@@ -58,7 +58,7 @@ class Apart(nn.Module):
         self.register_buffer("steps", torch.tensor(0))
 
     def forward(self, line: Tensor) -> Tensor:
-        """`[G, d_E]` to the same."""
+        """Return `[G, d_E]` to the same."""
         if self.training:
             self._follow(line.detach().to(self.mean))  # which mixed precision leaves in full
         return (line - self.mean) * (self.variance + 1e-6).rsqrt()
@@ -116,7 +116,7 @@ class PrismNetwork(nn.Module):
         return self.environment(self.held(features.middle)).unflatten(0, enhancer.shape[:2]).mean(dim=1)
 
     def parts(self) -> dict[str, Part]:
-        """The backbone; f_I and g_I; f_E', g_E, λ and what reads T off z_E; a learned T."""
+        """Return the backbone; f_I and g_I; f_E', g_E, λ and what reads T off z_E; a learned T."""
         own = dict(self.energy.named_parameters())
         temperature = [own.pop("t")] if "t" in own else []
         return {

@@ -28,7 +28,7 @@ class Term:
     cap: NotNegative = 0.0
 
     def at(self, epoch: int) -> float:
-        """The weight so many epochs after the environment became active."""
+        """Return the weight so many epochs after the environment became active."""
         return min(self.weight + self.ramp * epoch, max(self.cap, self.weight)) if self.weight else 0.0
 
 

@@ -91,7 +91,7 @@ class Invariance(nn.Module):
         return (loss + functional.cross_entropy(self.tell(rows), line)) / 2 if len(line) else loss
 
     def tell(self, invariant: Tensor) -> Tensor:
-        """Logits `[n, K]` of the lines; one pair alone has no variance, and is scaled by that of the others."""
+        """Return logits `[n, K]` of the lines; one pair alone has no variance, and is scaled by that of the others."""
         alone = self.training and len(invariant) == 1
         seen = self._rested(invariant) if alone else self.norm(invariant)
         return self.classifier(seen)
@@ -154,7 +154,7 @@ class InformationBound(nn.Module):
         self.bound = MutualInformation(sizes.invariant, sizes.environment, 2 * sizes.environment)
 
     def forward(self, seen: Seen) -> Tensor:
-        """The bound in nats plus the negative log likelihood of its inner model, whose gradients do not mix."""
+        """Return the bound in nats plus the negative log likelihood of its inner model, whose gradients do not mix."""
         bound, misfit = self.bound(seen.invariant, seen.own)
         return bound + misfit
 
@@ -170,7 +170,7 @@ TERMS: dict[str, Callable[..., nn.Module]] = {
 
 
 def terms_of(options: PrismOptions, n_lines: int) -> nn.ModuleDict:
-    """The terms that are not left out, by name."""
+    """Return the terms that are not left out, by name."""
     sizes = Sizes(n_lines, options.invariant_width, options.environment_width, options.queue)
     chosen = {name: term for name, term in options.terms if term.weight}
     return nn.ModuleDict({name: TERMS[name](term, sizes) for name, term in chosen.items()})

@@ -52,7 +52,7 @@ class GeneOrder:
         return cls(tuple(genes))
 
     def columns(self, genes: list[str]) -> np.ndarray:
-        """`[G]` position of each gene, -1 where the network does not know it."""
+        """Return `[G]` position of each gene, -1 where the network does not know it."""
         return pd.Index(self.genes).get_indexer(pd.Index(genes)).astype(np.int64)
 
 

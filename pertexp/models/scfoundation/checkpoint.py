@@ -13,7 +13,7 @@ Part = Literal["gene", "cell", "rde"]
 
 
 def read_released(path: str | Path, part: Part = "gene") -> MaeAutobin:
-    """The network of one part of a released `models.ckpt`, its sizes read off the configuration inside.
+    """Return the network of one part of a released `models.ckpt`, its sizes read off the configuration inside.
 
     Raises
     ------

@@ -59,11 +59,11 @@ class CellReader:
         self._genes = hashlib.sha256(column.tobytes())
 
     def read(self, rows: np.ndarray) -> Tensor:
-        """`[n, G, h]` of some control cells."""
+        """Return `[n, G, h]` of some control cells."""
         return torch.stack([self._read(int(row)) for row in rows])
 
     def kept(self, rows: np.ndarray, dtype: torch.dtype) -> Tensor:
-        """The same without gradients, in the precision asked for; from the folder where it holds them."""
+        """Return the same without gradients, in the precision asked for; from the folder where it holds them."""
         with torch.no_grad():
             return torch.stack([self._kept(int(row)).to(dtype) for row in rows])
 
@@ -168,7 +168,7 @@ class ControlEmbedding(nn.Module):
         return bool((self.reference_context == EVERY_CONTEXT).any())
 
     def forward(self, control_row: Tensor) -> tuple[Tensor, Tensor]:
-        """`[G, V, h]` of the distinct control cells of a batch, and which of them each cell has `[B]`."""
+        """Return `[G, V, h]` of the distinct control cells of a batch, and which of them each cell has `[B]`."""
         if self.is_static:
             return self.reference.float().transpose(0, 1), torch.zeros_like(control_row)
         assert self.cells is not None  # noqa: S101
@@ -184,7 +184,7 @@ class ControlEmbedding(nn.Module):
             return self.cells.reader.read(rows)
 
     def for_prediction(self, context: int) -> Tensor:
-        """`[G, V, h]` of the pooled control cells of a context."""
+        """Return `[G, V, h]` of the pooled control cells of a context."""
         own = (self.reference_context == context) | (self.reference_context == EVERY_CONTEXT)
         return self.reference[own].float().transpose(0, 1)
 
@@ -286,6 +286,6 @@ class ScFoundation:
 
 
 def _fingerprint(path: str) -> str:
-    """Twelve hex digits of a file."""
+    """Return twelve hex digits of a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
