@@ -172,7 +172,7 @@ class Immax(PairLoss):
         self.register_buffer("size", torch.full((2,), torch.nan))
 
     def forward(self, logit: Tensor, label: Tensor, norm: Tensor | None = None) -> Tensor:
-        """Compute the loss of a batch; `norm` is used by `prior` alone, and taken as equal in both classes where None."""
+        """Compute the loss of a batch; `norm` is used by `prior` alone, and taken as equal in both classes if None."""
         margin, positive = _margin(logit, label), label > 0.5
         if self.training:
             self._follow(margin.detach(), positive, norm)
