@@ -270,7 +270,7 @@ class RatesOfCommand(Callback):
 def test_a_killed_run_goes_on_with_its_learning_rate(tmp_path, monkeypatch):
     """Where it counts steps; test_gears and test_batch_layouts do the same where it counts epochs."""
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
-    rates_of_command = "+callbacks.rates._target_=training.test_schedulers.RatesOfCommand"
+    rates_of_command = f"+callbacks.rates._target_={__name__}.RatesOfCommand"
     words = (*WORDS, "scheduler=warm_up", "scheduler.steps=12", rates_of_command)
     RatesOfCommand.seen.clear()
     whole, diary = run(*words)

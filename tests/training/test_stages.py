@@ -346,7 +346,7 @@ def test_a_sweep_over_the_epochs_of_a_stage_composes():
 
 
 class Start(Callback):
-    """Keeps the weights with which training begins: `+callbacks.start._target_=training.test_stages.Start`."""
+    """Keeps the weights with which training begins: `+callbacks.start._target_=<this module>.Start`."""
 
     weights: ClassVar[dict[str, torch.Tensor]] = {}
 
@@ -404,7 +404,7 @@ def test_resuming_with_another_plan_is_refused_by_name(reference):
 
 def test_a_run_begins_from_the_weights_of_another(reference, outputs):
     folder = shutil.copytree(reference[0], outputs / "before")
-    start = "+callbacks.start._target_=training.test_stages.Start"
+    start = f"+callbacks.start._target_={__name__}.Start"
     words = (*WORDS, "loss=bce", "trainer.max_epochs=1", "stages.plan.warm_up.epochs=0", f"stages.from={folder}")
     Start.weights.clear()
     done = command(*words, start)
