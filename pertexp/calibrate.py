@@ -51,7 +51,7 @@ def run(config: DictConfig, folder: Path) -> "Scores":
             f"metrics of {task.name} cannot be calibrated, without a replicate: type data=norman_mini evaluation=core."
         )
     progress = partial(track, description="folds", disable=not sys.stdout.isatty())
-    scores = task.calibration.measure(data, evaluation, progress)
+    scores: Scores = task.calibration.measure(data, evaluation, progress)
     scores.write_calibration(folder, config.data.name)
     shown = console()
     shown.print(task.calibration.console(scores, f"metrics on {config.data.name}"))

@@ -55,11 +55,13 @@ def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
     words = [word for word in HydraConfig.get().overrides.task if word.lstrip("+~").startswith("evaluation")]
     changed = [word.partition("=")[0] for word in words if word.startswith("evaluation.")]
     if len(changed) < len(words):
-        return config.evaluation
+        typed: DictConfig = config.evaluation
+        return typed
     own = saved.copy()
     for name in changed:
         OmegaConf.update(own, name, OmegaConf.select(config, name))
-    return own.evaluation
+    evaluation: DictConfig = own.evaluation
+    return evaluation
 
 
 def _predictions(config: DictConfig, folder: Path) -> Evaluated:

@@ -264,7 +264,8 @@ class NBGLM(lightning.LightningModule):
     def _log_mean(self, batch: Batch) -> Tensor:
         """Return `[B, G]` log of the expected counts of every row."""
         offset = batch["log_size"] if self.options.size_factor.use_sf else batch["cells"].log()
-        return self.network(batch["perturbation"], batch["context"], batch["phase"], offset)
+        log_mean: Tensor = self.network(batch["perturbation"], batch["context"], batch["phase"], offset)
+        return log_mean
 
     def _data_loss(self, batch: Batch) -> Tensor:
         """Return the mean over cells and genes."""
