@@ -16,7 +16,7 @@ A contract that training itself relies on is defined there, and named here.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -33,6 +33,9 @@ from pertexp.models.vocabulary import Vocabulary
 from pertexp.runs.schema import Diagnostic
 from pertexp.training.plan import Part, Staged, StageEpoch
 from pertexp.training.schedulers import Scheduler
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 __all__ = [
     "Diagnosed",
@@ -181,7 +184,7 @@ class NamedPredictor(ScreenPredictor, Protocol):
 class DrawsCells(Protocol):
     """A model of screens that draws cells of the tested perturbations at the end of a run."""
 
-    def samples(self, design: Design, seed: int) -> Any | None:
+    def samples(self, design: Design, seed: int) -> "AnnData | None":
         """Return AnnData of cells, or None where none were asked for."""
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning
 import numpy as np
@@ -33,6 +33,9 @@ from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
 from pertexp.training.schedulers import Scheduler, configured, constant
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 @dataclass(frozen=True)
@@ -315,7 +318,7 @@ class NBGLM(lightning.LightningModule):
         theta = self.network.theta.expand_as(mu)
         return sample_counts(mu, theta, chosen.sampler, generator, chosen.heterogeneity).cpu().numpy()
 
-    def samples(self, design: Design, seed: int) -> Any | None:
+    def samples(self, design: Design, seed: int) -> "AnnData | None":
         """Return AnnData of `sampling.cells_per_unit` drawn cells for each test unit; None where that is 0."""
         per_unit = self.options.sampling.cells_per_unit
         return sampled_cells(self.sample, design, per_unit, self.options.name, seed) if per_unit else None
