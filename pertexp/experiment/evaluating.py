@@ -1,7 +1,7 @@
 """Another tool's predictions, or a checkpoint, scored without training."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -111,7 +111,7 @@ def _check_values(config: DictConfig) -> None:
     from pertexp.config.validate import check_type
     from pertexp.evaluation.screens.external import PredictionScale
 
-    hints: dict[str, Any] = {
+    hints: dict[str, object] = {
         "truth": str | None,
         "pred": str | None,
         "pred_name": str | None,

@@ -28,6 +28,7 @@ from pertexp.data.pairs.loader import Batch as PairBatch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design, TrainingProfiles
 from pertexp.data.screens.profiles import Units
+from pertexp.losses.contract import Loss
 from pertexp.metrics.output import Output
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.runs.schema import Diagnostic
@@ -113,7 +114,12 @@ class ScreenModel(ScreenPredictor, Protocol):
 
     @classmethod
     def from_data(
-        cls, data: ScreenData, loss: Any, optimizer: Callable[..., Optimizer], scheduler: Scheduler, **options: Any
+        cls,
+        data: ScreenData,
+        loss: Loss[Any],
+        optimizer: Callable[..., Optimizer],
+        scheduler: Scheduler,
+        **options: Any,
     ) -> Self:
         """Build the model, untrained; refuse what does not fit before anything is trained.
 
@@ -232,7 +238,7 @@ class PairModel(PairPredictor, Protocol):
 
     @classmethod
     def from_data(
-        cls, data: PairData, loss: Any, optimizer: Callable[..., Optimizer], scheduler: Scheduler, **options: Any
+        cls, data: PairData, loss: Loss[Any], optimizer: Callable[..., Optimizer], scheduler: Scheduler, **options: Any
     ) -> Self:
         """Build the model, untrained; parameters and errors as those of `ScreenModel.from_data`."""
 
