@@ -47,7 +47,8 @@ def pydeseq2_fit(counts: np.ndarray, size: np.ndarray) -> np.ndarray:
     data.fit_dispersion_trend()
     data.fit_dispersion_prior()
     data.fit_MAP_dispersions()
-    return 1 / data.var["dispersions"].to_numpy()
+    theta: np.ndarray = 1 / data.var["dispersions"].to_numpy()
+    return theta
 
 
 def statsmodels_fit(counts: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def screen_data(batches: BatchLayout) -> ScreenData:
     )
 
 
-class Cells(torch.utils.data.Dataset):
+class Cells(torch.utils.data.Dataset[dict[str, Tensor]]):
     """Training cells of a screen, one dictionary an item."""
 
     def __init__(self, data: ScreenData) -> None:
@@ -71,11 +71,13 @@ class Cells(torch.utils.data.Dataset):
 
 
 def all_cells(cells: Cells) -> dict[str, Tensor]:
-    return torch.utils.data.default_collate([cells[item] for item in range(len(cells))])
+    batch: dict[str, Tensor] = torch.utils.data.default_collate([cells[item] for item in range(len(cells))])
+    return batch
 
 
 def log_mean(network: NBGLMNetwork, batch: dict[str, Tensor]) -> Tensor:
-    return network(batch["perturbation"], batch["context"], batch["phase"], batch["log_size"])
+    log_mu: Tensor = network(batch["perturbation"], batch["context"], batch["phase"], batch["log_size"])
+    return log_mu
 
 
 @dataclass
@@ -143,7 +145,7 @@ def plain_fit(data: ScreenData, watch: Stopwatch) -> None:
             return
         for batch in loader:
             optimizer.zero_grad()
-            negative_log_likelihood(network, batch).backward()
+            torch.autograd.backward(negative_log_likelihood(network, batch))
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             watch.steps += 1
@@ -163,10 +165,10 @@ def least_deviance(data: ScreenData, cells: dict[str, Tensor]) -> float:
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = half_deviance(network, cells)
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return 2 * float(closure())
 
 

@@ -159,7 +159,8 @@ class Stepper:
         own = first_apart(self.perturbation) if released else torch.zeros_like(self.perturbation)
         rows = distinct_rows(self.perturbation, own)
         delta, _ = self.network(self.sets.take(rows.set), rows.weight, rows.variant)
-        return self.x + delta[rows.of_cell]
+        predicted: Tensor = self.x + delta[rows.of_cell]
+        return predicted
 
     def value(self) -> Tensor:
         """Return the loss of the batch."""
@@ -168,7 +169,7 @@ class Stepper:
     def step(self) -> None:
         """One step of the optimizer."""
         self.optimizer.zero_grad()
-        self.value().backward()
+        torch.autograd.backward(self.value())
         torch.nn.utils.clip_grad_value_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.network.project_()

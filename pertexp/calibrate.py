@@ -12,7 +12,8 @@ from pertexp.config.cli import guarded, no_folder_for_a_wrong_request, one_messa
 from pertexp.config.search_path import config_folder
 
 if TYPE_CHECKING:
-    from pertexp.evaluation.screens.scoring import Scores
+    from pertexp.data.contract import RunData
+    from pertexp.evaluation.contract import CalibrationScores, RunEvaluation
 
 
 def calibrated_data(*, _root_: DictConfig) -> str:
@@ -30,7 +31,7 @@ def job(config: DictConfig) -> None:
         run(config, folder)
 
 
-def run(config: DictConfig, folder: Path) -> "Scores":
+def run(config: DictConfig, folder: Path) -> "CalibrationScores":
     """Return the replicate against the predictions that know nothing, over all folds."""
     from functools import partial
 
@@ -43,7 +44,8 @@ def run(config: DictConfig, folder: Path) -> "Scores":
 
     for group in ("data", "evaluation"):
         check_node(config[group], group)
-    evaluation, data = build(config.evaluation, "evaluation"), build(config.data, "data")
+    evaluation: RunEvaluation = build(config.evaluation, "evaluation")
+    data: RunData = build(config.data, "data")
     chosen = str(HydraConfig.get().runtime.choices.get("evaluation"))
     task = require_task(data, evaluation, {"data": config.data.name, "evaluation": chosen})
     if task.calibration is None:

@@ -158,4 +158,5 @@ def _medians(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Median `[r]` of the sorted values `[K]`, each as often as `counts [r, K]` says; rows of counts sum to K."""
     upto, size = np.cumsum(counts, axis=1), len(ordered)
     below, above = ((upto > place).argmax(axis=1) for place in ((size - 1) // 2, size // 2))
-    return (ordered[below] + ordered[above]) / 2
+    median: np.ndarray = (ordered[below] + ordered[above]) / 2
+    return median

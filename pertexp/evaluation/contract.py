@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeAlias, TypeVar
+
+import pandas as pd
 
 from pertexp.config.errors import RequestError
 from pertexp.metrics.metric import Metric
@@ -12,6 +14,9 @@ from pertexp.metrics.output import Output
 from pertexp.runs.documents import dumped
 from pertexp.runs.record import whole
 from pertexp.runs.schema import METRICS, RunMetrics
+
+if TYPE_CHECKING:
+    from pertexp.data.contract import RunData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,11 @@ def require_metrics(metrics: Iterable[Metric], output: Output) -> None:
         )
 
 
-class Evaluation(Protocol):
+DataT = TypeVar("DataT", contravariant=True)
+ModelT = TypeVar("ModelT", contravariant=True)
+
+
+class Evaluation(Protocol[DataT, ModelT]):
     """What scores a trained model on the data of its run.
 
     Attributes
@@ -73,8 +82,23 @@ class Evaluation(Protocol):
     task: ClassVar[str]
     scores_output: ClassVar[Output]
 
-    def require(self, data: Any) -> None:
+    def require(self, data: DataT) -> None:
         """Refuse, before anything is trained, data that it cannot score."""
 
-    def __call__(self, data: Any, model: Any, name: str) -> Report:
+    def __call__(self, data: DataT, model: ModelT, name: str) -> Report:
         """Score the model called `name` beside all baselines."""
+
+
+RunEvaluation: TypeAlias = Evaluation["RunData", object]
+"""The evaluation of a run, which scores its data and its model: `pertexp.tasks.registry.require_fit` sees to it."""
+
+
+class CalibrationScores(Protocol):
+    """How far every metric is to be trusted on a data set."""
+
+    @property
+    def calibration(self) -> pd.DataFrame:
+        """One row per metric: ends of its scale, DRF and BDS with their intervals, and whether it is trusted."""
+
+    def write_calibration(self, folder: Path, data_name: str) -> None:
+        """Write everything to a folder, under the name of the data."""

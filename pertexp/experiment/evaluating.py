@@ -1,7 +1,7 @@
 """Another tool's predictions, or a checkpoint, scored without training."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +11,8 @@ from pertexp.config.search_path import SearchPath
 from pertexp.experiment.showing import Evaluated
 
 if TYPE_CHECKING:
-    from pertexp.evaluation.contract import Report
+    from pertexp.data.contract import RunData
+    from pertexp.evaluation.contract import Report, RunEvaluation
 
 NAMED = "pertexp.data.screens.splits.NamedTest"
 
@@ -39,8 +40,8 @@ def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
     trained = restore(config.ckpt, SearchPath.of_command())
     saved = saved_config(str(trained.run))
     chosen = _evaluation_of_run(config, saved)
-    evaluation = build(chosen, "evaluation")
-    data = build(saved.data, "data")
+    evaluation: RunEvaluation = build(chosen, "evaluation")
+    data: RunData = build(saved.data, "data")
     names = {"data": saved.data.name, "model": trained.name, "evaluation": _chosen_evaluation()}
     require_fit(data, evaluation, saved.model._target_, names)
     evaluation.require(data)
@@ -55,11 +56,13 @@ def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
     words = [word for word in HydraConfig.get().overrides.task if word.lstrip("+~").startswith("evaluation")]
     changed = [word.partition("=")[0] for word in words if word.startswith("evaluation.")]
     if len(changed) < len(words):
-        return config.evaluation
+        typed: DictConfig = config.evaluation
+        return typed
     own = saved.copy()
     for name in changed:
         OmegaConf.update(own, name, OmegaConf.select(config, name))
-    return own.evaluation
+    evaluation: DictConfig = own.evaluation
+    return evaluation
 
 
 def _predictions(config: DictConfig, folder: Path) -> Evaluated:
@@ -70,14 +73,14 @@ def _predictions(config: DictConfig, folder: Path) -> Evaluated:
     from pertexp.runs.record import save_config
     from pertexp.tasks.registry import TASKS, require_task
 
-    evaluation = build(config.evaluation, "evaluation")
+    evaluation: RunEvaluation = build(config.evaluation, "evaluation")
     task = TASKS[evaluation.task]
     if task.external is None:
         raise MismatchError(
             f"predictions of another tool cannot be scored for {task.name}: type evaluation=core, vcc2026 or cell_eval "
             "for predictions of screens; a run is scored with ckpt=<run folder>."
         )
-    data = build(config.data, "data")
+    data: RunData = build(config.data, "data")
     require_task(data, evaluation, {"data": config.data.name, "evaluation": _chosen_evaluation()})
     report, design = task.external(
         data,
@@ -108,7 +111,7 @@ def _check_values(config: DictConfig) -> None:
     from pertexp.config.validate import check_type
     from pertexp.evaluation.screens.external import PredictionScale
 
-    hints: dict[str, Any] = {
+    hints: dict[str, object] = {
         "truth": str | None,
         "pred": str | None,
         "pred_name": str | None,

@@ -11,9 +11,11 @@ from pertexp.config.cli import is_first_process
 from pertexp.config.errors import RequestError
 
 if TYPE_CHECKING:
-    from lightning import LightningModule, Trainer
+    from lightning import Callback, LightningModule, Trainer
 
-    from pertexp.evaluation.contract import Evaluation
+    from pertexp.data.contract import RunData
+    from pertexp.evaluation.contract import RunEvaluation
+    from pertexp.training.stages import Stages
 
 SETTING = ("model", "data", "loss", "optimizer", "scheduler", "stages")
 
@@ -21,10 +23,10 @@ SETTING = ("model", "data", "loss", "optimizer", "scheduler", "stages")
 class Prepared(NamedTuple):
     """What a run is made of, built and found to fit together."""
 
-    data: Any
-    model: Any
+    data: "RunData"
+    model: "LightningModule"
     trainer: "Trainer"
-    evaluation: "Evaluation"
+    evaluation: "RunEvaluation"
 
 
 def prepare(config: DictConfig) -> Prepared:
@@ -44,9 +46,11 @@ def prepare(config: DictConfig) -> Prepared:
     check_values(config)
     _require_threads(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    data, loss = build(config.data, "data"), build(config.loss, "loss")
-    evaluation, optimizer = build(config.evaluation, "evaluation"), build(config.optimizer, "optimizer")
-    scheduler, stages = build(config.scheduler, "scheduler"), build(config.stages, "stages")
+    data: RunData = build(config.data, "data")
+    loss = build(config.loss, "loss")
+    evaluation: RunEvaluation = build(config.evaluation, "evaluation")
+    optimizer, scheduler = build(config.optimizer, "optimizer"), build(config.scheduler, "scheduler")
+    stages: Stages = build(config.stages, "stages")
     callbacks = build_group(config.get("callbacks"), "callbacks")
     loggers = list(build_group(config.get("logger"), "logger").values())
     task = require_fit(data, evaluation, config.model._target_, _names(config))
@@ -54,12 +58,13 @@ def prepare(config: DictConfig) -> Prepared:
         lambda: schema(data.design), lambda: task.restorable(data.design, *plain_parts(config)), setting(config)
     )
     own = [stages, EpochClock(), RandomState(), stamp]
-    trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
+    trainer: Trainer = build(config.trainer, "trainer", callbacks=[*callbacks.values(), *own], logger=loggers)
     threads.settle(trainer.num_devices)
     _require_validation(data, callbacks)
     evaluation.require(data)
     with fitting("model"), naming_losses_that_fit():
-        model = build(config.model, "model")(data=data, loss=loss, optimizer=optimizer, scheduler=scheduler)
+        make_model = build(config.model, "model")
+        model: LightningModule = make_model(data=data, loss=loss, optimizer=optimizer, scheduler=scheduler)
     _require_optimizer(model)
     stages.require(model, trainer)
     warn_without_stages(model, stages)
@@ -98,7 +103,7 @@ def _require_threads(config: DictConfig) -> None:
         threads.same_as(read_checkpoint(config.ckpt_path).get("threads"), config.ckpt_path)
 
 
-def _require_validation(data: Any, callbacks: dict[str, Any]) -> None:
+def _require_validation(data: "RunData", callbacks: dict[str, "Callback"]) -> None:
     watching = {name: monitor for name, one in callbacks.items() if (monitor := getattr(one, "monitor", None))}
     if not watching or data.has_validation:
         return

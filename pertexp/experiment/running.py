@@ -38,8 +38,8 @@ def _fit_and_score(config: DictConfig, folder: Path) -> "Evaluated | None":
     """Write the record of the data, train, and write the scores."""
     from pertexp.experiment.preparing import prepare
     from pertexp.experiment.showing import Evaluated
-    from pertexp.models.samples import write_samples
     from pertexp.runs.record import write_record
+    from pertexp.tasks.registry import task_of_report
     from pertexp.training.fit import fit
     from pertexp.training.loggers import closing_wandb
 
@@ -51,7 +51,9 @@ def _fit_and_score(config: DictConfig, folder: Path) -> "Evaluated | None":
         if not trainer.is_global_zero:
             return None
         report = evaluation(data, model, config.model.name).with_validation(validation)
-        write_samples(model, data.design, config.seed, folder)
+        task = task_of_report(report)
+        if task.write_samples is not None:
+            task.write_samples(model, data.design, config.seed, folder)
         report.write(folder)
         for logger in trainer.loggers:
             logger.log_metrics({f"test/{name}": value for name, value in report.metrics.means.items()})

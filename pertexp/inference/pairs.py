@@ -19,8 +19,8 @@ from pertexp.data.pairs.pairs import KEY, Pairs
 from pertexp.data.pairs.reading import SequencePairTable
 from pertexp.data.pairs.sampler import FixedSteps
 from pertexp.evaluation.pairs.predictions import predicted
-from pertexp.inference.restoring import checkpoint_of
 from pertexp.inference.trained import TrainedPairs
+from pertexp.training.checkpoints import checkpoint_of
 
 log = logging.getLogger(__name__)
 

@@ -106,7 +106,8 @@ def _builder(node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Ca
     owner: Any = pydoc.locate(target.rpartition(".")[0])
     if not hasattr(owner, "from_checkpoint"):
         raise DataError(f"{path} was written by {target}, which cannot be used from a checkpoint alone.")
-    return owner.from_checkpoint
+    builder: Callable[..., Any] = owner.from_checkpoint
+    return builder
 
 
 def _choice(group: str, node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Any:

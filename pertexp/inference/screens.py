@@ -210,7 +210,8 @@ def _profile(screen: Screen, size_factor: np.ndarray, rows: np.ndarray) -> np.nd
     """`[G]` profile of some cells: log1p(Σy / Σs) of counts, else the mean."""
     total = np.asarray(screen.expression[rows].sum(axis=0, dtype=np.float64)).ravel()
     if screen.scale == "counts":
-        return np.log1p(total / size_factor[rows].sum())
+        profile: np.ndarray = np.log1p(total / size_factor[rows].sum())
+        return profile
     return total / rows.size
 
 

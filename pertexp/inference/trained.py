@@ -12,6 +12,7 @@ from pertexp.data.pairs.design import PairDesign
 from pertexp.data.screens.design import Design
 from pertexp.models.protocols import NamedPredictor, PairPredictor
 from pertexp.models.vocabulary import Vocabulary
+from pertexp.runs.record import RecordedDesign
 
 QUANTILES = 101  # of the size factors of control cells
 
@@ -39,7 +40,7 @@ class Restored:
     task: ClassVar[str]
     elsewhere: ClassVar[str]
 
-    model: Any
+    model: object
     name: str
     path: Path
     schema: dict[str, Any]
@@ -145,7 +146,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list)
 
 
-def require_same_data(trained: Restored, design: Design | PairDesign) -> None:
+def require_same_data(trained: Restored, design: RecordedDesign) -> None:
     """DataError where the data of the run are no longer what the model was trained on."""
     for key, value in design.schema().items():
         if trained.schema.get(key) != value:

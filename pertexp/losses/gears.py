@@ -97,7 +97,7 @@ class GearsLoss(Loss[ProfilePrediction]):
             value = value + self.direction_weight * (step(observed - control) - step(predicted - control)).square()
         _, place, cells = torch.unique(condition, return_inverse=True, return_counts=True)
         genes = counted.sum(dim=1).clamp_min(1)
-        terms = (cells.numel() * cells[place] * genes).to(value.dtype)
+        terms: Tensor = (cells.numel() * cells[place] * genes).to(value.dtype)
         return ((value * counted).sum(dim=1) / terms).sum()
 
     def _error(self, error: Tensor, log_variance: Tensor | None) -> Tensor:

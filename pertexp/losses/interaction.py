@@ -39,7 +39,7 @@ class PairLoss(nn.Module, Loss[PairPrediction]):
     def fit(self, label: np.ndarray | Tensor) -> None:
         """Learn the training prior from all training labels `[N]` at once; a batch cannot tell it."""
         values = torch.as_tensor(label).double()
-        found = values.unique().tolist()
+        found = torch.unique(values).tolist()
         if found != [0, 1]:
             shown = ", ".join(f"{value:g}" for value in found[:5]) or "none"
             raise DataError(
@@ -50,7 +50,8 @@ class PairLoss(nn.Module, Loss[PairPrediction]):
 
     def batch_loss(self, given: PairPrediction) -> Tensor:
         """Return the loss of a batch, a scalar."""
-        return self(given.logit, given.label, given.norm if "norm" in self.needs else None)
+        value: Tensor = self(given.logit, given.label, given.norm if "norm" in self.needs else None)
+        return value
 
     def prior(self) -> Tensor:
         """`share`, refused while it is unknown."""

@@ -49,7 +49,8 @@ class Side:
     @property
     def effect(self) -> np.ndarray:
         """`[U, G]` mean minus control."""
-        return self.mean - self.control
+        effect: np.ndarray = self.mean - self.control
+        return effect
 
     @property
     def significant(self) -> np.ndarray:
@@ -152,7 +153,8 @@ def _l1(view: View) -> np.ndarray:
 def _l2(view: View) -> np.ndarray:
     predicted, true = _own_columns(view)
     distances = cdist(view.prediction.effect, view.truth.effect, "sqeuclidean")
-    return np.sqrt(np.maximum(_without_own(distances, (predicted - true) ** 2, view.own), 0.0))
+    distance: np.ndarray = np.sqrt(np.maximum(_without_own(distances, (predicted - true) ** 2, view.own), 0.0))
+    return distance
 
 
 def _cosine(view: View) -> np.ndarray:
@@ -172,7 +174,8 @@ def _discrimination(distances: Callable[[View], np.ndarray]) -> Callable[[View],
         matrix = distances(view)
         own = np.diagonal(matrix)[:, None]
         before = np.tri(len(matrix), k=-1, dtype=bool)
-        return 1.0 - ((matrix < own) | ((matrix == own) & before)).sum(axis=1) / len(matrix)
+        share: np.ndarray = 1.0 - ((matrix < own) | ((matrix == own) & before)).sum(axis=1) / len(matrix)
+        return share
 
     return score
 
@@ -250,7 +253,8 @@ def _error(power: int, *, delta: bool) -> Callable[[View], np.ndarray]:
         gap = view.prediction.mean - view.truth.mean
         if delta:
             gap = view.prediction.effect - view.truth.effect
-        return np.mean(np.abs(gap) ** power, axis=1)
+        mean: np.ndarray = np.mean(np.abs(gap) ** power, axis=1)
+        return mean
 
     return error
 

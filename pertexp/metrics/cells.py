@@ -54,7 +54,8 @@ class Cells:
 
     def means(self, values: sp.csr_matrix) -> np.ndarray:
         """Return `[U + 1, G]` means over the cells of each unit, those of control last; 0 where a unit has none."""
-        return self.sums(values) / np.maximum(self.sizes, 1)[:, None]
+        means: np.ndarray = self.sums(values) / np.maximum(self.sizes, 1)[:, None]
+        return means
 
 
 def rescaled(expression: sp.csr_matrix, factor: np.ndarray, *, log: bool) -> sp.csr_matrix:

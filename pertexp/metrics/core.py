@@ -81,12 +81,14 @@ class Scored:
     @cached_property
     def magnitude(self) -> np.ndarray:
         """`[U, G]` size of the predicted effect against control."""
-        return np.abs(_effect(self.prediction, self.control))
+        magnitude: np.ndarray = np.abs(_effect(self.prediction, self.control))
+        return magnitude
 
     @cached_property
     def significant(self) -> np.ndarray:
         """`[U, G]` genes that differ from control in truth at FDR 0.05, own targets left out."""
-        return (self.de_fdr < SIGNIFICANT) & ~self.own_target
+        significant: np.ndarray = (self.de_fdr < SIGNIFICANT) & ~self.own_target
+        return significant
 
     def _effects(self) -> tuple[np.ndarray, np.ndarray]:
         """Return Predicted and true effects on the genes that no perturbation of the panel targets."""
@@ -97,12 +99,14 @@ class Scored:
 
 def _noise(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return `[U, 1]` size of what rounding leaves of profile - reference."""
-    return ROUNDING * np.maximum(_peak(profile), _peak(reference))
+    noise: np.ndarray = ROUNDING * np.maximum(_peak(profile), _peak(reference))
+    return noise
 
 
 def _peak(values: np.ndarray) -> np.ndarray:
     """Return `[U, 1]` largest magnitude of each row."""
-    return np.abs(values).max(axis=1, initial=0.0, keepdims=True)
+    peak: np.ndarray = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
+    return peak
 
 
 def _effect(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -131,7 +135,8 @@ def _mid_rank_score(distances: np.ndarray) -> np.ndarray:
     margin = ROUNDING * distances.max(axis=1, keepdims=True)
     closer = (distances < own - margin).sum(axis=1)
     tied = (np.abs(distances - own) <= margin).sum(axis=1) - 1
-    return 1.0 - (closer + tied / 2.0) / (len(distances) - 1)
+    score: np.ndarray = 1.0 - (closer + tied / 2.0) / (len(distances) - 1)
+    return score
 
 
 def _discrimination(view: Scored, distances: tuple[np.ndarray, ...], transpose: bool = False) -> np.ndarray:
@@ -177,17 +182,20 @@ def _top_weights(score: np.ndarray, allowed: np.ndarray, k: int | np.ndarray) ->
     cut = np.take_along_axis(-np.sort(-score, axis=1), rank[:, None], axis=1)
     above, tied = score > cut, (score == cut) & allowed
     share = (places - above.sum(axis=1)) / np.maximum(tied.sum(axis=1), 1)
-    return above + tied * share[:, None]
+    weights: np.ndarray = above + tied * share[:, None]
+    return weights
 
 
 def mse(view: Scored) -> np.ndarray:
     """Return the mean over genes of squared profile errors, own targets included."""
-    return np.mean((view.prediction - view.truth) ** 2, axis=1)
+    error: np.ndarray = np.mean((view.prediction - view.truth) ** 2, axis=1)
+    return error
 
 
 def mae(view: Scored) -> np.ndarray:
     """Return the mean over genes of absolute profile errors, own targets included."""
-    return np.mean(np.abs(view.prediction - view.truth), axis=1)
+    error: np.ndarray = np.mean(np.abs(view.prediction - view.truth), axis=1)
+    return error
 
 
 def pearson_delta(view: Scored) -> np.ndarray:

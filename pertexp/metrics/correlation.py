@@ -14,7 +14,8 @@ def standardised(values: np.ndarray) -> np.ndarray:
 
 def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the Pearson correlation of the rows of a and b `[U]`; NaN where one of them does not vary."""
-    return np.clip((standardised(a) * standardised(b)).sum(axis=-1), -1.0, 1.0)
+    correlation: np.ndarray = np.clip((standardised(a) * standardised(b)).sum(axis=-1), -1.0, 1.0)
+    return correlation
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
@@ -24,4 +25,5 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 def contributions(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return what each perturbation adds to a Pearson correlation over perturbations `[U]`; their mean is it."""
-    return a.size * standardised(a) * standardised(b)
+    contribution: np.ndarray = a.size * standardised(a) * standardised(b)
+    return contribution

@@ -69,12 +69,14 @@ def _top(of: Moments) -> np.ndarray:
 
 
 def _errors(view: View) -> np.ndarray:
-    return (view.prediction.mean - view.truth.mean) ** 2
+    errors: np.ndarray = (view.prediction.mean - view.truth.mean) ** 2
+    return errors
 
 
 def mse_top20(view: View) -> np.ndarray:
     """Return the mean squared error over the top genes."""
-    return view.at_top(_errors(view)).mean(axis=1)
+    error: np.ndarray = view.at_top(_errors(view)).mean(axis=1)
+    return error
 
 
 def normalised_mse_top20(view: View) -> np.ndarray:
@@ -93,7 +95,8 @@ def _delta(pick: Callable[[View, np.ndarray], np.ndarray]) -> Callable[[View], n
 
     def correlation(view: View) -> np.ndarray:
         predicted, true = (pick(view, effect) for effect in _effects(view))
-        return np.nan_to_num(pearson(predicted, true), nan=-1.0)
+        values: np.ndarray = np.nan_to_num(pearson(predicted, true), nan=-1.0)
+        return values
 
     return correlation
 
@@ -101,13 +104,15 @@ def _delta(pick: Callable[[View, np.ndarray], np.ndarray]) -> Callable[[View], n
 def opposite_direction(view: View) -> np.ndarray:
     """Return the share of the top genes predicted to move against their true direction."""
     predicted, true = (np.sign(view.at_top(effect)) for effect in _effects(view))
-    return np.mean(predicted * true < 0, axis=1)
+    share: np.ndarray = np.mean(predicted * true < 0, axis=1)
+    return share
 
 
 def within_one_sigma(view: View) -> np.ndarray:
     """Return the share of the top genes whose prediction lies within one standard deviation of the true cells' mean."""
     gap = np.abs(view.prediction.mean - view.truth.mean)
-    return view.at_top(gap < view.truth.sd).mean(axis=1)
+    share: np.ndarray = view.at_top(gap < view.truth.sd).mean(axis=1)
+    return share
 
 
 _TOP, _LOGS, _EFFECT = "top20_non_dropout", "mean of logs", "effect on logs"

@@ -76,7 +76,7 @@ def theil_sen_pair(x: np.ndarray, y: np.ndarray, seed: int = 0) -> tuple[float, 
 
 def spatial_median(points: np.ndarray, tolerance: float = 1e-10) -> np.ndarray:
     """Find the point of least summed distance to `points [n, d]`: modified Weiszfeld steps (Vardi & Zhang 2000)."""
-    at = points.mean(axis=0)
+    at: np.ndarray = points.mean(axis=0)
     for _ in range(STEPS):
         gap = points - at
         distance = np.linalg.norm(gap, axis=1)
@@ -108,4 +108,5 @@ def _centred_distances(x: np.ndarray) -> np.ndarray:
     squared = sum((column[:, None] - column[None, :]) ** 2 for column in rows.T)
     distance = np.sqrt(squared)
     mean = distance.mean(axis=0)
-    return distance - mean[:, None] - mean[None, :] + mean.mean()
+    centred: np.ndarray = distance - mean[:, None] - mean[None, :] + mean.mean()
+    return centred

@@ -77,12 +77,14 @@ class View:
     def adjudicated(self) -> np.ndarray:
         """`[U, G]` genes whose true fold change has a sign to compare with."""
         tested = ~np.isnan(self.truth.p) & ~np.isnan(self.prediction.p)
-        return tested & (self.truth.lfc != 0) & np.isfinite(self.truth.lfc) & ~self.own
+        adjudicated: np.ndarray = tested & (self.truth.lfc != 0) & np.isfinite(self.truth.lfc) & ~self.own
+        return adjudicated
 
     @cached_property
     def agree(self) -> np.ndarray:
         """`[U, G]` adjudicated genes whose predicted fold change has the true sign."""
-        return self.adjudicated & (np.sign(self.truth.lfc) == np.sign(self.prediction.lfc))
+        agree: np.ndarray = self.adjudicated & (np.sign(self.truth.lfc) == np.sign(self.prediction.lfc))
+        return agree
 
 
 def prepare(cells: Cells) -> Side:

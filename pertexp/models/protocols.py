@@ -16,7 +16,7 @@ A contract that training itself relies on is defined there, and named here.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -28,11 +28,15 @@ from pertexp.data.pairs.loader import Batch as PairBatch
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design, TrainingProfiles
 from pertexp.data.screens.profiles import Units
+from pertexp.losses.contract import Loss
 from pertexp.metrics.output import Output
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.runs.schema import Diagnostic
 from pertexp.training.plan import Part, Staged, StageEpoch
 from pertexp.training.schedulers import Scheduler
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 __all__ = [
     "Diagnosed",
@@ -110,7 +114,12 @@ class ScreenModel(ScreenPredictor, Protocol):
 
     @classmethod
     def from_data(
-        cls, data: ScreenData, loss: Any, optimizer: Callable[..., Optimizer], scheduler: Scheduler, **options: Any
+        cls,
+        data: ScreenData,
+        loss: Loss[Any],
+        optimizer: Callable[..., Optimizer],
+        scheduler: Scheduler,
+        **options: Any,
     ) -> Self:
         """Build the model, untrained; refuse what does not fit before anything is trained.
 
@@ -181,7 +190,7 @@ class NamedPredictor(ScreenPredictor, Protocol):
 class DrawsCells(Protocol):
     """A model of screens that draws cells of the tested perturbations at the end of a run."""
 
-    def samples(self, design: Design, seed: int) -> Any | None:
+    def samples(self, design: Design, seed: int) -> "AnnData | None":
         """Return AnnData of cells, or None where none were asked for."""
 
 
@@ -229,7 +238,7 @@ class PairModel(PairPredictor, Protocol):
 
     @classmethod
     def from_data(
-        cls, data: PairData, loss: Any, optimizer: Callable[..., Optimizer], scheduler: Scheduler, **options: Any
+        cls, data: PairData, loss: Loss[Any], optimizer: Callable[..., Optimizer], scheduler: Scheduler, **options: Any
     ) -> Self:
         """Build the model, untrained; parameters and errors as those of `ScreenModel.from_data`."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
 from pertexp.models.protocols import DrawsCells
 from pertexp.runs.record import whole
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 Draw = Callable[[Units, np.ndarray, int], np.ndarray]
 
@@ -25,7 +28,7 @@ def write_samples(model: object, design: Design, seed: int, folder: Path) -> Non
         cells.write_h5ad(partial)
 
 
-def sampled_cells(draw: Draw, design: Design, per_unit: int, name: str, seed: int) -> Any:
+def sampled_cells(draw: Draw, design: Design, per_unit: int, name: str, seed: int) -> "AnnData":
     """Return AnnData of `per_unit` cells for each test unit, counts in X.
 
     Size factors are drawn, with replacement, from the control cells of the unit's context: known without the test

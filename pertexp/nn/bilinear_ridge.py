@@ -22,7 +22,8 @@ class BilinearFit:
 
     def effect(self, gene_embedding: np.ndarray, perturbation_embedding: np.ndarray) -> np.ndarray:
         """Return `[U, G]` effects of the perturbations with rows `[U, dp]`."""
-        return perturbation_embedding @ self.kernel.T @ gene_embedding.T + self.bias
+        effect: np.ndarray = perturbation_embedding @ self.kernel.T @ gene_embedding.T + self.bias
+        return effect
 
 
 def fit_bilinear_ridge(
@@ -75,4 +76,5 @@ def _ridge_inverse(matrix: np.ndarray, ridge: float) -> np.ndarray:
     kept = weight > weight.max(initial=0.0) * max(matrix.shape) * np.finfo(float).eps
     shrunk = np.zeros_like(weight)
     shrunk[kept] = weight[kept] / (weight[kept] ** 2 + ridge)
-    return right.T @ (shrunk[:, None] * left.T)
+    inverse: np.ndarray = right.T @ (shrunk[:, None] * left.T)
+    return inverse

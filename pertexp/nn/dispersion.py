@@ -67,7 +67,8 @@ def control_mean(counts: sp.csr_matrix, size_factor: np.ndarray, pseudo_count: f
             "total was expected: check the name of the control and the layer of counts."
         )
     typical = total.mean() / exposure
-    return (total + pseudo_count) / (exposure + pseudo_count / typical)
+    rate: np.ndarray = (total + pseudo_count) / (exposure + pseudo_count / typical)
+    return rate
 
 
 def moment_dispersion(counts: sp.csr_matrix, size_factor: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
@@ -274,7 +275,8 @@ def _moments(matrix: sp.csr_matrix, size: np.ndarray, group: np.ndarray) -> np.n
     square_mean = (degrees * mean**2).sum(axis=0) / degrees.sum()
     excess = within - poisson
     theta = np.divide(square_mean, excess, out=np.full_like(excess, THETA_MAX), where=excess > 0)
-    return np.clip(theta, THETA_MIN, THETA_MAX)
+    clipped: np.ndarray = np.clip(theta, THETA_MIN, THETA_MAX)
+    return clipped
 
 
 def _column_sums(matrix: sp.csr_matrix) -> np.ndarray:

@@ -27,4 +27,5 @@ def gradient_reversal(x: Tensor, strength: float) -> Tensor:
     strength
         ≥ 0; with 0 nothing before it hears of what follows.
     """
-    return _Reversal.apply(x, strength)
+    same: Tensor = _Reversal.apply(x, strength)  # type: ignore[no-untyped-call]
+    return same

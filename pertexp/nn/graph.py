@@ -70,7 +70,8 @@ class Propagation(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # sparse products know no half precision
             x = x.to(self.weight.dtype)
             forward, backward = self._as_matrices(x)
-            return _SparseProduct.apply(x, forward, backward)
+            product: Tensor = _SparseProduct.apply(x, forward, backward)  # type: ignore[no-untyped-call]
+            return product
 
     def rows(self, x: Tensor, nodes: Tensor) -> Tensor:
         """Return some rows `[m, h]` of Â X, at the cost of their edges alone."""
@@ -139,7 +140,8 @@ class GraphConvolution(nn.Module):
         """Map `[n, h]` → `[n, h]`, or to the rows of `nodes` `[m, h]`; without a graph each node sees itself alone."""
         if graph is not None:
             x = graph(x) if nodes is None else graph.rows(x, nodes)
-        return self.lin(x)
+        out: Tensor = self.lin(x)
+        return out
 
 
 def convolve(x: Tensor, layers: nn.ModuleList, graph: Propagation, nodes: Tensor | None = None) -> Tensor:

@@ -81,7 +81,8 @@ def _decode(genes: Tensor, rows: Tensor, variant: Tensor, weight: Tensor, decode
     if not decoder.first_norm.training:
         return _decode_with_constants(genes, rows, variant, decoder)
     first, norm, second, second_norm, gene_weight, gene_offset = decoder
-    out, *moments = _GridDecoder.apply(
+    out: Tensor
+    out, *moments = _GridDecoder.apply(  # type: ignore[no-untyped-call]
         genes, rows, variant, weight,
         first.weight, first.bias, norm.weight, norm.bias,
         second.weight, second.bias, second_norm.weight, second_norm.bias,
@@ -283,7 +284,8 @@ def _visit(sides: _Sides, folded: _Folded, y: Tensor, w2: Tensor, second: _Secon
 
 def _where_positive(gradient: Tensor, x: Tensor) -> Tensor:
     """Pass a gradient through a ReLU of output x: one pass, where a product with a mask would convert it first."""
-    return torch.ops.aten.threshold_backward(gradient, x, 0)
+    passed: Tensor = torch.ops.aten.threshold_backward(gradient, x, 0)
+    return passed
 
 
 def _through_relu(sides: _Sides, d_grid: Tensor, linear: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,8 @@ class Encoder(nn.Module):
         """`x [B, L, width]`, `padding [B, L]` true where there is nothing."""
         for layer in self.transformer_encoder:
             x = layer(x, src_key_padding_mask=padding)
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 class FastAttention(nn.Module):
@@ -102,7 +103,8 @@ class FastAttention(nn.Module):
         x = x * x.shape[-1] ** -0.25
         raised = x @ self.projection_matrix.to(x.dtype).T
         shift = x.square().sum(dim=-1, keepdim=True) / 2 + raised.amax(dim=over, keepdim=True)
-        return self.projection_matrix.shape[0] ** -0.5 * (torch.exp(raised - shift) + KERNEL_EPSILON)
+        features: Tensor = self.projection_matrix.shape[0] ** -0.5 * (torch.exp(raised - shift) + KERNEL_EPSILON)
+        return features
 
 
 class Attention(nn.Module):
@@ -121,7 +123,8 @@ class Attention(nn.Module):
         q, k, v = (
             part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.to_q, self.to_k, self.to_v)
         )
-        return self.to_out(self.fast_attention(q, k, v).transpose(1, 2).flatten(2))
+        attended: Tensor = self.to_out(self.fast_attention(q, k, v).transpose(1, 2).flatten(2))
+        return attended
 
 
 class FeedForward(nn.Module):
@@ -133,7 +136,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[B, L, width]`."""
-        return self.w2(functional.gelu(self.w1(x)))
+        out: Tensor = self.w2(functional.gelu(self.w1(x)))
+        return out
 
 
 class _Named(nn.Module):
@@ -145,7 +149,8 @@ class _Named(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of the module inside."""
-        return self.fn(x)
+        out: Tensor = self.fn(x)
+        return out
 
 
 class _PreNorm(_Named):
@@ -157,7 +162,8 @@ class _PreNorm(_Named):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[B, L, width]`."""
-        return self.fn(self.norm(x))
+        out: Tensor = self.fn(self.norm(x))
+        return out
 
 
 class _Sequence(nn.Module):
@@ -201,7 +207,8 @@ class GeneDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[B, L, width]`."""
-        return self.norm(self.performer.net(x))
+        normed: Tensor = self.norm(self.performer.net(x))
+        return normed
 
 
 class MaeAutobin(nn.Module):
@@ -227,7 +234,7 @@ class MaeAutobin(nn.Module):
         tokens = self.token_emb(values)
         encoded = self._encode(tokens, expressed)
         whole = torch.where(expressed.unsqueeze(-1), encoded, tokens) + self.pos_emb.weight[:-1]
-        out = self.norm(self.decoder(self.decoder_embed(whole)))
+        out: Tensor = self.norm(self.decoder(self.decoder_embed(whole)))
         return out[:, : self.shape.n_genes]
 
     def _encode(self, tokens: Tensor, expressed: Tensor) -> Tensor:

@@ -69,8 +69,9 @@ def nb_log_prob(counts: Tensor, log_mu: Tensor, theta: Tensor) -> Tensor:
 
 
 def _half_deviance(counts: Tensor, log_mu: Tensor, theta: Tensor) -> Tensor:
-    expanded = torch.broadcast_tensors(counts.detach(), log_mu, theta)
-    return _HalfDeviance.apply(*expanded)
+    expanded = torch.broadcast_tensors(counts.detach(), log_mu, theta)  # type: ignore[no-untyped-call]
+    deviance: Tensor = _HalfDeviance.apply(*expanded)  # type: ignore[no-untyped-call]
+    return deviance
 
 
 class _HalfDeviance(torch.autograd.Function):

@@ -26,6 +26,10 @@ CONFIG = Path("config") / "config.yaml"
 class RecordedSplit(Protocol):
     """A split that can be written down."""
 
+    @property
+    def fold(self) -> int:
+        """The fold in use."""
+
     def write(self, path: Path) -> None:
         """Write the table of roles."""
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, Generic, Never, TypeVar
 
 from rich.console import RenderableType
 
-from pertexp.evaluation.contract import Report
+from pertexp.data.contract import RunData
+from pertexp.evaluation.contract import CalibrationScores, Evaluation, Report, RunEvaluation
 from pertexp.evaluation.results.results import Results
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.restoring import Reader
@@ -16,14 +17,20 @@ from pertexp.report.rendering import PAGE, write_html
 from pertexp.report.sections import Section
 from pertexp.report.settings import SettingsText
 from pertexp.runs.reading import RunFolder, read_metrics
+from pertexp.runs.record import RecordedDesign
 from pertexp.runs.schema import RunMetrics
 
-External = Callable[..., tuple[Report, Any]]
+DataT = TypeVar("DataT", bound=RunData)
+DesignT = TypeVar("DesignT", bound=RecordedDesign)
+EvaluationT = TypeVar("EvaluationT", bound=Evaluation[Never, Never])  # of whatever data and model
+ReportT = TypeVar("ReportT", bound=Report)
+
+External = Callable[Concatenate[DataT, EvaluationT, ...], tuple[Report, RecordedDesign]]
 """Data, evaluation, and the options of a file of predictions, to a report and the design that it was made on."""
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Generic[DataT, DesignT, EvaluationT]):
     """How a task measures which metrics to trust.
 
     Attributes
@@ -34,12 +41,12 @@ class Calibration:
         Renders the scores under a title.
     """
 
-    measure: Callable[[Any, Any, Callable[..., Iterable[Any]]], Any]
-    console: Callable[[Any, str], RenderableType]
+    measure: Callable[[DataT, EvaluationT, Callable[[Iterable[DesignT]], Iterable[DesignT]]], CalibrationScores]
+    console: Callable[[CalibrationScores, str], RenderableType]
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
     """A task: a sort of experiment, with data, models and scores of its own.
 
     Attributes
@@ -68,6 +75,8 @@ class Task:
         Scores predictions of another tool; None where the task cannot.
     calibration
         Measures which metrics to trust on a data set; None where the task cannot.
+    write_samples
+        Writes to a folder what a model draws at the end of a run, with the design and a seed; None where none draws.
     sections
         Further sections of the page of a run.
     """
@@ -78,15 +87,16 @@ class Task:
     read_run: Callable[[Path], RunFolder]
     page_of: Callable[[Any], Any]
     template: str
-    console: Callable[[Any, str], Iterable[RenderableType]]
+    console: Callable[[ReportT, str], Iterable[RenderableType]]
     settings_text: SettingsText
-    restorable: Callable[[Any, dict[str, Any], dict[str, Any]], dict[str, Any]]
+    restorable: Callable[[DesignT, dict[str, Any], dict[str, Any]], dict[str, Any]]
     restore: Reader
     predicting: Predicting
     data_advice: str
     model_advice: str
-    external: External | None = None
-    calibration: Calibration | None = None
+    external: External[DataT, EvaluationT] | None = None
+    calibration: Calibration[DataT, DesignT, EvaluationT] | None = None
+    write_samples: Callable[[object, DesignT, int, Path], None] | None = None
     sections: tuple[Section, ...] = ()
 
     def read_metrics(self, folder: Path) -> RunMetrics:
@@ -109,3 +119,7 @@ class Task:
         more = [shown for section in self.sections if (shown := section.shown(run)) is not None]
         values = {"page": self.page_of(run), "run": provenance_of(run), "more": more}
         return write_html(folder / PAGE, self.template, values)
+
+
+RunTask = Task[RunData, RecordedDesign, RunEvaluation, Report]
+"""The task of a run, whose functions take its data, design, evaluation and report."""

@@ -1,5 +1,9 @@
 """Pairs: enhancer-promoter pairs observed in several cell lines."""
 
+from pertexp.data.pairs.datamodule import PairData
+from pertexp.data.pairs.design import PairDesign
+from pertexp.evaluation.pairs.evaluation import PairEvaluation
+from pertexp.evaluation.pairs.report import PairReport
 from pertexp.evaluation.pairs.results import PairResults
 from pertexp.inference import pairs
 from pertexp.inference.predicting import Predicting
@@ -12,7 +16,7 @@ from pertexp.report.pairs.settings import PairSettings
 from pertexp.runs.schema import PairMetrics
 from pertexp.tasks.base import Task
 
-PAIRS = Task(
+PAIRS: Task[PairData, PairDesign, PairEvaluation, PairReport] = Task(
     name="pairs",
     metrics=PairMetrics,
     results=PairResults,

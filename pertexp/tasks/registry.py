@@ -6,28 +6,36 @@ from typing import Any
 
 from pertexp.config.errors import DataError, MismatchError
 from pertexp.config.search_path import SearchPath
-from pertexp.evaluation.contract import Evaluation, Report
+from pertexp.data.contract import RunData
+from pertexp.evaluation.contract import Report, RunEvaluation
 from pertexp.evaluation.results.results import Results
 from pertexp.inference import restoring
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.trained import Restored
 from pertexp.runs.reading import task_name
 from pertexp.runs.schema import RunMetrics
-from pertexp.tasks.base import Task
+from pertexp.tasks.base import RunTask, Task
 from pertexp.tasks.pairs import PAIRS
 from pertexp.tasks.screens import SCREENS
 
-TASKS: dict[str, Task] = {task.name: task for task in (SCREENS, PAIRS)}
+TASKS: dict[str, RunTask] = {}
 
 
-def register(task: Task) -> None:
-    """Add a task; ValueError where its name is taken."""
+def register(task: Task[Any, Any, Any, Any]) -> None:
+    """Add a task; ValueError where its name is taken.
+
+    Its types end here: `require_fit` sees to it that data, evaluation and model of a run are of one task.
+    """
     if task.name in TASKS:
         raise ValueError(f"there is a task {task.name} already.")
     TASKS[task.name] = task
 
 
-def require_fit(data: Any, evaluation: Evaluation, model_target: str, names: dict[str, str]) -> Task:
+register(SCREENS)
+register(PAIRS)
+
+
+def require_fit(data: RunData, evaluation: RunEvaluation, model_target: str, names: dict[str, str]) -> RunTask:
     """Refuse data, evaluation and model that are not of one task; return the task.
 
     Parameters
@@ -53,7 +61,7 @@ def require_fit(data: Any, evaluation: Evaluation, model_target: str, names: dic
     return task
 
 
-def require_task(data: Any, evaluation: Evaluation, names: dict[str, str]) -> Task:
+def require_task(data: RunData, evaluation: RunEvaluation, names: dict[str, str]) -> RunTask:
     """Refuse (MismatchError) an evaluation of another task than the data; return the task."""
     task, other = TASKS[evaluation.task], TASKS[data.task]
     if task is not other:
@@ -83,7 +91,7 @@ def predicting_of(trained: Restored) -> Predicting:
     return TASKS[trained.task].predicting
 
 
-def task_of(folder: Path) -> Task:
+def task_of(folder: Path) -> RunTask:
     """Return the task of a run folder.
 
     Raises
@@ -97,7 +105,7 @@ def task_of(folder: Path) -> Task:
     return TASKS[name]
 
 
-def task_of_report(report: Report) -> Task:
+def task_of_report(report: Report) -> RunTask:
     """Return the task that a report belongs to."""
     return TASKS[report.metrics.task]
 

@@ -1,12 +1,16 @@
 """Screens: cells × genes under perturbation."""
 
+from pertexp.data.screens.datamodule import ScreenData
+from pertexp.data.screens.design import Design
 from pertexp.evaluation.screens.calibrating import calibration_scores
+from pertexp.evaluation.screens.evaluation import ScreenEvaluation, ScreenReport
 from pertexp.evaluation.screens.external_scoring import score_external
 from pertexp.evaluation.screens.results import ScreenResults
 from pertexp.inference import screens
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.restoring import restore_screens
 from pertexp.inference.trained import restorable_screens
+from pertexp.models.samples import write_samples
 from pertexp.report.screens.console import render_calibration, report_console
 from pertexp.report.screens.content import screen_page_of
 from pertexp.report.screens.reading import read_screen
@@ -14,7 +18,7 @@ from pertexp.report.screens.settings import ScreenSettings
 from pertexp.runs.schema import ScreenMetrics
 from pertexp.tasks.base import Calibration, Task
 
-SCREENS = Task(
+SCREENS: Task[ScreenData, Design, ScreenEvaluation, ScreenReport] = Task(
     name="screens",
     metrics=ScreenMetrics,
     results=ScreenResults,
@@ -30,4 +34,5 @@ SCREENS = Task(
     model_advice="model=nbglm evaluation=core",
     external=score_external,
     calibration=Calibration(calibration_scores, render_calibration),
+    write_samples=write_samples,
 )

@@ -47,7 +47,7 @@ class PairEpochMetrics(Metric):
             return {}
         # On the CPU: the cumulative sums of a GPU are not deterministic.
         logit, label, line = (dim_zero_cat(state).cpu() for state in (self.logit, self.label, self.line))
-        lines = [line == number for number in line.unique()]
+        lines = [line == number for number in torch.unique(line)]
         values = [_line_metrics(logit[rows], label[rows].long()) for rows in lines if _has_both(label[rows])]
         return {name: sum(one[name] for one in values) / len(values) for name in values[0]} if values else {}
 

@@ -1,15 +1,13 @@
 """The fit loop: Lightning's, with its failures in words, and the weights of the best epoch at its end."""
 
-from typing import Any
-
-from lightning import LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pertexp.config.errors import RequestError
 from pertexp.training.checkpoints import KeepBest, load_weights, validation_metrics
 
 
-def fit(model: LightningModule, data: Any, trainer: Trainer, ckpt_path: str | None) -> dict[str, float]:
+def fit(model: LightningModule, data: LightningDataModule, trainer: Trainer, ckpt_path: str | None) -> dict[str, float]:
     """Train (or resume), then put the weights of the best epoch in; return its validation metrics."""
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -29,7 +27,7 @@ def fit(model: LightningModule, data: Any, trainer: Trainer, ckpt_path: str | No
     return validation_metrics(trainer)
 
 
-def _unwatched(fault: RuntimeError, trainer: Any) -> RequestError:
+def _unwatched(fault: RuntimeError, trainer: Trainer) -> RequestError:
     """Early stopping monitors a metric that was never logged, as of validation pairs that have one label."""
     wanted = str(fault).split("`")[1]
     known = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))

@@ -29,7 +29,8 @@ def adam_step_size(optimizer: Optimizer, parameter: nn.Parameter) -> Tensor:
         )
     square = state.get("max_exp_avg_sq", state["exp_avg_sq"])
     unbiased = square / (1 - group["betas"][1] ** float(state["step"]))
-    return group["lr"] / (unbiased.sqrt() + group["eps"])
+    step: Tensor = group["lr"] / (unbiased.sqrt() + group["eps"])
+    return step
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from lightning import LightningDataModule
 from pydantic import Field
 
+from pertexp.data.contract import RunData
 from pertexp.data.pairs.coordinates import CoordinatePairTable
 from pertexp.data.pairs.design import PairDesign, Splitter, build_design
 from pertexp.data.pairs.loader import PairLoader, Windows
@@ -21,7 +21,7 @@ MANY = 4  # lines in a step: enough to compare a pair with those of other lines
 
 
 @dataclass(kw_only=True, eq=False)
-class PairData(LightningDataModule):
+class PairData(RunData):
     """Loaders over pairs; `PairLoader` says what a batch holds.
 
     Attributes
@@ -65,7 +65,7 @@ class PairData(LightningDataModule):
     support_seed: int = 0
 
     def __post_init__(self) -> None:
-        LightningDataModule.__init__(self)
+        RunData.__init__(self)
         self._design: PairDesign | None = None
 
     def read(self) -> Pairs:

@@ -133,7 +133,8 @@ class PairDesign:
 
     def _source(self, index: np.ndarray, number: int) -> np.ndarray:
         among = self.index("train") if self._known(number) else index
-        return among[self.pairs.line[among] == number]
+        source: np.ndarray = among[self.pairs.line[among] == number]
+        return source
 
 
 def build_design(pairs: Pairs, splitter: Splitter, *, gap: int, support_size: int, support_seed: int) -> PairDesign:

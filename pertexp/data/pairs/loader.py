@@ -119,8 +119,8 @@ class PairLoader:
         if support.size:
             enhancer, promoter = self.windows.cut(self.described_by, support.ravel(), rng)
             batch |= {
-                "support_enhancer": enhancer.unflatten(0, support.shape),
-                "support_promoter": promoter.unflatten(0, support.shape),
+                "support_enhancer": torch.unflatten(enhancer, 0, support.shape),
+                "support_promoter": torch.unflatten(promoter, 0, support.shape),
                 "support_pair": torch.from_numpy(support),
                 "support_line": torch.tensor([pure.line for pure in step]),
             }

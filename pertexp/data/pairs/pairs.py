@@ -95,7 +95,8 @@ class Pairs:
     @property
     def chromosome(self) -> np.ndarray:
         """`[N]` str: chromosome of the promoter, empty where it is not known."""
-        return self.elements.chromosome[self.promoter]
+        chromosome: np.ndarray = self.elements.chromosome[self.promoter]
+        return chromosome
 
     @property
     def units(self) -> pd.DataFrame:

@@ -162,7 +162,8 @@ class CellBatchSampler(Steps):
         ]
 
     def _batches_of(self, number: int) -> int:
-        return math.ceil(self.rows[number].size / self.sizes[number])
+        batches: int = math.ceil(self.rows[number].size / self.sizes[number])
+        return batches
 
     def _batch(self, number: int, rows: np.ndarray, rng: np.random.Generator) -> PureBatch:
         others = np.setdiff1d(self.rows[number], rows)

@@ -306,11 +306,13 @@ def _placed(enhancers: _Side, promoters: _Side) -> Elements:
 
 def _distance(elements: Elements, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     gap = np.maximum(elements.start[other] - elements.end[one], elements.start[one] - elements.end[other])
-    return np.maximum(gap, 0).astype(np.float64)
+    distance: np.ndarray = np.maximum(gap, 0).astype(np.float64)
+    return distance
 
 
 def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logit))
+    probability: np.ndarray = 1 / (1 + np.exp(-logit))
+    return probability
 
 
 def _with_noise(probability: np.ndarray, noise: float) -> np.ndarray:
@@ -322,7 +324,8 @@ def _averaged(logit: np.ndarray, sd: float) -> np.ndarray:
     if sd == 0:
         return _sigmoid(logit)
     points, weights = np.polynomial.hermite_e.hermegauss(41)
-    return _sigmoid(logit[:, None] + sd * points) @ weights / weights.sum()
+    average: np.ndarray = _sigmoid(logit[:, None] + sd * points) @ weights / weights.sum()
+    return average
 
 
 def _provenance(config: SimulatedPairs) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class PairSplit:
         """Return roles `[N]`, in the order of the pairs, of one fold (default: the fold to use)."""
         wanted = self.fold if fold is None else fold
         require_fold(wanted, self.folds)
-        return WORDS[self.codes[wanted]]
+        role: np.ndarray = WORDS[self.codes[wanted]]
+        return role
 
     def roles(self, fold: int | None = None) -> pd.DataFrame:
         """Return the pairs with `fold` and `role` in one fold (default: the fold to use)."""
@@ -130,7 +131,8 @@ def sharing(pairs: Pairs, held: np.ndarray) -> np.ndarray:
     inside = np.zeros(len(pairs.elements), dtype=bool)
     inside[pairs.enhancer[held]] = inside[pairs.promoter[held]] = True
     touched = touching(pairs.elements, inside)
-    return touched[pairs.enhancer] | touched[pairs.promoter]
+    shared: np.ndarray = touched[pairs.enhancer] | touched[pairs.promoter]
+    return shared
 
 
 def touching(elements: Elements, inside: np.ndarray) -> np.ndarray:

@@ -34,7 +34,8 @@ def encode(sequence: str) -> np.ndarray:
 
 def decode(tokens: np.ndarray) -> str:
     """Return the sequence in upper case of tokens `[L]`."""
-    return _LETTERS[tokens].tobytes().decode()
+    sequence: str = _LETTERS[tokens].tobytes().decode()
+    return sequence
 
 
 def reverse_complement(tokens: np.ndarray) -> np.ndarray:
@@ -115,4 +116,6 @@ class TokenStore:
         shift = spare // 2
         if rng is not None:
             shift = np.where(spare > 0, rng.integers(0, np.maximum(spare, 0) + 1), shift)
-        return np.lib.stride_tricks.sliding_window_view(self.tokens, length)[self.starts[elements] + shift]
+        every = np.lib.stride_tricks.sliding_window_view(self.tokens, length)
+        windows: np.ndarray = every[self.starts[elements] + shift]
+        return windows

@@ -48,7 +48,8 @@ class Annotation:
             (np.ones(len(known), dtype=np.float32), (known, [place[wanted[number]] for number in known])),
             shape=(len(wanted), len(self.genes)),
         )
-        return (lift @ self.marks).tocsr()
+        rows: sp.csr_matrix = (lift @ self.marks).tocsr()
+        return rows
 
 
 class AnnotationSource(Protocol):

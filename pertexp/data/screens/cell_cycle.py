@@ -93,7 +93,8 @@ def _scanpy_phases(log_expression: sp.csr_matrix, panel: list[str], s_genes: Gen
         ) from error
     finally:
         np.random.set_state(state)  # noqa: NPY002
-    return cells.obs["phase"]
+    phase: pd.Series = cells.obs["phase"]
+    return phase
 
 
 def _from_lines(lines: list[str], path: Path) -> tuple[list[str], list[str]]:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from lightning import LightningDataModule
 from pydantic import Field
 
+from pertexp.data.contract import RunData
 from pertexp.data.screens.annotations import AnnotationSource
 from pertexp.data.screens.batch_layouts import BatchLayout, CellBatches, Dealing
 from pertexp.data.screens.batches import BatchLoader
@@ -16,7 +16,7 @@ from pertexp.data.screens.simulator import SimulatedScreen
 
 
 @dataclass(kw_only=True, eq=False)
-class ScreenData(DesignOptions, LightningDataModule):
+class ScreenData(DesignOptions, RunData):
     """Loaders over the rows of a designed screen.
 
     Attributes
@@ -43,7 +43,7 @@ class ScreenData(DesignOptions, LightningDataModule):
     annotation: AnnotationSource | None = None
 
     def __post_init__(self) -> None:
-        LightningDataModule.__init__(self)
+        RunData.__init__(self)
         self._design: Design | None = None
 
     def read(self) -> Screen:

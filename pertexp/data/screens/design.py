@@ -67,7 +67,8 @@ class TrainingProfiles:
     @property
     def effects(self) -> np.ndarray:
         """`[U, G]` profile minus the control profile of the unit's context."""
-        return self.values - self.control[self.units.context]
+        effects: np.ndarray = self.values - self.control[self.units.context]
+        return effects
 
     @cached_property
     def mean_effect(self) -> np.ndarray:
@@ -298,7 +299,8 @@ def _cell_roles(screen: Screen, split: SplitTable) -> np.ndarray:
     perturbation = pd.Index(screen.perturbations).get_indexer(pd.Index(rows["perturbation"]))
     context = pd.Index(screen.contexts).get_indexer(pd.Index(rows["context"]))
     lookup[perturbation, context] = rows["role"].to_numpy()
-    return lookup[screen.perturbation, screen.context].astype(str)
+    roles: np.ndarray = lookup[screen.perturbation, screen.context].astype(str)
+    return roles
 
 
 def _size_factors(screen: Screen, fitted: np.ndarray) -> np.ndarray:
@@ -311,7 +313,8 @@ def _size_factors(screen: Screen, fitted: np.ndarray) -> np.ndarray:
             f"{empty} cells hold no counts, so they have no size factor: "
             "remove them, or give the depth of the whole transcriptome with data.depth_key=..."
         )
-    return screen.depth / np.median(screen.depth[fitted])
+    size_factor: np.ndarray = screen.depth / np.median(screen.depth[fitted])
+    return size_factor
 
 
 def _with_phases(screen: Screen, size_factor: np.ndarray, role: np.ndarray, gene_list: str | None) -> Screen:

@@ -81,7 +81,8 @@ def profiles(screen: Screen, sums: GroupSums) -> np.ndarray:
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = sums.total / sums.exposure[:, None]
-    return np.log1p(mean) if screen.scale == "counts" else mean
+    values: np.ndarray = np.log1p(mean) if screen.scale == "counts" else mean
+    return values
 
 
 def unit_profiles(screen: Screen, size_factor: np.ndarray, units: Units) -> np.ndarray:

@@ -117,6 +117,6 @@ def _row_minimum(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
 
 def log_normalise(counts: sp.csr_matrix, size_factor: np.ndarray) -> sp.csr_matrix:
     """log1p(y / s) as float32 CSR: counts at the median depth, one size factor `[N]` a cell."""
-    scaled = sp.diags(1.0 / size_factor).dot(counts).tocsr()
+    scaled: sp.csr_matrix = sp.diags(1.0 / size_factor).dot(counts).tocsr()
     scaled.data = np.log1p(scaled.data).astype(np.float32)
     return scaled

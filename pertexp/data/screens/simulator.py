@@ -289,12 +289,14 @@ def _programs(
     switched = (membership @ susceptible == membership.sum(axis=1, keepdims=True)).astype(float)
     interaction = switched @ rng.normal(size=(n_programs, config.n_genes))
     spread = np.sqrt(np.mean(interaction**2))
-    return interaction * (config.interaction / spread if spread > 0 else 0.0)
+    scaled: np.ndarray = interaction * (config.interaction / spread if spread > 0 else 0.0)
+    return scaled
 
 
 def _unit_rows(rng: np.random.Generator, rows: int, width: int) -> np.ndarray:
     drawn = rng.normal(size=(rows, width))
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    unit: np.ndarray = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return unit
 
 
 def _membership(targets: tuple[str, ...], perturbations: tuple[str, ...]) -> np.ndarray:

@@ -267,7 +267,8 @@ class GearsSimulation:
         inside = [name for name in names if known.issuperset(members(name))]
         pairs = np.array(sorted(name for name in inside if len(members(name)) > 1), dtype=object)
         kept = np.random.RandomState(seed).choice(pairs, int(len(pairs) * pair_share), replace=False)
-        return [name for name in inside if len(members(name)) == 1] + kept.tolist()
+        combinations: list[str] = kept.tolist()
+        return [name for name in inside if len(members(name)) == 1] + combinations
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -72,7 +72,7 @@ class PairEvaluation:
         for role in ("train", *_held_out(data)):
             data.design.scored(role)
 
-    def __call__(self, data: PairData, model: Any, name: str) -> PairReport:
+    def __call__(self, data: PairData, model: object, name: str) -> PairReport:
         """Predict the test pairs with the model, itself masked, and every baseline, and score them."""
         if not isinstance(model, PairPredictor):
             raise MismatchError(f"{name} predicts no pairs (it has no `predict`): type a model of pairs.")

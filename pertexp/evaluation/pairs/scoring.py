@@ -249,12 +249,14 @@ class PairScores:
         lines = own.loc[own["value"].notna(), "cell_line"]
         if lines.empty:
             return np.full(self.n_resamples, np.nan)
-        return np.mean([self._mean_over_seeds(model, metric, line) for line in lines], axis=0)
+        mean: np.ndarray = np.mean([self._mean_over_seeds(model, metric, line) for line in lines], axis=0)
+        return mean
 
     def _mean_over_seeds(self, model: str, metric: str, line: str) -> np.ndarray:
         """`[R]` mean over the seeds of the mean over the folds of a line; a resample that lacks a seed is NaN."""
         repeats = sorted({repeat for repeat, name, _ in self._cells[model] if name == line})
-        return np.mean([self._mean_over_folds(model, metric, repeat, line) for repeat in repeats], axis=0)
+        mean: np.ndarray = np.mean([self._mean_over_folds(model, metric, repeat, line) for repeat in repeats], axis=0)
+        return mean
 
     def _mean_over_folds(self, model: str, metric: str, repeat: int, line: str) -> np.ndarray:
         """`[R]` mean over the folds of a line in which a resample has a value; NaN where it has none in any."""

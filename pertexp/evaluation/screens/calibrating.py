@@ -1,16 +1,17 @@
 """Which metrics to trust on a screen: the replicate and the predictions that know nothing, over all folds."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from pertexp.data.screens.datamodule import ScreenData
-from pertexp.data.screens.design import build_folds
+from pertexp.data.screens.design import Design, build_folds
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 from pertexp.evaluation.screens.measuring import pooled
 from pertexp.evaluation.screens.scoring import Scores
 
 
-def calibration_scores(data: ScreenData, evaluation: ScreenEvaluation, track: Callable[..., Iterable[Any]]) -> Scores:
+def calibration_scores(
+    data: ScreenData, evaluation: ScreenEvaluation, track: Callable[[Iterable[Design]], Iterable[Design]]
+) -> Scores:
     """Score the negative controls and the replicate on every fold of the split, and pool them.
 
     `track` wraps the folds, to show progress.

@@ -163,7 +163,8 @@ class OnDesign:
         control = truth.perturbation == 0
         counts = truth.expression[control].sum(dtype=np.float64)
         depth = np.asarray(screen.expression.sum(axis=1, dtype=np.float64)).ravel()
-        return np.maximum(depth, 1e-9) / (float(counts) / self.design.size_factor[control].sum())
+        size_factor: np.ndarray = np.maximum(depth, 1e-9) / (float(counts) / self.design.size_factor[control].sum())
+        return size_factor
 
 
 def _typical_sum(screen: Screen, rows: np.ndarray) -> float:

@@ -293,7 +293,8 @@ def _splits(name: str, values: Any) -> np.ndarray:
 
 def _splits_in(adata: Any) -> int:
     """Number of splits whose two halves are stored."""
-    return min(sum(layer.startswith(f"{name}_") for layer in adata.layers) for name in _HALVES)
+    number: int = min(sum(layer.startswith(f"{name}_") for layer in adata.layers) for name in _HALVES)
+    return number
 
 
 def _table(name: str, values: Any) -> np.ndarray:

@@ -31,7 +31,7 @@ def moved_counts(
     kept.data = rng.binomial(kept.data.astype(np.int64), share[kept.indices]).astype(np.float32)
     gain = np.maximum(after - before, 0.0) * size_factor.sum()
     added = _scattered(rng.poisson(gain), size_factor / size_factor.sum(), rng)
-    moved = (kept + added).tocsr()
+    moved: sp.csr_matrix = (kept + added).tocsr()
     moved.eliminate_zeros()
     moved.sort_indices()
     return moved

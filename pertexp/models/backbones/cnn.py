@@ -188,4 +188,5 @@ class _Attention(nn.Module):
         both = zip((enhancer, promoter), self.side, strict=True)
         tokens = [self.token(matches.transpose(1, 2)) + side for matches, side in both]
         reader = self.reader.expand(len(enhancer), 1, -1)
-        return self.layers(torch.cat([reader, *tokens], dim=1))[:, 0]
+        read: Tensor = self.layers(torch.cat([reader, *tokens], dim=1))[:, 0]
+        return read

@@ -27,7 +27,8 @@ def enriched_words(elements: Elements, wanted: np.ndarray, length: int, n_words:
     excess = (seen - expected) / np.sqrt(expected + 1)
     order = np.argsort(-excess, kind="stable")
     chosen = order[excess[order] > 0][:n_words]
-    return chosen[:, None] // BASES ** np.arange(length - 1, -1, -1) % BASES
+    letters: np.ndarray = chosen[:, None] // BASES ** np.arange(length - 1, -1, -1) % BASES
+    return letters
 
 
 def _words(tokens: np.ndarray, length: int) -> np.ndarray:
@@ -38,7 +39,8 @@ def _words(tokens: np.ndarray, length: int) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(tokens, length).astype(np.int64)
     known = (windows < UNKNOWN).all(axis=1)
     windows = windows[known]
-    return np.minimum(windows @ powers, reverse_complement(windows) @ powers)
+    words: np.ndarray = np.minimum(windows @ powers, reverse_complement(windows) @ powers)
+    return words
 
 
 def _chances(sequences: list[np.ndarray], length: int) -> np.ndarray:

@@ -65,7 +65,8 @@ class Distance:
 
     @staticmethod
     def _features(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
-        return np.log1p(pairs.distance[rows])[:, None]
+        features: np.ndarray = np.log1p(pairs.distance[rows])[:, None]
+        return features
 
 
 class PromoterRate:
@@ -100,7 +101,8 @@ class PromoterRate:
 
     def predict(self, design: PairDesign, rows: np.ndarray) -> np.ndarray:
         """Return `[n]`."""
-        return self._rate[self._place[design.pairs.promoter[rows]]]
+        rates: np.ndarray = self._rate[self._place[design.pairs.promoter[rows]]]
+        return rates
 
 
 class GcCpg:
@@ -175,7 +177,8 @@ def word_frequencies(elements: Elements, k: int) -> np.ndarray:
         known = (windows < UNKNOWN).all(axis=1)
         codes = windows[known] @ BASES ** np.arange(k - 1, -1, -1)
         counts[number] = np.bincount(codes, minlength=BASES**k)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares: np.ndarray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return shares
 
 
 def folded(words: np.ndarray, k: int) -> np.ndarray:
@@ -184,7 +187,8 @@ def folded(words: np.ndarray, k: int) -> np.ndarray:
     other = (BASES - 1 - letters[:, ::-1]) @ BASES ** np.arange(k - 1, -1, -1)
     own = np.arange(BASES**k)
     both = words + words[:, other] * (other != own)
-    return both[:, own <= other]
+    own_words: np.ndarray = both[:, own <= other]
+    return own_words
 
 
 def same_place(elements: Elements, among: np.ndarray) -> np.ndarray:

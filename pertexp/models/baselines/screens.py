@@ -22,7 +22,8 @@ class NoChange:
 
     def predict(self, units: Units) -> np.ndarray:
         """Return `[U, G]` control profiles."""
-        return self._control[units.context]
+        profiles: np.ndarray = self._control[units.context]
+        return profiles
 
 
 class TrainMean:
@@ -39,7 +40,8 @@ class TrainMean:
 
     def predict(self, units: Units) -> np.ndarray:
         """Return `[U, G]` control plus mean effect."""
-        return self._control[units.context] + self._mean[units.context]
+        profiles: np.ndarray = self._control[units.context] + self._mean[units.context]
+        return profiles
 
 
 class Additive:
@@ -62,24 +64,27 @@ class Additive:
             self._effect(self._training.perturbations[perturbation], context)
             for perturbation, context in zip(units.perturbation.tolist(), units.context.tolist(), strict=True)
         ]
-        return self._training.control[units.context] + np.stack(effects)
+        profiles: np.ndarray = self._training.control[units.context] + np.stack(effects)
+        return profiles
 
     def _effect(self, name: str, context: int) -> np.ndarray:
         whole = self._known(name, context)
         if whole is not None:
             return whole
         parts = [self._known(member, context) for member in members(name)]
-        mean = self._training.mean_effect[context]
+        mean: np.ndarray = self._training.mean_effect[context]
         if all(part is None for part in parts):
             return mean
-        return np.sum([mean if part is None else part for part in parts], axis=0)
+        summed: np.ndarray = np.sum([mean if part is None else part for part in parts], axis=0)
+        return summed
 
     def _known(self, name: str, context: int) -> np.ndarray | None:
         rows = np.flatnonzero(self._training.units.perturbation == self._position.get(name, -1))
         if not rows.size:
             return None
         own = rows[self._training.units.context[rows] == context]
-        return self._training.effects[own if own.size else rows].mean(axis=0)
+        known: np.ndarray = self._training.effects[own if own.size else rows].mean(axis=0)
+        return known
 
 
 class BilinearRidge:
@@ -159,7 +164,8 @@ class NearestNeighbours:
         weights = np.stack([
             _top_share(row, mask, self._k) for row, mask in zip(similarity, allowed, strict=True)
         ])  # fmt: skip
-        return training.control[units.context] + weights @ training.effects
+        profiles: np.ndarray = training.control[units.context] + weights @ training.effects
+        return profiles
 
 
 def _unit_rows(rows: np.ndarray) -> np.ndarray:
@@ -174,4 +180,5 @@ def _top_share(similarity: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarra
     edge = np.sort(candidates)[::-1][k - 1]
     above = candidates > edge + 1e-12
     tied = ~above & (candidates >= edge - 1e-12)
-    return (above + tied * (k - above.sum()) / tied.sum()) / k
+    weights: np.ndarray = (above + tied * (k - above.sum()) / tied.sum()) / k
+    return weights

@@ -239,7 +239,8 @@ class GEARS(lightning.LightningModule):
     def _gene_embedding(self, batch: Batch) -> tuple[Tensor | None, Tensor]:
         """Embeddings from outside, if any, and the variant of the gene side that each cell sees `[B]`."""
         if self.embedding is not None:
-            return self.embedding(batch["control_row"])
+            outside: tuple[Tensor, Tensor] = self.embedding(batch["control_row"])
+            return outside
         perturbation = batch["perturbation"]
         released = self.network.scope == "first_cell"
         return None, first_apart(perturbation) if released else torch.zeros_like(perturbation)
@@ -361,7 +362,7 @@ class GEARS(lightning.LightningModule):
         return self.contexts.index(context)
 
     def _profiles(self, delta: np.ndarray, context: np.ndarray) -> np.ndarray:
-        profiles = self.control.double().cpu().numpy()[context] + delta
+        profiles: np.ndarray = self.control.double().cpu().numpy()[context] + delta
         return profiles.clip(min=0) if self.options.clip else profiles
 
     @property
@@ -423,9 +424,10 @@ def _encoded(spec: dict[str, Any]) -> Tensor:
 
 def _decoded(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     try:
-        return json.loads(bytes(weights["spec"].tolist()).decode())
+        spec: dict[str, Any] = json.loads(bytes(weights["spec"].tolist()).decode())
     except (KeyError, ValueError) as fault:
         raise DataError(f"these are no weights of GEARS ({fault}): name a checkpoint of model=gears.") from fault
+    return spec
 
 
 def _graph_in(weights: Mapping[str, Tensor], name: str) -> Graph | None:

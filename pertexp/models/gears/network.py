@@ -213,7 +213,8 @@ class GearsNetwork(nn.Module):
         base = self.bn_emb(base, cells).relu()
         position = embedding if embedding is not None and self.embedded == "both" else self.emb_pos.weight.unsqueeze(1)
         joined = base + POSITION_WEIGHT * self._positions(position)
-        return self.emb_trans_v2(joined, share.expand(joined.shape[:2]))
+        genes: Tensor = self.emb_trans_v2(joined, share.expand(joined.shape[:2]))
+        return genes
 
     def _positions(self, position: Tensor) -> Tensor:
         """Return `[G, V, h]` positions, mixed along the co-expression graph if any; V doubles for `first_cell`."""

@@ -70,7 +70,8 @@ def _log_ratios(design: Design, units: Units, size_factor: np.ndarray, facts: Fa
     prior = pseudo_count / np.exp(reference)
     mean = (sums.total + pseudo_count) / (sums.exposure[:, None] + prior)
     _require_seen(mean, pseudo_count, "a perturbation")
-    return np.log(mean) - reference
+    ratios: np.ndarray = np.log(mean) - reference
+    return ratios
 
 
 def _require_seen(mean: np.ndarray, pseudo_count: float, where: str) -> None:

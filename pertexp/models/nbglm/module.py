@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning
 import numpy as np
@@ -33,6 +33,9 @@ from pertexp.models.vocabulary import Vocabulary
 from pertexp.nn.count_sampling import Sampler, sample_counts
 from pertexp.training.proximal import adam_step_size, shrink_columns_, soft_threshold_
 from pertexp.training.schedulers import Scheduler, configured, constant
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,8 @@ class NBGLM(lightning.LightningModule):
     def _log_mean(self, batch: Batch) -> Tensor:
         """Return `[B, G]` log of the expected counts of every row."""
         offset = batch["log_size"] if self.options.size_factor.use_sf else batch["cells"].log()
-        return self.network(batch["perturbation"], batch["context"], batch["phase"], offset)
+        log_mean: Tensor = self.network(batch["perturbation"], batch["context"], batch["phase"], offset)
+        return log_mean
 
     def _data_loss(self, batch: Batch) -> Tensor:
         """Return the mean over cells and genes."""
@@ -314,7 +318,7 @@ class NBGLM(lightning.LightningModule):
         theta = self.network.theta.expand_as(mu)
         return sample_counts(mu, theta, chosen.sampler, generator, chosen.heterogeneity).cpu().numpy()
 
-    def samples(self, design: Design, seed: int) -> Any | None:
+    def samples(self, design: Design, seed: int) -> "AnnData | None":
         """Return AnnData of `sampling.cells_per_unit` drawn cells for each test unit; None where that is 0."""
         per_unit = self.options.sampling.cells_per_unit
         return sampled_cells(self.sample, design, per_unit, self.options.name, seed) if per_unit else None

@@ -105,9 +105,8 @@ class NBGLMNetwork(nn.Module):
     @property
     def kernel(self) -> Tensor:
         """K `[dg, dp]`."""
-        if "K" in self.factors:
-            return self.factors["K"]
-        return self.factors["A"] @ self.factors["B"].T
+        kernel: Tensor = self.factors["K"] if "K" in self.factors else self.factors["A"] @ self.factors["B"].T
+        return kernel
 
     @property
     def theta(self) -> Tensor:

@@ -141,7 +141,8 @@ class PRISM(lightning.LightningModule):
 
     def forward(self, batch: Batch) -> PrismOutput:
         """Read a batch in the present stage."""
-        return self.network(batch, environment=bool(self.active_epochs >= 0))
+        view: PrismOutput = self.network(batch, environment=bool(self.active_epochs >= 0))
+        return view
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Task loss plus weighted terms of one step over G pure batches."""
@@ -185,7 +186,7 @@ class PRISM(lightning.LightningModule):
         self._log("energy/temperature", view.reading.temperature.mean())
         for name, share in shares(view).items():
             self._log(f"sparsity/{name}", share)
-        for number in batch["line"].unique().tolist():
+        for number in torch.unique(batch["line"]).tolist():
             own = batch["line"] == number
             self._log(f"resistance/line{number}", view.reading.resistance[own].mean())
 

@@ -113,7 +113,8 @@ class PrismNetwork(nn.Module):
         """z_E `[G, d_E]` of the support sets of a batch."""
         enhancer, promoter = batch["support_enhancer"], batch["support_promoter"]
         features = self.backbone(enhancer.flatten(0, 1), promoter.flatten(0, 1))
-        return self.environment(self.held(features.middle)).unflatten(0, enhancer.shape[:2]).mean(dim=1)
+        mean: Tensor = self.environment(self.held(features.middle)).unflatten(0, enhancer.shape[:2]).mean(dim=1)
+        return mean
 
     def parts(self) -> dict[str, Part]:
         """Return the backbone; f_I and g_I; f_E', g_E, λ and what reads T off z_E; a learned T."""

@@ -94,7 +94,8 @@ class Invariance(nn.Module):
         """Return logits `[n, K]` of the lines; one pair alone has no variance, and is scaled by that of the others."""
         alone = self.training and len(invariant) == 1
         seen = self._rested(invariant) if alone else self.norm(invariant)
-        return self.classifier(seen)
+        logits: Tensor = self.classifier(seen)
+        return logits
 
     def _rested(self, invariant: Tensor) -> Tensor:
         return functional.batch_norm(invariant, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
@@ -139,7 +140,7 @@ class PrototypeConsistency(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         """0 or more."""
-        loss = self.prototypes(seen.own, seen.line)
+        loss: Tensor = self.prototypes(seen.own, seen.line)
         if seen.support is not None:
             mean, line = seen.support
             self.prototypes.update(line, mean.detach())
@@ -156,7 +157,8 @@ class InformationBound(nn.Module):
     def forward(self, seen: Seen) -> Tensor:
         """Return the bound in nats plus the negative log likelihood of its inner model, whose gradients do not mix."""
         bound, misfit = self.bound(seen.invariant, seen.own)
-        return bound + misfit
+        bounded: Tensor = bound + misfit
+        return bounded
 
 
 TERMS: dict[str, Callable[..., nn.Module]] = {

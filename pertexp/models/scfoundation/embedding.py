@@ -73,7 +73,8 @@ class CellReader:
         self.passes += 1
         if self.passes % REPORT_EVERY == 0:
             log.info("scFoundation: %d control cells read", self.passes)
-        return self.network(values)[0][column.clamp_min(0)] * (column >= 0).unsqueeze(1)
+        genes: Tensor = self.network(values)[0]
+        return genes[column.clamp_min(0)] * (column >= 0).unsqueeze(1)
 
     def _kept(self, row: int) -> Tensor:
         if self.folder is None:

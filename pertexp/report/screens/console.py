@@ -7,6 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pertexp.evaluation.contract import CalibrationScores
 from pertexp.evaluation.roles import REPLICATE
 from pertexp.evaluation.screens.evaluation import ScreenReport
 from pertexp.evaluation.screens.scoring import Scores
@@ -35,7 +36,7 @@ def report_console(report: ScreenReport, title: str) -> list[RenderableType]:
     return [render(report.scores, title), *lines]
 
 
-def render_calibration(scores: Scores, title: str) -> RenderableType:
+def render_calibration(scores: CalibrationScores, title: str) -> RenderableType:
     """One row a metric: negative control, replicate, DRF and BDS with intervals, and a mark where not to trust it."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("metric", overflow="fold")
