@@ -48,7 +48,7 @@ class ChoicesByTask(FileConfigSource):
         return sorted(path.stem for path in (Path(self.path) / config_path).glob("*/*.yaml"))
 
     def _place(self, config_path: str) -> str | None:
-        """Return Path below the tree of the file that a name stands for, without its ending."""
+        """Return the path below the tree of the file that a name stands for, without its ending."""
         group, _, name = config_path.strip("/").removesuffix(".yaml").rpartition("/")
         if group not in GROUPS:
             return None

@@ -91,7 +91,7 @@ class Scored:
         return significant
 
     def _effects(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return Predicted and true effects on the genes that no perturbation of the panel targets."""
+        """Return predicted and true effects on the genes that no perturbation of the panel targets."""
         keep = ~self.panel_target
         control = self.control[:, keep]
         return _effect(self.prediction[:, keep], control), _effect(self.truth[:, keep], control)

@@ -40,7 +40,7 @@ class Vocabulary:
         return cls(design.screen.perturbations, design.screen.contexts, names, table.vectors)
 
     def stored(self) -> dict[str, Any]:
-        """Return Plain values and one float32 tensor, for a checkpoint."""
+        """Return plain values and one float32 tensor, for a checkpoint."""
         vectors = torch.from_numpy(np.ascontiguousarray(self.vectors, dtype=np.float32))
         return {
             "perturbations": list(self.perturbations),

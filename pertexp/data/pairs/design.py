@@ -54,7 +54,7 @@ class PairDesign:
         return np.unique(self.pairs.line[self.index("train")])
 
     def index(self, role: str) -> np.ndarray:
-        """Return Pairs `[n]` with this role, support pairs of unseen lines included."""
+        """Return pairs `[n]` with this role, support pairs of unseen lines included."""
         return np.flatnonzero(self.role == role)
 
     def support(self, role: str, draw: int = 0) -> dict[int, np.ndarray]:
@@ -82,7 +82,7 @@ class PairDesign:
         return chosen
 
     def scored(self, role: str, draw: int = 0) -> np.ndarray:
-        """Return Pairs `[n]` of a role without those that the support sets of unseen lines took."""
+        """Return pairs `[n]` of a role without those that the support sets of unseen lines took."""
         index = self.index(role)
         taken = [rows for rows in self.support(role, draw).values() if rows.size]
         return np.setdiff1d(index, np.concatenate(taken)) if taken else index

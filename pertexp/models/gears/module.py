@@ -418,7 +418,7 @@ def _as_set(genes: Sequence[str]) -> list[str]:
 
 
 def _encoded(spec: dict[str, Any]) -> Tensor:
-    """Return Plain values as bytes of JSON: which a state dict can hold, and which nothing has to be unpickled for."""
+    """Return plain values as bytes of JSON: which a state dict can hold, and which nothing has to be unpickled for."""
     return torch.frombuffer(bytearray(json.dumps(spec).encode()), dtype=torch.uint8)
 
 

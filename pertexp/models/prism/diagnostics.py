@@ -155,7 +155,7 @@ def _probed(what: str, held: Read, classes: np.ndarray, groups: np.ndarray) -> d
 
 
 def _groups(design: PairDesign, rows: np.ndarray) -> np.ndarray:
-    """Return Pairs that may share elements lie in one group: a chromosome, or a promoter where places are not known."""
+    """Group pairs that may share elements: by chromosome, or a promoter where places are not known."""
     pairs = design.pairs
     groups: np.ndarray = (pairs.chromosome if pairs.elements.placed else pairs.promoter)[rows]
     return groups
