@@ -22,7 +22,8 @@ from resuming import assert_same_end, interrupted
 from pertexp.config.errors import DataError
 from pertexp.config.search_path import SearchPath, config_folder
 from pertexp.models.protocols import NamedPredictor, PairModel, ScreenModel
-from pertexp.tasks.registry import restore
+from pertexp.report.tables import number
+from pertexp.tasks.registry import restore, write_page
 
 pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("module_outputs")]
 
@@ -56,13 +57,13 @@ def run(module_outputs):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Install a distribution with an entry point of the group `pertexp.conf`, as far as importlib.metadata can see."""
+    """Install a distribution with an entry point, as far as importlib.metadata can see."""
 
-    def install(conf: str) -> None:
+    def install(value: str, group: str = "pertexp.conf", name: str = "example") -> None:
         folder = tmp_path / "site" / "example_plugin-1.0.dist-info"
         folder.mkdir(parents=True)
         (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: example-plugin\nVersion: 1.0\n")
-        (folder / "entry_points.txt").write_text(f"[pertexp.conf]\nexample = {conf}\n")
+        (folder / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
         monkeypatch.syspath_prepend(str(folder.parent))
 
     return install
@@ -276,3 +277,35 @@ def test_a_model_that_takes_no_names_is_evaluated_and_not_asked(run, monkeypatch
     assert "linear_shift cannot be asked for perturbations by name" in asked.err
     scored = evaluate(TYPED, f"ckpt={run}")
     assert scored.code == 0, scored.err
+
+
+def test_an_installed_plugin_adds_a_section_to_the_pages_of_its_model(run, installed):
+    first = (run / "report.html").read_text()
+    assert 'id="kept"' not in first
+    installed("example_plugin.report:SECTIONS", "pertexp.sections", "screens")
+    text = write_page(run).read_text()
+    assert text.index('id="data"') < text.index('id="kept"') < text.index('id="config"')
+    kept = json.loads((run / "metrics.json").read_text())["validation"]["val/loss"]
+    assert f"<dt>val/loss</dt><dd>{number(kept)}</dd>" in text
+    other = json.loads((run / "metrics.json").read_text()) | {"model": "train_mean"}
+    (run.parent / "other").mkdir()
+    (run.parent / "other" / "metrics.json").write_text(json.dumps(other))
+    assert 'id="kept"' not in write_page(run.parent / "other").read_text()
+    (run / "report.html").write_text(first)
+
+
+@pytest.mark.parametrize(("value", "task", "said"), [
+    ("example_plugin.report:SECTION", "screens", r"no tuple of sections \(AttributeError: .*'SECTION'"),
+    ("no_such_package:SECTIONS", "screens", r"no tuple of sections \(ModuleNotFoundError"),
+    ("example_plugin.report:kept_epoch", "screens", r"no tuple of sections \(TypeError"),
+    ("example_plugin.conf:__name__", "screens", r"no tuple of sections \(it holds a str\)"),
+    ("example_plugin.report:SECTIONS", "screen", "for the task screen; expected one of screens, pairs"),
+    ("pertexp.report.provenance:PROVENANCE", "pairs", "there are two sections config on one page"),
+])  # fmt: skip
+def test_sections_that_are_none_are_refused_before_anything_is_trained(installed, value, task, said):
+    installed(value, "pertexp.sections", task)
+    words = [f"model={'prism' if task == 'pairs' else 'linear_shift'}", *SHORT[1:]]
+    done = command(TYPED, *([word for word in words if "with_median" not in word] if task == "pairs" else words))
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert re.search(said, done.err), done.err
+    assert "written to" not in done.out

@@ -28,10 +28,10 @@ def console(width: int = 100) -> "Console":
 
 def show(evaluated: Evaluated, folder: Path, shown: "Console") -> None:
     """Print the table, write the page, and print where both are."""
-    from pertexp.tasks.registry import task_of_report
+    from pertexp.tasks.registry import task_of_report, write_page
 
     task = task_of_report(evaluated.report)
     for block in task.console(evaluated.report, evaluated.title):
         shown.print(block, highlight=False)
     shown.print(f"written to {folder}", highlight=False, soft_wrap=True)
-    shown.print(f"page: {task.write_page(folder)}", highlight=False, soft_wrap=True)
+    shown.print(f"page: {write_page(folder)}", highlight=False, soft_wrap=True)

@@ -1,41 +1,29 @@
-"""What every page says of where a run comes from: title, versions, configuration, how to repeat it."""
+"""What every page says of where a run comes from: title, configuration, versions, how to repeat it."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pertexp.report.sections import Section, Values
 from pertexp.runs.reading import RunFolder
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """Title and facts, as plain values; None for overrides that are not on record."""
-
-    title: str
-    meta: list[tuple[str, str]]
-    data: list[tuple[str, str]]
-    config: str
-    overrides: list[str] | None
-    environment: list[tuple[str, str]]
-    packages: dict[str, str]
-    folder: str
-    repeatable: bool
+def title_of(run: RunFolder) -> str:
+    """Return the title of its page."""
+    return f"{run.metrics.model} on {run.data_name}"
 
 
-def provenance_of(run: RunFolder) -> Provenance:
-    """What the folder of a run says of it."""
-    return Provenance(
-        title=f"{run.metrics.model} on {run.data_name}",
-        meta=_meta(run),
-        data=[(key.replace("_", " "), _plain(value)) for key, value in (run.data.notes if run.data else {}).items()],
-        config=run.config_text,
-        overrides=run.overrides,
-        environment=_environment(run),
-        packages=run.environment.packages if run.environment else {},
-        folder=spoken(run.folder),
-        repeatable={"model", "data"} <= set(run.config or {}),
-    )
+def meta_of(run: RunFolder) -> list[tuple[str, str]]:
+    """Return folds, seed, date and split, by name; without what is not on record."""
+    folds = ", ".join(map(str, run.folds))
+    said = [("fold" if len(run.folds) < 2 else "folds", folds), ("seed", run.seed), ("date", run.date)]
+    if run.data is not None and run.data.split_hash:
+        said.append(("split", run.data.split_hash[:8]))
+    return [(name, value) for name, value in said if value]
+
+
+def data_notes(run: RunFolder) -> list[tuple[str, str]]:
+    """Return what data.json notes of the data, by name."""
+    return [(key.replace("_", " "), _plain(value)) for key, value in (run.data.notes if run.data else {}).items()]
 
 
 def spoken(folder: Path) -> str:
@@ -45,26 +33,28 @@ def spoken(folder: Path) -> str:
     return "/".join(parts[start:]) if start is not None else folder.name
 
 
-def _meta(run: RunFolder) -> list[tuple[str, str]]:
-    folds = ", ".join(map(str, run.folds))
-    said = [("fold" if len(run.folds) < 2 else "folds", folds), ("seed", run.seed), ("date", run.date)]
-    if run.data is not None and run.data.split_hash:
-        said.append(("split", run.data.split_hash[:8]))
-    return [(name, value) for name, value in said if value]
+def _configuration(run: RunFolder) -> Values:
+    return {"overrides": run.overrides, "config": run.config_text}
 
 
-def _environment(run: RunFolder) -> list[tuple[str, str]]:
+def _versions(run: RunFolder) -> Values | None:
     known = run.environment
     if known is None:
-        return []
+        return None
     revision = known.git_revision or "not in a git checkout"
     said = [("git revision", revision), ("Python", known.python), ("platform", known.platform)]
     if known.threads:
         said.append(("threads", str(known.threads)))
-    return [("command", known.command), *said] if known.command else said
+    facts = [("command", known.command), *said] if known.command else said
+    return {"facts": facts, "packages": known.packages}
 
 
-def _plain(value: Any) -> str:
+def _repeating(run: RunFolder) -> Values:
+    repeatable = {"model", "data"} <= set(run.config or {})
+    return {"folder": spoken(run.folder), "repeatable": repeatable, "configured": bool(run.config_text)}
+
+
+def _plain(value: object) -> str:
     if value is None or value in ([], {}, ""):
         return "none"
     if isinstance(value, list):
@@ -72,3 +62,13 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+PROVENANCE: tuple[Section[RunFolder], ...] = (
+    Section("config", "Configuration", _configuration, "configuration.html.j2"),
+    Section(
+        "environment", "Versions", _versions, "versions.html.j2", link="",
+        absent="environment.json is not in the folder: versions are not on record.",
+    ),
+    Section("repeat", "Repeat it", _repeating, "repeating.html.j2", link="repeat"),
+)  # fmt: skip

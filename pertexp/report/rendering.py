@@ -5,27 +5,38 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template, TemplateNotFound
 from markupsafe import Markup, escape
 
+from pertexp.config.errors import DataError
 from pertexp.report.tables import interval, number, signed, significant
 from pertexp.runs.record import whole
 
 PAGE = "report.html"
-_PACKAGE = "pertexp.report"
+OWN = "pertexp.report"  # the package whose templates a page is made of
 
 
-def write_html(path: Path, template: str, values: Mapping[str, Any]) -> Path:
+def write_html(path: Path, template: str, values: Mapping[str, object]) -> Path:
     """Render a template of this package, with its style and script put in, whole or not at all."""
-    package = files(_PACKAGE)
+    package = files(OWN)
     # What is our own goes in as it is; every other value is escaped.
     own = {name: Markup((package / name).read_text(encoding="utf-8")) for name in ("style.css", "table.js")}  # noqa: S704
-    text = _templates().get_template(template).render(style=own["style.css"], script=own["table.js"], **values)
+    text = render(template, {"style": own["style.css"], "script": own["table.js"], **values})
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return path
+
+
+def render(template: str, values: Mapping[str, object], package: str = OWN) -> Markup:
+    """Render a template of a package; it may import those of this one.
+
+    Raises
+    ------
+    DataError
+        Where there is no such template.
+    """
+    return Markup(_template(template, package).render(**values))  # noqa: S704  (escaped within)
 
 
 def breakable(name: str) -> Markup:
@@ -33,10 +44,17 @@ def breakable(name: str) -> Markup:
     return Markup(re.sub(r"([_/+])(?=\w)", r"\1<wbr>", str(escape(name))))  # noqa: S704  (escaped just here)
 
 
+def _template(name: str, package: str) -> Template:
+    try:
+        return _templates(package).get_template(name)
+    except (TemplateNotFound, ImportError, ValueError) as fault:  # the last: the package has no folder of templates
+        raise DataError(f"{package} holds no template {name}: expected {package}/templates/{name}.") from fault
+
+
 @cache
-def _templates() -> Environment:
+def _templates(package: str) -> Environment:
     made = Environment(
-        loader=PackageLoader(_PACKAGE, "templates"),
+        loader=ChoiceLoader([PackageLoader(name, "templates") for name in dict.fromkeys((package, OWN))]),
         autoescape=True,
         auto_reload=False,  # a long sweep keeps the templates that it began with
         undefined=StrictUndefined,

@@ -12,11 +12,9 @@ from pertexp.evaluation.contract import CalibrationScores, Evaluation, Report, R
 from pertexp.evaluation.results.results import Results
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.restoring import Reader
-from pertexp.report.provenance import provenance_of
-from pertexp.report.rendering import PAGE, write_html
-from pertexp.report.sections import Section
+from pertexp.report.page import RunPage
 from pertexp.report.settings import SettingsText
-from pertexp.runs.reading import RunFolder, read_metrics
+from pertexp.runs.reading import read_metrics
 from pertexp.runs.record import RecordedDesign
 from pertexp.runs.schema import RunMetrics
 
@@ -55,10 +53,8 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
         As metrics.json has it.
     metrics, results
         Types of metrics.json, and of what a run was scored on.
-    read_run
-        Reads the folder of a run.
-    page_of, template
-        What the page of such a run shows, and its template.
+    page
+        How the folder of a run is read, and the sections of its page.
     console
         Renders the report of a run under a title, block by block.
     settings_text
@@ -77,16 +73,12 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
         Measures which metrics to trust on a data set; None where the task cannot.
     write_samples
         Writes to a folder what a model draws at the end of a run, with the design and a seed; None where none draws.
-    sections
-        Further sections of the page of a run.
     """
 
     name: str
     metrics: type[RunMetrics]
     results: type[Results]
-    read_run: Callable[[Path], RunFolder]
-    page_of: Callable[[Any], Any]
-    template: str
+    page: RunPage[Any]
     console: Callable[[ReportT, str], Iterable[RenderableType]]
     settings_text: SettingsText
     restorable: Callable[[DesignT, dict[str, Any], dict[str, Any]], dict[str, Any]]
@@ -97,7 +89,6 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
     external: External[DataT, EvaluationT] | None = None
     calibration: Calibration[DataT, DesignT, EvaluationT] | None = None
     write_samples: Callable[[object, DesignT, int, Path], None] | None = None
-    sections: tuple[Section, ...] = ()
 
     def read_metrics(self, folder: Path) -> RunMetrics:
         """Read metrics.json; DataError where it cannot be read."""
@@ -106,19 +97,6 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
     def read_results(self, folder: Path) -> tuple[RunMetrics, Results]:
         """Read what a run says of itself, and what it was scored on; DataError where either cannot be read."""
         return self.read_metrics(folder), self.results.of(folder)
-
-    def write_page(self, folder: Path) -> Path:
-        """Write report.html of a run from what lies in its folder; its path.
-
-        Raises
-        ------
-        DataError
-            Where a file of the folder cannot be read.
-        """
-        run = self.read_run(folder)
-        more = [shown for section in self.sections if (shown := section.shown(run)) is not None]
-        values = {"page": self.page_of(run), "run": provenance_of(run), "more": more}
-        return write_html(folder / PAGE, self.template, values)
 
 
 RunTask = Task[RunData, RecordedDesign, RunEvaluation, Report]

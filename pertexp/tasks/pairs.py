@@ -9,9 +9,10 @@ from pertexp.inference import pairs
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.restoring import restore_pairs
 from pertexp.inference.trained import restorable_pairs
+from pertexp.report.page import RunPage
 from pertexp.report.pairs.console import report_console
-from pertexp.report.pairs.content import pair_page_of
 from pertexp.report.pairs.reading import read_pairs
+from pertexp.report.pairs.sections import SECTIONS
 from pertexp.report.pairs.settings import PairSettings
 from pertexp.runs.schema import PairMetrics
 from pertexp.tasks.base import Task
@@ -20,9 +21,7 @@ PAIRS: Task[PairData, PairDesign, PairEvaluation, PairReport] = Task(
     name="pairs",
     metrics=PairMetrics,
     results=PairResults,
-    read_run=read_pairs,
-    page_of=pair_page_of,
-    template="pairs.html.j2",
+    page=RunPage(read_pairs, SECTIONS),
     console=report_console,
     settings_text=PairSettings(),
     restorable=restorable_pairs,

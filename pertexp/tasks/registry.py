@@ -1,6 +1,7 @@
 """The registry of tasks: what depends on the task of a run is looked up here, and nowhere else."""
 
 import pydoc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pertexp.evaluation.results.results import Results
 from pertexp.inference import restoring
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.trained import Restored
+from pertexp.report.page import RunPage
+from pertexp.report.sections import PLUGINS, Section, installed_sections
 from pertexp.runs.reading import task_name
 from pertexp.runs.schema import RunMetrics
 from pertexp.tasks.base import RunTask, Task
@@ -33,6 +36,11 @@ def register(task: Task[Any, Any, Any, Any]) -> None:
 
 register(SCREENS)
 register(PAIRS)
+
+
+def register_section(task: str, section: Section[Any]) -> None:
+    """Add a section to the pages of a task, after its own, in this process; ValueError where its id is taken."""
+    TASKS[task] = replace(TASKS[task], page=TASKS[task].page.with_sections([section]))
 
 
 def require_fit(data: RunData, evaluation: RunEvaluation, model_target: str, names: dict[str, str]) -> RunTask:
@@ -62,13 +70,22 @@ def require_fit(data: RunData, evaluation: RunEvaluation, model_target: str, nam
 
 
 def require_task(data: RunData, evaluation: RunEvaluation, names: dict[str, str]) -> RunTask:
-    """Refuse (MismatchError) an evaluation of another task than the data; return the task."""
+    """Return the task of data and evaluation.
+
+    Raises
+    ------
+    MismatchError
+        Where the evaluation is of another task than the data.
+    DataError
+        Where sections of an installed plug-in are none: said before anything is trained, not at the page.
+    """
     task, other = TASKS[evaluation.task], TASKS[data.task]
     if task is not other:
         raise MismatchError(
             f"evaluation={names['evaluation']} scores {task.name}, but data={names['data']} holds {other.name}: type "
             f"{task.data_advice}, or {other.model_advice}."
         )
+    _page_of(task)
     return task
 
 
@@ -116,11 +133,19 @@ def read_results(folder: Path) -> tuple[RunMetrics, Results]:
 
 
 def write_page(folder: Path) -> Path:
-    """Write report.html of a run of any task; its path.
+    """Write report.html of a run of any task, with the sections of installed plug-ins; its path.
 
     Raises
     ------
     DataError
-        Where the folder holds no finished run, or a file of it cannot be read.
+        Where the folder holds no finished run, a file of it cannot be read, or sections of a plug-in are none.
     """
-    return task_of(folder).write_page(folder)
+    return _page_of(task_of(folder)).write(folder)
+
+
+def _page_of(task: RunTask) -> RunPage[Any]:
+    """Return the page of its runs, with the sections of installed plug-ins."""
+    try:
+        return task.page.with_sections(installed_sections(TASKS)[task.name])
+    except ValueError as fault:
+        raise DataError(f"installed plug-ins add sections that do not fit (entry point {PLUGINS}): {fault}") from fault

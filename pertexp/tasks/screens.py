@@ -11,9 +11,10 @@ from pertexp.inference.predicting import Predicting
 from pertexp.inference.restoring import restore_screens
 from pertexp.inference.trained import restorable_screens
 from pertexp.models.samples import write_samples
+from pertexp.report.page import RunPage
 from pertexp.report.screens.console import render_calibration, report_console
-from pertexp.report.screens.content import screen_page_of
 from pertexp.report.screens.reading import read_screen
+from pertexp.report.screens.sections import SECTIONS
 from pertexp.report.screens.settings import ScreenSettings
 from pertexp.runs.schema import ScreenMetrics
 from pertexp.tasks.base import Calibration, Task
@@ -22,9 +23,7 @@ SCREENS: Task[ScreenData, Design, ScreenEvaluation, ScreenReport] = Task(
     name="screens",
     metrics=ScreenMetrics,
     results=ScreenResults,
-    read_run=read_screen,
-    page_of=screen_page_of,
-    template="screen.html.j2",
+    page=RunPage(read_screen, SECTIONS),
     console=report_console,
     settings_text=ScreenSettings(),
     restorable=restorable_screens,

@@ -9,7 +9,6 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from markupsafe import Markup, escape
 from rich.text import Text
 
 from pertexp.evaluation.bootstrap import bootstrap_mean, paired_difference
@@ -19,10 +18,11 @@ from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.roles import RowRoles
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.trained import Restored
-from pertexp.report.sections import Section
+from pertexp.report.page import RunPage
+from pertexp.report.score_table import ScoreTable
+from pertexp.report.sections import Section, Values
 from pertexp.report.sentences import verdict_sentences
-from pertexp.report.tables import best_row, columns_of, family_tables, rows_of, tile
-from pertexp.report.verdicts import verdict_of
+from pertexp.report.tables import tile
 from pertexp.runs import documents
 from pertexp.runs.reading import RunFolder, guarded, read_metrics, shared_files
 from pertexp.runs.schema import DataRecord, RunMetrics, ScoreRow
@@ -262,31 +262,19 @@ class ToyFolder(RunFolder):
     table: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class ToyPage:
-    model: str
-    verdict: Any
-    primary: Any
-    tiles: list[Any]
-    families: list[Any]
-    ladder: None = None
-
-
 def read_toys(folder: Path) -> ToyFolder:
     return ToyFolder(**shared_files(folder, RunMetrics, DataRecord), table=TOYS.read(folder))
 
 
-def page_of(run: ToyFolder) -> ToyPage:
-    metrics = run.metrics
-    columns, rows = columns_of(metrics.aggregate, []), rows_of(metrics.aggregate, RowRoles.of_metrics(metrics))
-    found = verdict_of(metrics.model, metrics.verdict, {})
-    assert best_row(rows, columns[0]) is not None
-    return ToyPage(metrics.model, found, columns[0], tile(rows[0], "toy", columns[0]), family_tables(columns, rows))
+def glance(run: ToyFolder) -> Values:
+    table = ScoreTable.of(run.metrics)
+    assert table.primary is not None
+    return {"tiles": tile(table.rows[0], "toy", table.primary), "ladder": None}
 
 
-def price_list(run: ToyFolder) -> Markup:
+def price_list(run: ToyFolder) -> Values:
     own = run.table[run.table["model"] == run.metrics.model]
-    return Markup("<p>") + escape(f"{len(own)} prices <told>") + Markup("</p>")
+    return {"said": f"{len(own)} prices <told>"}
 
 
 class RestoredToys(Restored):
@@ -318,9 +306,13 @@ TOY_TASK = Task(
     name=NAME,
     metrics=RunMetrics,
     results=ToyResults,
-    read_run=read_toys,
-    page_of=page_of,
-    template="run.html.j2",
+    page=RunPage(
+        read_toys,
+        (
+            Section("glance", "", glance, "glance.html.j2", in_header=True),
+            Section("prices", "Prices", price_list, "prices.html.j2", package="toy_task"),
+        ),
+    ),
     console=lambda report, title: [Text(title), *verdict_sentences("toy", report.metrics.verdict, {})],
     settings_text=ToySettings(),
     restorable=lambda design, model, data: {"task": NAME, "data": {}, "model": model},  # noqa: ARG005
@@ -328,5 +320,4 @@ TOY_TASK = Task(
     predicting=Predicting("toys", frozenset({"draws"}), (".csv",), answer),
     data_advice="data=toys",
     model_advice="model=toy",
-    sections=(Section("prices", "Prices", price_list),),
 )

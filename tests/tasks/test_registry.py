@@ -7,12 +7,14 @@ import subprocess
 import pandas as pd
 import pytest
 from command import Ran, command, of
+from pages import Page
 from places import ROOT
 from toy_task import TOY_TASK, ToyModel
 
 from pertexp import calibrate, evaluate, predict
 from pertexp.report.__main__ import report
-from pertexp.tasks.registry import TASKS, register, task_of
+from pertexp.report.sections import Section
+from pertexp.tasks.registry import TASKS, register, register_section, task_of, write_page
 
 FOUND = f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]"
 WORDS = (FOUND, "model=toy", "trainer.max_epochs=30", "optimizer.lr=0.1", "~callbacks.progress",
@@ -46,6 +48,22 @@ def test_it_runs_repeats_and_resumes():
     pd.testing.assert_frame_equal(*(pd.read_parquet(one.folder / "toys.parquet") for one in (longer, straight)))
     again = command(f"repeat={done.folder}", FOUND)
     pd.testing.assert_frame_equal(*(pd.read_parquet(one.folder / "toys.parquet") for one in (done, again)))
+
+
+def test_a_section_is_added_to_the_pages_of_a_task():
+    folder = ran().folder
+    before = [attributes["id"] for attributes in Page(folder / "report.html").named("section")]
+    own = Section("weights", "Weights", lambda run: {"said": f"a section of {run.metrics.model}"}, "prices.html.j2",
+                  package="toy_task")  # fmt: skip
+    register_section("toys", own)
+    page = Page(write_page(folder))
+    after = [attributes["id"] for attributes in page.named("section")]
+    assert after == [*before[:2], "weights", *before[2:]] == ["verdict", "prices", "weights", "config", "environment",
+                                                              "repeat"]  # fmt: skip
+    assert "a section of toy" in page.text
+    assert '<a href="#weights">weights</a>' in page.source
+    with pytest.raises(ValueError, match="there are two sections weights"):
+        register_section("toys", own)
 
 
 def test_it_predicts_and_is_scored_from_its_checkpoint():

@@ -13,10 +13,12 @@ from pair_runs import on_pairs
 from sklearn.metrics import average_precision_score
 
 from pertexp.config.errors import DataError
+from pertexp.report.pairs.reading import read_pairs
 from pertexp.report.sentences import sentence
 from pertexp.report.tables import interval, number, signed, significant
 from pertexp.runs.reading import read_metrics
 from pertexp.runs.schema import PairMetrics
+from pertexp.tasks.pairs import PAIRS
 from pertexp.tasks.registry import write_page
 
 pytestmark = pytest.mark.medium
@@ -78,6 +80,12 @@ def test_the_page_says_what_the_folder_says(ran, page, document):
     assert "absent" not in [
         attributes.get("class") for attributes in page.named("p") if "data-nothing" not in attributes
     ]
+
+
+def test_every_section_is_shown_on_a_full_run(ran):
+    shown = PAIRS.page.shown(read_pairs(ran.folder))
+    assert {section.id for section in PAIRS.page.sections} < {section.id for section in shown}
+    assert all(section.content for section in shown)
 
 
 def test_the_table_holds_the_numbers_of_metrics_json_and_says_who_is_who(page, document):
@@ -182,6 +190,10 @@ def test_metrics_json_alone_makes_a_page_with_what_every_run_has(folder):
     found = Page(write_page(folder))
     assert found.text.count("not in the folder") >= 6
     assert len(found.row("prevalence")) > 5
+    shown = PAIRS.page.shown(read_pairs(folder))
+    assert {section.id for section in PAIRS.page.sections} < {section.id for section in shown}
+    for section in shown:
+        assert section.content or section.absent in found.text
     assert "names no success criteria" in found.text
     assert "no support sets" in found.text
 

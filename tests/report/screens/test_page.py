@@ -26,6 +26,7 @@ from pertexp.report.verdicts import verdict_of
 from pertexp.runs.reading import read_metrics
 from pertexp.runs.schema import Comparison, ScreenMetrics
 from pertexp.tasks.registry import write_page
+from pertexp.tasks.screens import SCREENS
 
 pytestmark = pytest.mark.medium
 
@@ -85,6 +86,12 @@ def test_the_page_says_what_the_folder_says(ran, page):
     ]
 
 
+def test_every_section_is_shown_on_a_full_run(ran):
+    shown = SCREENS.page.shown(read_screen(ran.folder))
+    assert {section.id for section in SCREENS.page.sections} < {section.id for section in shown}
+    assert all(section.content for section in shown)
+
+
 def test_the_table_holds_the_numbers_of_metrics_json(ran, page):
     aggregate = json.loads((ran.folder / "metrics.json").read_text())["aggregate"]
     metrics = [attributes["data-metric"].split()[0] for attributes in page.named("th") if "data-metric" in attributes]
@@ -124,6 +131,10 @@ def test_metrics_json_alone_makes_a_page(folder):
     found = Page(write_page(folder))
     assert found.text.count("not in the folder") >= 6
     assert len(found.row("train_mean")) > 5
+    shown = SCREENS.page.shown(read_screen(folder))
+    assert {section.id for section in SCREENS.page.sections} < {section.id for section in shown}
+    for section in shown:
+        assert section.content or section.absent in found.text
 
 
 @pytest.mark.parametrize(
