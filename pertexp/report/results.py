@@ -8,6 +8,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
+from pertexp.evaluation.comparison import Scored
 from pertexp.evaluation.results.tables import LabelledSetting, ResultRow, ResultsTable, ResultValue
 from pertexp.metrics.registry import METRICS
 from pertexp.report.sentences import interval_text, outcome_words, verdict_sentences
@@ -17,7 +18,7 @@ from pertexp.runs.schema import Comparison
 _METRICS = 4
 
 
-def settings_frame(tables: Sequence[ResultsTable]) -> pd.DataFrame:
+def settings_frame(tables: Sequence[ResultsTable[Scored]]) -> pd.DataFrame:
     """Return all rows of all tables, as sweep.csv holds them.
 
     Columns: table (its number), data, role, model, the swept keys, `chosen` where something was chosen on validation,
@@ -31,7 +32,9 @@ def settings_frame(tables: Sequence[ResultsTable]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def comparison_frame(tables: Sequence[ResultsTable], references: Sequence[Sequence[Comparison]]) -> pd.DataFrame:
+def comparison_frame(
+    tables: Sequence[ResultsTable[Scored]], references: Sequence[Sequence[Comparison]]
+) -> pd.DataFrame:
     """Return the comparisons of all tables, as comparison.csv holds them: the verdict, then those of settings."""
     rows: list[dict[str, Any]] = []
     for number, (table, of_settings) in enumerate(zip(tables, references, strict=True), start=1):
@@ -44,14 +47,14 @@ def comparison_frame(tables: Sequence[ResultsTable], references: Sequence[Sequen
     return pd.DataFrame(rows, columns=columns)
 
 
-def settings_title(table: ResultsTable) -> str:
+def settings_title(table: ResultsTable[Scored]) -> str:
     """Say what the table is, in one line."""
     return (
         f"{table.n_runs} jobs on {table.data_name}, folds together, mean ± s.d. over seeds, best {table.primary} first"
     )
 
 
-def settings_console(table: ResultsTable) -> Table:
+def settings_console(table: ResultsTable[Scored]) -> Table:
     """Lay the table out for the console: what was swept, then four metrics, mean ± s.d. over seeds."""
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     keys = [key for key in table.swept if key != "model"]
@@ -67,13 +70,13 @@ def settings_console(table: ResultsTable) -> Table:
     return out
 
 
-def shown_metrics(table: ResultsTable) -> list[str]:
+def shown_metrics(table: ResultsTable[Scored]) -> list[str]:
     """The primary metric and up to three others of the headline."""
     headline = [name for name in table.metrics if METRICS[name].level == "headline"]
     return list(dict.fromkeys([table.primary, *headline]))[:_METRICS]
 
 
-def selection_text(table: ResultsTable) -> str:
+def selection_text(table: ResultsTable[Scored]) -> str:
     """Say how the best setting was chosen; empty where there was nothing to choose."""
     said = []
     if table.chosen:
@@ -86,7 +89,7 @@ def selection_text(table: ResultsTable) -> str:
     return "; ".join(said)
 
 
-def verdict_lines(table: ResultsTable, text: SettingsText) -> list[str]:
+def verdict_lines(table: ResultsTable[Scored], text: SettingsText[Scored]) -> list[str]:
     """Say how the best setting was chosen, what was tested, and the verdict."""
     selection = selection_text(table)
     sentences = verdict_sentences(table.best.setting.model, table.verdict, table.best.roles.not_counted)
@@ -94,7 +97,7 @@ def verdict_lines(table: ResultsTable, text: SettingsText) -> list[str]:
     return [*chosen, *([selection] if selection else []), *text.notes(table), *sentences]
 
 
-def reference_title(table: ResultsTable, reference: str, found: Sequence[Comparison]) -> str:
+def reference_title(table: ResultsTable[Scored], reference: str, found: Sequence[Comparison]) -> str:
     """Say what a table of comparisons with a reference shows."""
     return f"{table.primary} of every setting minus that of {reference}; paired over {found[0].over}"
 
@@ -109,7 +112,7 @@ def reference_console(found: Sequence[Comparison], reference: str) -> Table:
     return out
 
 
-def _record(row: ResultRow, table: ResultsTable) -> dict[str, Any]:
+def _record(row: ResultRow, table: ResultsTable[Scored]) -> dict[str, Any]:
     record: dict[str, Any] = {"role": row.role, "model": row.model}
     record |= {key: row.overrides.get(key, "") for key in table.swept if key != "model"}
     if table.chosen:
@@ -125,13 +128,13 @@ def _record(row: ResultRow, table: ResultsTable) -> dict[str, Any]:
     return record
 
 
-def _chosen(row: ResultRow, table: ResultsTable) -> str:
+def _chosen(row: ResultRow, table: ResultsTable[Scored]) -> str:
     """What was chosen for the setting of a row: `optimizer.lr=0.1 (2, 3)`, the folds in brackets."""
     own = next((one for one in table.settings if row.role == "model" and one.label == row.label), None)
     return "" if own is None else chosen_text(own)
 
 
-def chosen_text(one: LabelledSetting) -> str:
+def chosen_text(one: LabelledSetting[Scored]) -> str:
     """Say what was chosen on validation in the folds of a setting."""
     folds: dict[str, list[str]] = {}
     for chosen in one.setting.chosen:

@@ -1,30 +1,33 @@
 """What a task says about a table of settings: in words, at its head, and beneath it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from pertexp.evaluation.comparison import Scored
 from pertexp.evaluation.results.tables import ResultsTable
 from pertexp.report.tables import Column, Row, Tile
 from pertexp.runs.schema import CalibrationRow
 
+S = TypeVar("S", bound=Scored, contravariant=True)
 
-class SettingsText(Protocol):
-    """What a task says about a table of settings."""
 
-    def tested(self, table: ResultsTable) -> str:
+class SettingsText(Protocol[S]):
+    """What a task says about a table of settings, from scores as it computes them."""
+
+    def tested(self, table: ResultsTable[S]) -> str:
         """What was tested, in words."""
 
-    def notes(self, table: ResultsTable) -> list[str]:
+    def notes(self, table: ResultsTable[S]) -> list[str]:
         """Further lines for the console, before the verdict."""
 
-    def calibration(self, table: ResultsTable) -> list[CalibrationRow]:
+    def calibration(self, table: ResultsTable[S]) -> list[CalibrationRow]:
         """How far each metric is to be trusted; empty where that is not known."""
 
-    def chance(self, table: ResultsTable, metric: str) -> float | None:
+    def chance(self, table: ResultsTable[S], metric: str) -> float | None:
         """What a prediction at random scores; None where that is no number of its own."""
 
-    def tiles(self, table: ResultsTable, rows: Sequence[Row], baseline: Row | None, column: Column) -> list[Tile]:
+    def tiles(self, table: ResultsTable[S], rows: Sequence[Row], baseline: Row | None, column: Column) -> list[Tile]:
         """Numbers at the head of the table."""
 
-    def footnotes(self, table: ResultsTable, columns: Sequence[Column]) -> list[str]:
+    def footnotes(self, table: ResultsTable[S], columns: Sequence[Column]) -> list[str]:
         """How the table is to be read."""

@@ -80,7 +80,7 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
     results: type[Results]
     page: RunPage[Any]
     console: Callable[[ReportT, str], Iterable[RenderableType]]
-    settings_text: SettingsText
+    settings_text: SettingsText[Any]
     restorable: Callable[[DesignT, dict[str, Any], dict[str, Any]], dict[str, Any]]
     restore: Reader
     predicting: Predicting

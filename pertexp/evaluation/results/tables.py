@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,6 +17,8 @@ from pertexp.evaluation.results.settings import Setting
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.registry import METRICS
 from pertexp.runs.schema import Comparison, Role
+
+S = TypeVar("S", bound=Scored, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class ResultRow:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledSetting:
+class LabelledSetting(Generic[S]):
     """A setting with its scores on the primary metric of its table, and its label."""
 
     setting: Setting
-    scores: Scored
+    scores: S
     label: str
     overrides: dict[str, str]
 
@@ -106,7 +109,7 @@ class LabelledSetting:
 
 
 @dataclass(frozen=True, eq=False)
-class ResultsTable:
+class ResultsTable(Generic[S]):
     """Settings that were scored on the same units of the same data, best first.
 
     Attributes
@@ -126,12 +129,12 @@ class ResultsTable:
     data_name: str
     task: str
     primary: str
-    settings: list[LabelledSetting]
+    settings: list[LabelledSetting[S]]
     swept: list[str]
     shared: dict[str, str]
 
     @property
-    def best(self) -> LabelledSetting:
+    def best(self) -> LabelledSetting[S]:
         """The setting of best mean on the primary metric."""
         return self.settings[0]
 
@@ -147,7 +150,7 @@ class ResultsTable:
         return sum(len(one.setting.runs) for one in self.settings)
 
     @property
-    def chosen(self) -> list[tuple[LabelledSetting, tuple[Chosen, ...]]]:
+    def chosen(self) -> list[tuple[LabelledSetting[S], tuple[Chosen, ...]]]:
         """What was chosen on validation, by setting; empty where nothing was."""
         return [(one, one.setting.chosen) for one in self.settings if one.setting.chosen]
 
@@ -180,7 +183,7 @@ class ResultsTable:
                 found += self._compared(base, others)
         return found
 
-    def _compared(self, base: LabelledSetting, others: Sequence[LabelledSetting]) -> list[Comparison]:
+    def _compared(self, base: LabelledSetting[S], others: Sequence[LabelledSetting[S]]) -> list[Comparison]:
         results = {one.label: one.setting.results for one in [base, *others]}
         scores = type(base.setting.results).side_by_side(results).scores(self.primary)
         return [compare(scores, one.label, base.label, self.primary, "setting") for one in others]
@@ -204,7 +207,7 @@ class ResultsTable:
 
         Masked models are those of the best setting alone: those of the others say nothing about it.
         """
-        variants: dict[str, list[tuple[ResultRow, LabelledSetting]]] = {}
+        variants: dict[str, list[tuple[ResultRow, LabelledSetting[S]]]] = {}
         for place, one in enumerate(self.settings):
             for row in one.rows[1:]:
                 if row.role == "masked" and place > 0:
@@ -226,7 +229,7 @@ class ResultsTable:
         return sorted(rows, key=lambda row: ranks[row.role])
 
 
-def tables_of(settings: Iterable[Setting]) -> list[ResultsTable]:
+def tables_of(settings: Iterable[Setting]) -> list[ResultsTable[Scored]]:
     """Group settings that were scored on the same units of the same data; by name of the data, then largest first."""
     groups: dict[object, list[Setting]] = {}
     for setting in settings:
@@ -235,7 +238,7 @@ def tables_of(settings: Iterable[Setting]) -> list[ResultsTable]:
     return [_table(group) for group in ordered]
 
 
-def _table(settings: list[Setting]) -> ResultsTable:
+def _table(settings: list[Setting]) -> ResultsTable[Scored]:
     primary = _common_primary(settings)
     settings = _best_first(settings, primary)
     typed = [setting.overrides for setting in settings]

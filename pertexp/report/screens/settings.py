@@ -1,22 +1,41 @@
 """What screens say about a table of settings."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
+import pandas as pd
+
+from pertexp.evaluation.comparison import Scored
 from pertexp.evaluation.results.tables import ResultsTable
 from pertexp.evaluation.screens.results import SEVERAL
-from pertexp.evaluation.screens.scoring import Scores
 from pertexp.report.screens.tables import screen_footnotes, screen_tiles
 from pertexp.report.tables import Column, Row, Tile
 from pertexp.runs import documents
 from pertexp.runs.schema import CalibrationRow
 
 
+class UnitScores(Scored, Protocol):
+    """Scores of screens, unit by unit."""
+
+    @property
+    def per_unit(self) -> pd.DataFrame:
+        """A row per model, metric and unit: perturbation and context among its columns."""
+
+    @property
+    def calibration(self) -> pd.DataFrame:
+        """How far each metric is to be trusted; empty where that is not known."""
+
+    @property
+    def scale(self) -> str:
+        """Scale of what was scored, in words."""
+
+
 class ScreenSettings:
     """Units, calibration and footnotes of screens."""
 
-    def tested(self, table: ResultsTable) -> str:
+    def tested(self, table: ResultsTable[UnitScores]) -> str:
         """Folds, perturbations, contexts and scale."""
-        scores = _scores(table)
+        scores = table.best.scores
         units, folds = scores.per_unit, table.best.setting.results.tested
         several = len(folds) > 1 or folds == (SEVERAL,)
         words = [f"folds {table.best.setting.results.where} pooled" if several else f"fold {folds[0]}"]
@@ -25,33 +44,32 @@ class ScreenSettings:
         words += [f"{contexts} contexts"] if contexts > 1 else []
         return f"{', '.join(words)}; scale: {scores.scale}"
 
-    def notes(self, table: ResultsTable) -> list[str]:  # noqa: ARG002
+    def notes(self, table: ResultsTable[UnitScores]) -> list[str]:  # noqa: ARG002
         """None."""
         return []
 
-    def calibration(self, table: ResultsTable) -> list[CalibrationRow]:
+    def calibration(self, table: ResultsTable[UnitScores]) -> list[CalibrationRow]:
         """Calibration of every metric, from the first setting that has it."""
         found: dict[str, CalibrationRow] = {}
         for one in table.settings:
-            assert isinstance(one.scores, Scores)  # noqa: S101
             for row in documents.rows(CalibrationRow, one.scores.calibration):
                 found.setdefault(row.metric, row)
         return list(found.values())
 
-    def chance(self, table: ResultsTable, metric: str) -> float | None:  # noqa: ARG002
+    def chance(self, table: ResultsTable[UnitScores], metric: str) -> float | None:  # noqa: ARG002
         """None: the baselines say it."""
         return None
 
-    def tiles(self, table: ResultsTable, rows: Sequence[Row], baseline: Row | None, column: Column) -> list[Tile]:  # noqa: ARG002
+    def tiles(
+        self,
+        table: ResultsTable[UnitScores],  # noqa: ARG002
+        rows: Sequence[Row],
+        baseline: Row | None,
+        column: Column,
+    ) -> list[Tile]:
         """The model, the best baseline, the replicate."""
         return screen_tiles(rows, baseline, column)
 
-    def footnotes(self, table: ResultsTable, columns: Sequence[Column]) -> list[str]:  # noqa: ARG002
+    def footnotes(self, table: ResultsTable[UnitScores], columns: Sequence[Column]) -> list[str]:  # noqa: ARG002
         """How the table is to be read."""
         return screen_footnotes(columns)
-
-
-def _scores(table: ResultsTable) -> Scores:
-    scores = table.best.scores
-    assert isinstance(scores, Scores)  # noqa: S101
-    return scores
