@@ -96,7 +96,8 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
 
     def read_results(self, folder: Path) -> tuple[RunMetrics, Results]:
         """Read what a run says of itself, and what it was scored on; DataError where either cannot be read."""
-        return self.read_metrics(folder), self.results.of(folder)
+        metrics = self.read_metrics(folder)
+        return metrics, self.results.of(folder, metrics)
 
 
 RunTask = Task[RunData, RecordedDesign, RunEvaluation, Report]

@@ -368,7 +368,7 @@ def test_folds_with_genes_of_their_own_are_each_scored_on_theirs():
 def test_one_fold_twice_cannot_be_pooled(grid):
     folder = next(grid.folder.parent.glob("*/metrics.json")).parent
     with pytest.raises(DataError, match="stands in several of the runs to pool"):
-        joined([stored(folder), stored(folder)])
+        joined([stored(folder, "x"), stored(folder, "x")])
 
 
 def test_a_metric_that_is_better_when_lower_is_sorted_that_way(grid):

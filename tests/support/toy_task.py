@@ -24,7 +24,7 @@ from pertexp.report.sections import Section, Values
 from pertexp.report.sentences import verdict_sentences
 from pertexp.report.tables import tile
 from pertexp.runs import documents
-from pertexp.runs.reading import RunFolder, guarded, read_metrics, shared_files
+from pertexp.runs.reading import RunFolder, guarded, shared_files
 from pertexp.runs.schema import DataRecord, RunMetrics, ScoreRow
 from pertexp.runs.tables import Table
 from pertexp.tasks.base import Task
@@ -196,9 +196,9 @@ class ToyResults(Results):
     table: pd.DataFrame
 
     @classmethod
-    def of(cls, folder: Path) -> "ToyResults":
+    def of(cls, folder: Path, metrics: RunMetrics) -> "ToyResults":
         table = guarded(folder / TOYS.file, lambda path: TOYS.read(path.parent))
-        return cls(RowRoles.of_metrics(read_metrics(folder, RunMetrics)), table)
+        return cls(RowRoles.of_metrics(metrics), table)
 
     @classmethod
     def pooled(cls, parts: Sequence["ToyResults"]) -> "ToyResults":

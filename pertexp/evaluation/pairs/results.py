@@ -14,8 +14,7 @@ from pertexp.evaluation.pairs.scoring import REPEAT, PairScores
 from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.roles import RowRoles, joined_roles
 from pertexp.metrics.pairs import PAIRS
-from pertexp.runs.reading import read_metrics
-from pertexp.runs.schema import Bootstrap, PairMetrics
+from pertexp.runs.schema import Bootstrap, RunMetrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +36,9 @@ class PairResults(Results):
     bootstrap: Bootstrap
 
     @classmethod
-    def of(cls, folder: Path) -> "PairResults":
+    def of(cls, folder: Path, metrics: RunMetrics) -> "PairResults":
         """Read those of a finished run."""
-        metrics, table = read_metrics(folder, PairMetrics), stored(folder)
+        table = stored(folder)
         if metrics.model not in set(table["model"]):
             raise DataError(f"{folder} holds no prediction of {metrics.model}; expected what a run writes.")
         return cls(_ordered(table.assign(**{REPEAT: 0})), RowRoles.of_metrics(metrics), metrics.bootstrap)

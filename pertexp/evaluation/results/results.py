@@ -10,6 +10,7 @@ import pandas as pd
 
 from pertexp.evaluation.comparison import Scored
 from pertexp.evaluation.roles import RowRoles
+from pertexp.runs.schema import RunMetrics
 
 
 class Results(ABC):
@@ -19,8 +20,8 @@ class Results(ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls, folder: Path) -> Self:
-        """Read those of a finished run; DataError where they cannot be read."""
+    def of(cls, folder: Path, metrics: RunMetrics) -> Self:
+        """Read those of a finished run, whose metrics.json is read; DataError where they cannot be read."""
 
     @classmethod
     @abstractmethod

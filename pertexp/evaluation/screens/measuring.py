@@ -15,8 +15,7 @@ from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.calibration import bound_discrimination, dynamic_range_fraction
 from pertexp.metrics.metric import Metric
 from pertexp.metrics.registry import METRICS
-from pertexp.runs.reading import guarded, read_metrics
-from pertexp.runs.schema import ScreenMetrics
+from pertexp.runs.reading import guarded
 from pertexp.runs.tables import UNIT_CALIBRATION, UNIT_SCORES, Table
 
 UNIT = ["perturbation", "context", "fold", "seen"]
@@ -98,15 +97,14 @@ def _refuse_repeats(table: pd.DataFrame) -> None:
         )
 
 
-def stored(folder: Path) -> Measured:
-    """Read what a run left in its folder.
+def stored(folder: Path, scale: str) -> Measured:
+    """Read what a run left in its folder; the scale of its profiles stands in metrics.json.
 
     Raises
     ------
     DataError
         Where a file is absent, cannot be read, or is not what a run writes.
     """
-    scale = read_metrics(folder, ScreenMetrics).scale
     per_unit, reliability = (_stored(kind, folder) for kind in (UNIT_SCORES, UNIT_CALIBRATION))
     return Measured(per_unit, reliability, scale)
 

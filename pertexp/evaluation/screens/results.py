@@ -14,8 +14,7 @@ from pertexp.evaluation.roles import RowRoles
 from pertexp.evaluation.screens.measuring import UNIT, Measured, pooled, stored
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.registry import METRICS
-from pertexp.runs.reading import read_metrics
-from pertexp.runs.schema import Bootstrap, ScreenMetrics
+from pertexp.runs.schema import Bootstrap, RunMetrics
 
 SEVERAL = -1  # fold of a unit that different splits hold out in different folds
 _WHO = ["perturbation", "context"]
@@ -30,9 +29,9 @@ class ScreenResults(Results):
     bootstrap: Bootstrap
 
     @classmethod
-    def of(cls, folder: Path) -> "ScreenResults":
+    def of(cls, folder: Path, metrics: RunMetrics) -> "ScreenResults":
         """Read those of a finished run, on the metrics that this version knows."""
-        metrics, measured = read_metrics(folder, ScreenMetrics), stored(folder)
+        measured = stored(folder, metrics.scale)
         known, trust = (
             table[table["metric"].isin(list(METRICS))] for table in (measured.per_unit, measured.reliability)
         )

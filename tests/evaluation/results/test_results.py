@@ -16,9 +16,9 @@ from pertexp.evaluation.screens.measuring import Measured
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.report.results import selection_text, settings_frame
 from pertexp.report.sentences import verdict_sentences
-from pertexp.runs.documents import dumped
+from pertexp.runs.documents import dumped, validated
 from pertexp.runs.record import write_text
-from pertexp.runs.schema import METRICS
+from pertexp.runs.schema import METRICS, ScreenMetrics
 from pertexp.tasks.registry import read_results
 
 UNITS = [f"p{number}" for number in range(16)]
@@ -224,3 +224,13 @@ def test_a_setting_without_baselines_has_no_verdict_and_says_so(tmp_path):
     table = the_table(tmp_path)
     lonely = [one for one in table.verdict if one.reference != "b"]
     assert verdict_sentences("m", lonely, {}) == ["No baseline was scored beside m: nothing can be said about it."]
+
+
+def test_metrics_json_is_read_once_a_run(tmp_path, monkeypatch):
+    write_run(tmp_path / "a", {}, np.linspace(0, 1, 16))
+    read = []
+    monkeypatch.setattr(
+        "pertexp.runs.reading.validated", lambda kind, *rest: read.append(kind) or validated(kind, *rest)
+    )
+    read_results(tmp_path / "a")
+    assert read == [ScreenMetrics]
