@@ -200,7 +200,9 @@ def test_data_without_signal_have_no_metric_to_trust():
 def test_a_family_that_does_not_apply_is_refused_before_training():
     done = command(*TINY, "data.normalize=true", "evaluation=vcc2026")
     assert done.code == 2
-    assert "evaluation=vcc2026 scores sums of counts" in done.err
+    assert "vcc2026/pds_cosine cannot be computed from profiles on the scale 'mean of log1p values'" in done.err
+    assert "evaluation=vcc2026 needs 'log1p of counts at the median depth" in done.err
+    assert "Type evaluation=core, or bring" in done.err
     assert "Epoch" not in done.out
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pertexp.config.errors import RequestError
 from pertexp.metrics.metric import Metric
-from pertexp.metrics.output import Output
+from pertexp.metrics.output import OutputName
 from pertexp.runs.documents import dumped
 from pertexp.runs.record import whole
 from pertexp.runs.schema import METRICS, RunMetrics
@@ -48,7 +48,7 @@ class Report(ABC):
         """Write what was scored, unit by unit."""
 
 
-def require_metrics(metrics: Iterable[Metric], output: Output) -> None:
+def require_metrics(metrics: Iterable[Metric], output: OutputName) -> None:
     """Refuse metrics that are computed from another prediction than an evaluation scores.
 
     Raises
@@ -80,10 +80,13 @@ class Evaluation(Protocol[DataT, ModelT]):
     """
 
     task: ClassVar[str]
-    scores_output: ClassVar[Output]
+    scores_output: ClassVar[OutputName]
 
     def require(self, data: DataT) -> None:
         """Refuse, before anything is trained, data that it cannot score."""
+
+    def require_model(self, data: DataT, model: ModelT, name: str) -> None:
+        """Refuse, before it is trained, a model called `name` whose predictions cannot be scored on these data."""
 
     def __call__(self, data: DataT, model: ModelT, name: str) -> Report:
         """Score the model called `name` beside all baselines."""

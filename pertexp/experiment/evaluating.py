@@ -35,7 +35,7 @@ def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
     from pertexp.config.instantiate import build
     from pertexp.inference.trained import require_same_data
     from pertexp.runs.record import save_config, saved_config
-    from pertexp.tasks.registry import require_fit, restore
+    from pertexp.tasks.registry import require_fit, require_model, restore
 
     trained = restore(config.ckpt, SearchPath.of_command())
     saved = saved_config(str(trained.run))
@@ -45,6 +45,7 @@ def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
     names = {"data": saved.data.name, "model": trained.name, "evaluation": _chosen_evaluation()}
     require_fit(data, evaluation, saved.model._target_, names)
     evaluation.require(data)
+    require_model(data, evaluation, trained.model, names)
     require_same_data(trained, data.design)
     report = evaluation(data, trained.model, trained.name)
     save_config(OmegaConf.create({**saved, "evaluation": chosen, "ckpt_path": config.ckpt}), folder)

@@ -38,7 +38,7 @@ def prepare(config: DictConfig) -> Prepared:
     from pertexp.config.instantiate import build, build_group
     from pertexp.experiment.loss_choices import naming_losses_that_fit
     from pertexp.runs.record import schema
-    from pertexp.tasks.registry import require_fit
+    from pertexp.tasks.registry import require_fit, require_model
     from pertexp.training.checkpoints import EpochClock, RandomState, SchemaStamp, begin_from, require_resumable
     from pertexp.training.stages import warn_without_stages
 
@@ -65,6 +65,7 @@ def prepare(config: DictConfig) -> Prepared:
     with fitting("model"), naming_losses_that_fit():
         make_model = build(config.model, "model")
         model: LightningModule = make_model(data=data, loss=loss, optimizer=optimizer, scheduler=scheduler)
+    require_model(data, evaluation, model, _names(config))
     _require_optimizer(model)
     stages.require(model, trainer)
     warn_without_stages(model, stages)

@@ -22,6 +22,7 @@ from pertexp.metrics.core import average_precision
 from pertexp.metrics.correlation import contributions, pearson, spearman
 from pertexp.metrics.differential import SIGNIFICANT, benjamini_hochberg, wilcoxon
 from pertexp.metrics.metric import Level, Metric, table
+from pertexp.metrics.output import OF_CELLS
 
 _BLOCK = 2048
 
@@ -297,4 +298,5 @@ CELL_EVAL: dict[str, Metric] = table(
     _row("de_sig_genes_recall", _recall, 1.0, 0.0, _DE),
     _row("pr_auc", _area(average_precision), 1.0, 0.0, _DE),
     _row("roc_auc", _area(_auroc), 1.0, 0.0, _DE),
+    scales=OF_CELLS,
 )

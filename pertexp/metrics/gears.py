@@ -15,6 +15,7 @@ from pertexp.metrics.cells import Cells, rescaled
 from pertexp.metrics.correlation import pearson
 from pertexp.metrics.differential import Moments, against_control, moments
 from pertexp.metrics.metric import Metric, table
+from pertexp.metrics.output import OF_CELLS
 
 TOP = 20
 
@@ -140,4 +141,5 @@ GEARS: dict[str, Metric] = table(
     Metric("gears/mse", lambda view: _errors(view).mean(axis=1), 0.0, np.inf, _LOGS),
     Metric(f"gears/opposite_direction_{_TOP}", opposite_direction, 0.0, 1.0, _EFFECT, needs_de=True),
     Metric(f"gears/within_one_sigma_{_TOP}", within_one_sigma, 1.0, 0.0, _LOGS, needs_de=True),
+    scales=OF_CELLS,
 )

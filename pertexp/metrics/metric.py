@@ -1,12 +1,12 @@
 """What a metric is: one row of the table of its family."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from pertexp.metrics.output import SPACES, Output
+from pertexp.metrics.output import ANY_SCALE, SPACES, OutputName, ProfileScale
 
 Level = Literal["headline", "shown", "detail"]
 
@@ -37,6 +37,8 @@ class Metric:
         in the files alone.
     clamp
         Ends of its calibrated values, as the family's own rules set them.
+    scales
+        Scales of profiles that it can be computed on, of prediction and truth alike.
     """
 
     name: str
@@ -49,13 +51,14 @@ class Metric:
     missing: str = ""
     level: Level = "shown"
     clamp: tuple[float, float] = (-np.inf, np.inf)
+    scales: frozenset[ProfileScale] = ANY_SCALE
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:
             raise ValueError(f"the metric {self.name} compares {self.space!r}, which is none of {', '.join(SPACES)}.")
 
     @property
-    def output(self) -> Output:
+    def output(self) -> OutputName:
         """What a model has to predict for it."""
         return SPACES[self.space]
 
@@ -75,6 +78,6 @@ class Metric:
         return np.where(np.isnan(gap), np.nan, (np.sign(gap) + 1) / 2)
 
 
-def table(*rows: Metric) -> dict[str, Metric]:
-    """Return the rows of a family by name, in order."""
-    return {row.name: row for row in rows}
+def table(*rows: Metric, scales: frozenset[ProfileScale] = ANY_SCALE) -> dict[str, Metric]:
+    """Return the rows of a family by name, in order; all can be computed on these scales of profiles alone."""
+    return {row.name: replace(row, scales=row.scales & scales) for row in rows}

@@ -107,10 +107,13 @@ class ScreenModel(ScreenPredictor, Protocol):
     Attributes
     ----------
     predicts
-        What `predict` returns: `profile`, or `impact`, which no evaluation takes for a profile.
+        What `predict` returns, declared on the class: `Profile(scale)`, or `Impact()`, which no evaluation takes for a
+        profile. A model that predicts on the scale of whatever data it is trained on declares `Profile("as_data")`;
+        one whose options decide sets `predicts` on itself in `from_data` and `from_checkpoint`. A scale that is not
+        that of the data's profiles (`Design.scale_of_profiles`) is refused once the model is built, before training.
     """
 
-    predicts: ClassVar[Output]
+    predicts: Output
 
     @classmethod
     def from_data(
@@ -231,7 +234,7 @@ class PairModel(PairPredictor, Protocol):
     Attributes
     ----------
     predicts
-        `probability`.
+        `Probability()`.
     """
 
     predicts: ClassVar[Output]

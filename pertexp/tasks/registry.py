@@ -59,14 +59,32 @@ def require_fit(data: RunData, evaluation: RunEvaluation, model_target: str, nam
         Where data and evaluation are of different tasks, or the model predicts what the evaluation does not score.
     """
     task = require_task(data, evaluation, names)
-    predicts = getattr(pydoc.locate(model_target.rpartition(".")[0]), "predicts", None)
-    if predicts != evaluation.scores_output:
-        declared = "declares no `predicts`" if predicts is None else f"predicts {predicts}"
-        raise MismatchError(
-            f"evaluation={names['evaluation']} scores models that predict {evaluation.scores_output}, but "
-            f"model={names['model']} {declared}: type {task.model_advice}."
-        )
+    _require_output(pydoc.locate(model_target.rpartition(".")[0]), evaluation, task, names)
     return task
+
+
+def require_model(data: RunData, evaluation: RunEvaluation, model: object, names: dict[str, str]) -> None:
+    """Refuse (MismatchError) a model, now that it is built, whose predictions the evaluation cannot score."""
+    _require_output(model, evaluation, TASKS[evaluation.task], names)
+    evaluation.require_model(data, model, names["model"])
+
+
+def _require_output(model: object, evaluation: RunEvaluation, task: RunTask, names: dict[str, str]) -> None:
+    """Refuse a model, or its class, that does not declare what the evaluation scores."""
+    predicts = getattr(model, "predicts", None)
+    found = getattr(predicts, "name", None)
+    if found == evaluation.scores_output:
+        return
+    if predicts is None:
+        declared = "declares no `predicts`"
+    elif found is None:
+        declared = f"declares {predicts!r}, which is no declaration of pertexp.metrics.output"
+    else:
+        declared = f"predicts {found}"
+    raise MismatchError(
+        f"evaluation={names['evaluation']} scores models that predict {evaluation.scores_output}, but "
+        f"model={names['model']} {declared}: type {task.model_advice}."
+    )
 
 
 def require_task(data: RunData, evaluation: RunEvaluation, names: dict[str, str]) -> RunTask:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from command import TINY, command
+from places import ROOT
+from unit_model import UnitModel
 
 from pertexp.config.errors import MismatchError, RequestError
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
@@ -14,6 +16,7 @@ from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.core import CORE
 from pertexp.metrics.metric import Metric
+from pertexp.metrics.output import ANY_SCALE, OF_CELLS, OF_COUNTS, Probability, Profile
 from pertexp.metrics.pairs import PAIRS
 from pertexp.metrics.registry import METRICS
 from pertexp.models.gears import GEARS
@@ -23,6 +26,9 @@ from pertexp.models.prism import PRISM
 
 def test_every_metric_says_what_it_is_computed_from():
     assert {metric.output for metric in METRICS.values()} == {"profile", "probability"}
+    scales = {family: {metric.scales for metric in METRICS.values() if metric.family == family}
+              for family in ("core", "cell_eval", "gears", "vcc2026")}  # fmt: skip
+    assert scales == {"core": {ANY_SCALE}, "cell_eval": {OF_CELLS}, "gears": {OF_CELLS}, "vcc2026": {OF_COUNTS}}
     assert {name for name, metric in METRICS.items() if metric.output == "probability"} == set(PAIRS)
     assert {name for name, metric in CORE.items() if metric.needs_de} == {
         "pearson_delta_top20", "wmse", "de_overlap", "de_direction", "de_auprc", "mse_top20",
@@ -32,8 +38,66 @@ def test_every_metric_says_what_it_is_computed_from():
 
 
 def test_models_and_evaluations_declare_the_same():
-    assert {NBGLM.predicts, GEARS.predicts, ScreenEvaluation.scores_output} == {"profile"}
-    assert {PRISM.predicts, PairEvaluation.scores_output} == {"probability"}
+    assert (NBGLM.predicts, GEARS.predicts) == (Profile("log1p_of_means"), Profile("mean_of_log1p"))
+    assert {NBGLM.predicts.name, GEARS.predicts.name} == {ScreenEvaluation.scores_output}
+    assert (PRISM.predicts, PRISM.predicts.name) == (Probability(), PairEvaluation.scores_output)
+
+
+def test_a_profile_has_a_scale():
+    with pytest.raises(ValueError, match="cannot be on the scale 'log1p': write one of log1p_of_means, mean_of_log1p"):
+        Profile("log1p")
+    assert Profile("as_data").on("mean_of_log2fc") == "mean_of_log2fc"
+    assert Profile("mean_of_log1p").on("mean_of_log2fc") == "mean_of_log1p"
+
+
+SHORT = ("model=unit_stand_in", "trainer.max_epochs=1", f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]")
+
+
+@pytest.fixture
+def outputs(monkeypatch, tmp_path):
+    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
+
+
+@pytest.mark.usefixtures("outputs")
+def test_a_profile_on_another_scale_than_the_truth_is_refused_and_what_is_said_helps(monkeypatch):
+    monkeypatch.setattr(UnitModel, "predicts", Profile("mean_of_log1p"))
+    refused = command(*TINY, *SHORT)
+    assert refused.code == 2
+    assert (
+        "model=unit_stand_in predicts profiles on the scale 'mean of log1p values', but data=simulated" in refused.err
+    )
+    assert "are scored on the scale 'log1p of counts at the median depth" in refused.err
+    assert "type data.normalize=where_counts" in refused.err
+    assert "Epoch" not in refused.out
+    done = command(*TINY, *SHORT, "data.normalize=where_counts")
+    assert (done.code, done.err) == (0, "")
+    monkeypatch.setattr(UnitModel, "predicts", Profile("log1p_of_means"))
+    refused = command(*TINY, *SHORT, "data.normalize=where_counts")
+    assert (refused.code, "with data.normalize=false" in refused.err) == (2, True)
+
+
+@pytest.mark.usefixtures("outputs")
+def test_a_model_may_say_its_scale_once_it_is_built(monkeypatch):
+    """Where its options decide: what it says then is what counts."""
+    monkeypatch.setattr(UnitModel, "__init__", _built_for_logs(UnitModel.__init__))
+    refused = command(*TINY, *SHORT)
+    assert (refused.code, "predicts profiles on the scale 'mean of log1p values'" in refused.err) == (2, True)
+
+
+def _built_for_logs(init):
+    def build(self, *parts):
+        init(self, *parts)
+        self.predicts = Profile("mean_of_log1p")
+
+    return build
+
+
+@pytest.mark.usefixtures("outputs")
+def test_a_name_is_no_declaration(monkeypatch):
+    monkeypatch.setattr(UnitModel, "predicts", "profile")
+    refused = command(*TINY, *SHORT)
+    assert refused.code == 2
+    assert "declares 'profile', which is no declaration of pertexp.metrics.output" in refused.err
 
 
 def test_a_metric_of_another_prediction_is_refused():

@@ -15,7 +15,7 @@ from pertexp.config.errors import DataError, MismatchError
 from pertexp.data.screens.batch_layouts import require_fields
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.profiles import Units
-from pertexp.metrics.output import Output
+from pertexp.metrics.output import Output, Profile
 from pertexp.models.protocols import ScreenSchema
 from pertexp.models.vocabulary import Vocabulary
 from pertexp.training.schedulers import Scheduler, configured, constant
@@ -26,7 +26,7 @@ Link = Callable[[Tensor], Tensor]
 class LinearShift(lightning.LightningModule):
     """Trained on mean profiles of all training units at once (data/batches=graph)."""
 
-    predicts: ClassVar[Output] = "profile"
+    predicts: ClassVar[Output] = Profile("as_data")
     vocabulary: Vocabulary
 
     def __init__(

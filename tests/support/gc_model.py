@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pertexp.data.pairs.loader import Batch
+from pertexp.metrics.output import Probability
 from pertexp.models.protocols import Target
 from pertexp.runs.schema import Diagnostic
 from pertexp.training.schedulers import configured, constant
@@ -21,7 +22,7 @@ def gc(tokens: Tensor) -> Tensor:
 
 
 class GcModel(lightning.LightningModule):
-    predicts = "probability"
+    predicts = Probability()
 
     targets = (
         Target("test/auprc", 0.75, 1.0, "test AUPRC at least 0.75"),

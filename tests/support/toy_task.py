@@ -18,6 +18,7 @@ from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.roles import RowRoles
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.trained import Restored
+from pertexp.metrics.output import Impact
 from pertexp.report.page import RunPage
 from pertexp.report.score_table import ScoreTable
 from pertexp.report.sections import Section, Values
@@ -97,7 +98,7 @@ class ToyData(lightning.LightningDataModule):
 
 
 class ToyModel(lightning.LightningModule):
-    predicts = "impact"
+    predicts = Impact()
 
     def __init__(self, optimizer: Any = torch.optim.SGD, scheduler: Any = lambda _: None) -> None:
         super().__init__()
@@ -176,6 +177,9 @@ class ToyEvaluation:
 
     def require(self, data: ToyData) -> None:
         """All toys can be scored."""
+
+    def require_model(self, data: ToyData, model: ToyModel, name: str) -> None:
+        """So can all models of them."""
 
     def __call__(self, data: ToyData, model: ToyModel, name: str) -> ToyReport:
         rows = np.flatnonzero(data.split.test)

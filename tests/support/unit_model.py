@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from pertexp.data.screens.batch_layouts import require_fields
+from pertexp.metrics.output import Profile
 from pertexp.training.schedulers import configured
 
 
 class UnitModel(lightning.LightningModule):
-    predicts = "profile"
+    predicts = Profile("as_data")
 
     def __init__(self, embedding: Tensor, control: Tensor, optimizer: Any, scheduler: Any) -> None:
         super().__init__()

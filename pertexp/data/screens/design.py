@@ -21,11 +21,12 @@ from pertexp.data.screens.embeddings import (
     perturbation_rows,
     table_of,
 )
-from pertexp.data.screens.profiles import SCALE_NAMES, Units, control_profiles, unit_profiles
+from pertexp.data.screens.profiles import PROFILE_SCALES, Units, control_profiles, unit_profiles
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
 from pertexp.data.screens.split_table import NOT_TESTED, SplitTable
 from pertexp.data.screens.splits import AtFold
+from pertexp.metrics.output import SCALE_WORDS, ProfileScale
 from pertexp.runs.documents import plain
 from pertexp.runs.schema import ScreenRecord
 
@@ -115,9 +116,14 @@ class Design:
     notes: dict[str, Any]
 
     @property
+    def scale_of_profiles(self) -> ProfileScale:
+        """The scale of profiles, as models declare it."""
+        return PROFILE_SCALES[self.screen.scale]
+
+    @property
     def profile_scale(self) -> str:
-        """The declared scale of profiles, in words."""
-        return SCALE_NAMES[self.screen.scale]
+        """The same in words."""
+        return SCALE_WORDS[self.scale_of_profiles]
 
     def units(self, role: str) -> Units:
         """Return units of a role in the fold in use."""

@@ -7,12 +7,20 @@ import numpy as np
 import scipy.sparse as sp
 
 from pertexp.data.screens.scale import log_normalise
-from pertexp.data.screens.screen import Screen
+from pertexp.data.screens.screen import Scale, Screen
+from pertexp.metrics.output import SCALE_WORDS, ProfileScale
 
-SCALE_NAMES = {
-    "counts": "log1p of counts at the median depth (sum of counts over sum of size factors)",
-    "log1p": "mean of log1p values",
-    "log2fc": "mean of log2 fold changes",
+PROFILE_SCALES: dict[Scale, ProfileScale] = {
+    "counts": "log1p_of_means",
+    "log1p": "mean_of_log1p",
+    "log2fc": "mean_of_log2fc",
+}
+SCALE_NAMES = {scale: SCALE_WORDS[of_profiles] for scale, of_profiles in PROFILE_SCALES.items()}
+# What to type for data whose profiles are on a scale.
+SCALE_ADVICE: dict[ProfileScale, str] = {
+    "log1p_of_means": "name raw counts with data.layer=... data.scale=counts, with data.normalize=false",
+    "mean_of_log1p": "type data.normalize=where_counts for counts, or data.scale=log1p where the file holds logs",
+    "mean_of_log2fc": "name fold changes with data.layer=... data.scale=log2fc",
 }
 
 

@@ -18,7 +18,7 @@ from pertexp.evaluation.pairs.predictions import predicted, tabled
 from pertexp.evaluation.pairs.report import TASK, PairReport
 from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.roles import RowRoles
-from pertexp.metrics.output import Output
+from pertexp.metrics.output import OutputName
 from pertexp.metrics.pairs import PAIRS, best_threshold
 from pertexp.models.baselines.pairs import why_not_counted
 from pertexp.models.protocols import Diagnosed, HasTargets, PairBaseline, PairPredictor
@@ -44,7 +44,7 @@ class PairEvaluation:
     """
 
     task: ClassVar[str] = TASK
-    scores_output: ClassVar[Output] = "probability"
+    scores_output: ClassVar[OutputName] = "probability"
 
     baselines: dict[str, PairBaseline] = field(default_factory=dict)
     primary: str = "auprc"
@@ -72,10 +72,13 @@ class PairEvaluation:
         for role in ("train", *_held_out(data)):
             data.design.scored(role)
 
+    def require_model(self, data: PairData, model: object, name: str) -> None:  # noqa: ARG002
+        """Refuse (MismatchError) a model that predicts nothing."""
+        _predictor(model, name)
+
     def __call__(self, data: PairData, model: object, name: str) -> PairReport:
         """Predict the test pairs with the model, itself masked, and every baseline, and score them."""
-        if not isinstance(model, PairPredictor):
-            raise MismatchError(f"{name} predicts no pairs (it has no `predict`): type a model of pairs.")
+        model = _predictor(model, name)
         scored = {role: predicted(model, data.loader(role), name) for role in _held_out(data)}
         threshold = _threshold(data, scored.get("val"))
         tables, thresholds = self._tables(data, model, name, scored["test"], threshold)
@@ -170,3 +173,10 @@ def _quantities(scores: PairScores, name: str, gap: Generalisation) -> Mapping[s
         f"{role}/auprc": Diagnostic(one.auprc, one.prevalence) for role, one in of_role.items() if one is not None
     }
     return {**found, "gap": Diagnostic(gap.gap, gap.chance, "auprc on training minus test pairs")}
+
+
+def _predictor(model: object, name: str) -> PairPredictor:
+    """Return the model; MismatchError where it predicts nothing."""
+    if not isinstance(model, PairPredictor):
+        raise MismatchError(f"{name} predicts no pairs (it has no `predict`): type a model of pairs.")
+    return model

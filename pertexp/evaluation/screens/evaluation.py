@@ -10,7 +10,7 @@ import numpy as np
 from pertexp.config.errors import MismatchError, RequestError, nearest
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import Units, halves, unit_profiles
+from pertexp.data.screens.profiles import SCALE_ADVICE, Units, halves, unit_profiles
 from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.contract import Report, require_metrics
 from pertexp.evaluation.screens.cells import TestedCells
@@ -18,7 +18,7 @@ from pertexp.evaluation.screens.families import Core, Family
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import Measured, measure
 from pertexp.evaluation.screens.scoring import TASK, Scores
-from pertexp.metrics.output import Output
+from pertexp.metrics.output import SCALE_WORDS, OutputName
 from pertexp.models.baselines.screens import NoChange, TrainMean
 from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor
 from pertexp.runs.record import whole, write_json
@@ -76,7 +76,7 @@ class ScreenEvaluation:
     """
 
     task: ClassVar[str] = TASK
-    scores_output: ClassVar[Output] = "profile"
+    scores_output: ClassVar[OutputName] = "profile"
 
     families: dict[str, Family] = field(default_factory=lambda: {"core": Core()})
     baselines: dict[str, ScreenBaseline] = field(default_factory=dict)
@@ -102,13 +102,31 @@ class ScreenEvaluation:
         _require_baselines(self.baselines)
 
     def require(self, data: ScreenData) -> None:
-        """Refuse, before anything is trained, families that do not apply to the scale of the data."""
+        """Refuse, before anything is trained, metrics that cannot be computed on the scale of the data."""
         self.require_scale(data.design)
 
     def require_scale(self, design: Design) -> None:
-        """MismatchError where a family does not apply to data on this scale."""
-        for family in self.families.values():
-            family.require(design.screen.scale)
+        """MismatchError where a metric cannot be computed on profiles of this scale; they are those of the truth."""
+        scale = design.scale_of_profiles
+        for name, family in self.families.items():
+            wrong = next((metric for metric in family.metrics.values() if scale not in metric.scales), None)
+            if wrong is not None:
+                needed = " or ".join(f"'{SCALE_WORDS[one]}'" for one in sorted(wrong.scales))
+                raise MismatchError(
+                    f"{wrong.name} cannot be computed from profiles on the scale '{SCALE_WORDS[scale]}', which the "
+                    f"data have: evaluation={name} needs {needed}. Type evaluation=core, or bring the data and the "
+                    f"model to the other scale: {SCALE_ADVICE[min(wrong.scales)]}."
+                )
+
+    def require_model(self, data: ScreenData, model: Any, name: str) -> None:
+        """Refuse (MismatchError) a model that predicts profiles on another scale than the truth has."""
+        truth = data.design.scale_of_profiles
+        predicted = model.predicts.on(truth)
+        if predicted != truth:
+            raise MismatchError(
+                f"model={name} predicts profiles on the scale '{SCALE_WORDS[predicted]}', but data={data.name} are "
+                f"scored on the scale '{SCALE_WORDS[truth]}': {SCALE_ADVICE[predicted]}."
+            )
 
     def __call__(self, data: ScreenData, model: ScreenPredictor, name: str) -> ScreenReport:
         """Predict the test units with the model and every baseline, and score them."""

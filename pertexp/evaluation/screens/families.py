@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pertexp.config.errors import MismatchError
 from pertexp.data.screens.screen import members
 from pertexp.evaluation.roles import REPLICATE
 from pertexp.evaluation.screens.cells import Half, TestedCells
@@ -41,9 +40,6 @@ class Family(Protocol):
     def metrics(self) -> dict[str, Metric]:
         """Its rows of the table of metrics."""
 
-    def require(self, scale: str) -> None:
-        """MismatchError where the family does not apply to data on this scale."""
-
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:
         """Look at one evaluation."""
 
@@ -53,9 +49,6 @@ class Core:
     """The rules of pertexp, on profiles, with tests of differential expression on the real cells."""
 
     metrics = CORE
-
-    def require(self, scale: str) -> None:
-        """Profiles exist on every scale."""
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:  # noqa: ARG002
         """All that these metrics look at is in the frame."""
@@ -98,14 +91,6 @@ class OnCells:
     def beside(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> Any:  # noqa: ARG002
         """What is known of a pool, whatever is held against what: worked out once."""
         return None
-
-    def require(self, scale: str) -> None:
-        """Cells exist for counts and their logs."""
-        if scale == "log2fc":
-            raise MismatchError(
-                f"evaluation={self.name} compares cells, but data.scale=log2fc holds fold changes: "
-                "type evaluation=core."
-            )
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:
         """Prepare what is asked for, as it is asked for."""
@@ -174,15 +159,6 @@ class Vcc2026(OnCells):
     name = "vcc2026"
     metrics = vcc2026.VCC2026
     prepare = staticmethod(vcc2026.prepare)
-
-    def require(self, scale: str) -> None:
-        """Group sums and counts per million need counts."""
-        if scale != "counts":
-            raise MismatchError(
-                f"evaluation=vcc2026 scores sums of counts, but the cells here are on the scale {scale} "
-                "(data.scale or data.normalize), on which a mean falls with the dispersion of cells: "
-                "type evaluation=core, or use data and a model on counts."
-            )
 
     def view(
         self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, beside: float

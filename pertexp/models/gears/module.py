@@ -25,7 +25,7 @@ from pertexp.data.screens.screen import JOIN, members
 from pertexp.losses.contract import Loss, ProfilePrediction, offered_by, require_loss
 from pertexp.losses.squared_error import SquaredError
 from pertexp.metrics.interactions import interaction_scores
-from pertexp.metrics.output import Output
+from pertexp.metrics.output import Output, Profile
 from pertexp.models.gears.embedding import CellEmbeddingSource
 from pertexp.models.gears.graphs import as_sets, coexpression_graph, perturbation_graph
 from pertexp.models.gears.network import GearsNetwork, Sets, distinct_rows, first_apart
@@ -63,7 +63,7 @@ class GEARS(lightning.LightningModule):
         Gene embeddings of control cells; None where the network has its own.
     """
 
-    predicts: ClassVar[Output] = "profile"
+    predicts: ClassVar[Output] = Profile("mean_of_log1p")
     control: Tensor
     counted: Tensor | None
 

@@ -22,7 +22,7 @@ from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import Units
 from pertexp.losses.contract import CountPrediction, Loss, offered_by, require_loss
 from pertexp.losses.counts import nb
-from pertexp.metrics.output import Output
+from pertexp.metrics.output import Output, Profile
 from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
 from pertexp.models.nbglm.network import Bound, Facts, NBGLMNetwork
@@ -152,7 +152,7 @@ def _refuse_sampling(sampling: Sampling) -> None:
 class NBGLM(lightning.LightningModule):
     """Low-rank NB-GLM; trained by any loss on counts, predicts mean profiles and samples cells."""
 
-    predicts: ClassVar[Output] = "profile"
+    predicts: ClassVar[Output] = Profile("log1p_of_means")
     vocabulary: Vocabulary
 
     def __init__(

@@ -15,7 +15,7 @@ from pertexp.data.pairs.datamodule import PairData
 from pertexp.data.pairs.loader import Batch
 from pertexp.losses.contract import Loss, PairPrediction, offered_by, require_loss
 from pertexp.losses.interaction import PairLoss
-from pertexp.metrics.output import Output
+from pertexp.metrics.output import Output, Probability
 from pertexp.models.backbones.backbone import BackboneSource, SequenceBackbone
 from pertexp.models.prism.diagnostics import TARGETS, diagnostics, read, shares
 from pertexp.models.prism.network import PrismNetwork, PrismOutput
@@ -45,7 +45,7 @@ class PRISM(lightning.LightningModule):
         `[C]` class of each cell line among the K training lines; -1 for lines that are not trained on.
     """
 
-    predicts: ClassVar[Output] = "probability"
+    predicts: ClassVar[Output] = Probability()
     targets = TARGETS
     active_epochs: Tensor
     class_of_line: Tensor

@@ -152,10 +152,8 @@ def test_logs_have_cells_too_but_no_counts():
     measured = evaluation.measure_negatives(data.design)
     of_both = {name for name, metric in METRICS.items() if metric.family in ("cell_eval", "gears")}
     assert set(measured.per_unit["metric"]) == of_both
-    with pytest.raises(MismatchError, match="scores sums of counts"):
-        Vcc2026().require(data.design.screen.scale)
-    with pytest.raises(MismatchError, match="type evaluation=core"):
-        Gears().require("log2fc")
+    with pytest.raises(MismatchError, match="from profiles on the scale 'mean of log1p values', which the data have"):
+        ScreenEvaluation(families={"vcc2026": Vcc2026()}).require(data)
 
 
 def test_pooling_keeps_what_all_parts_hold(design, frame):
