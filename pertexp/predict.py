@@ -21,12 +21,12 @@ def job(config: DictConfig) -> None:
 def run(config: DictConfig) -> Path:
     """Write what was asked for, whole or not at all; returns its path."""
     from pertexp.runs.record import whole
-    from pertexp.tasks.registry import TASKS, predicting_of, restore
+    from pertexp.tasks.registry import all_predicting, predicting_of, restore
 
     _check_values(config)
     trained = restore(config.ckpt, SearchPath.of_command())
     predicting = predicting_of(trained)
-    predicting.refuse_options_of((task.predicting for task in TASKS.values()), HydraConfig.get().overrides.task)
+    predicting.refuse_options_of(all_predicting(), HydraConfig.get().overrides.task)
     path = predicting.place(config.out, Path(config.paths.run_dir))
     answer = predicting.answer(trained, _plain(config))
     path.parent.mkdir(parents=True, exist_ok=True)

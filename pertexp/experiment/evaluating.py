@@ -76,20 +76,22 @@ def _predictions(config: DictConfig, folder: Path) -> Evaluated:
 
     evaluation: RunEvaluation = build(config.evaluation, "evaluation")
     task = TASKS[evaluation.task]
-    if task.external is None:
+    external = task.evaluators[evaluation.scores_output].external
+    if external is None:
         raise MismatchError(
             f"predictions of another tool cannot be scored for {task.name}: type evaluation=core, vcc2026 or cell_eval "
             "for predictions of screens; a run is scored with ckpt=<run folder>."
         )
     data: RunData = build(config.data, "data")
     require_task(data, evaluation, {"data": config.data.name, "evaluation": _chosen_evaluation()})
-    report, design = task.external(
+    report, design = external(
         data,
         evaluation,
         path=config.pred,
         scale=config.pred_scale,
         name=config.pred_name,
         depth=config.pred_depth,
+        choices=task.choices,
         shared=config.genes == "shared",
         by_split=any(word.startswith(("data/split=", "data.split.")) for word in HydraConfig.get().overrides.task),
     )

@@ -16,6 +16,7 @@ from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, Screen
+from pertexp.evaluation.screens.impact import require_impacts
 from pertexp.evaluation.screens.moved import moved_counts, moved_logs
 from pertexp.inference.trained import Trained
 from pertexp.models.protocols import DrawsNamedCells, NamedPredictor
@@ -24,6 +25,7 @@ from pertexp.models.vocabulary import canonical
 log = logging.getLogger(__name__)
 
 FILE = tuple(field.name for field in fields(H5adFile) if field.name != "expected")
+IMPACT_OPTIONS = frozenset({"perturbations", "contexts"})
 OPTIONS = frozenset({"perturbations", "contexts", "cells", "genes", *(f"data.{name}" for name in FILE)})
 
 
@@ -56,11 +58,7 @@ def answer(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
     MismatchError
         Where the model cannot be asked by name.
     """
-    _require_names(trained)
-    names = None if asked["perturbations"] is None else canonical(asked["perturbations"])
-    contexts = None if asked["contexts"] is None else list(dict.fromkeys(map(str, asked["contexts"])))
-    if contexts == []:
-        raise RequestError("contexts=[] names none: type 'contexts=[A,B]', or leave it out for all.")
+    names, contexts = _named(trained, asked)
     cells, seed = asked["cells"], asked["seed"]
     options = {name: asked["data"][name] for name in FILE if asked["data"].get(name) is not None}
     if "path" in options:
@@ -70,6 +68,40 @@ def answer(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
     else:
         adata = profiles(trained, names, contexts)
     return ScreenAnswer(adata)
+
+
+def impacts(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
+    """One row of impacts a perturbation and context.
+
+    Parameters
+    ----------
+    asked
+        `perturbations` and `contexts` by name.
+
+    Raises
+    ------
+    DataError
+        Where an impact is negative or no finite number.
+    """
+    names, contexts = _named(trained, asked)
+    labels, rows = [], []
+    for context, units in _asked(trained, names, contexts):
+        known = trained.model.vocabulary
+        labels += [(known.perturbations[p], context) for p in units.perturbation]
+        rows.append(trained.model.predict(units))
+    values = np.concatenate(rows)
+    require_impacts(values, tuple(name for name, _ in labels), trained.genes, f"{trained.name} predicts")
+    return ScreenAnswer(_adata(trained, values.astype(np.float32), labels, trained.model.predicts.name))
+
+
+def _named(trained: Trained, asked: Mapping[str, Any]) -> tuple[list[str] | None, list[str] | None]:
+    """Canonical perturbations and contexts that are asked for; None for all."""
+    _require_names(trained)
+    names = None if asked["perturbations"] is None else canonical(asked["perturbations"])
+    contexts = None if asked["contexts"] is None else list(dict.fromkeys(map(str, asked["contexts"])))
+    if contexts == []:
+        raise RequestError("contexts=[] names none: type 'contexts=[A,B]', or leave it out for all.")
+    return names, contexts
 
 
 def _require_names(trained: Trained) -> None:
@@ -339,7 +371,7 @@ def _adata(
         var=pd.DataFrame(index=pd.Index(genes or trained.genes, dtype=str)),
         uns={
             "scale": scale,
-            "predicts": "profile",
+            "predicts": trained.model.predicts.name,
             "model": trained.name,
             "run": str(trained.run),
             "split_hash": str(trained.schema["split_hash"]),

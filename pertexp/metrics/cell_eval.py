@@ -18,11 +18,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from pertexp.metrics.cells import Cells, rescaled
-from pertexp.metrics.core import average_precision
 from pertexp.metrics.correlation import contributions, pearson, spearman
 from pertexp.metrics.differential import SIGNIFICANT, benjamini_hochberg, wilcoxon
 from pertexp.metrics.metric import Level, Metric, table
 from pertexp.metrics.output import OF_CELLS
+from pertexp.metrics.ranking import auroc, average_precision
 
 _BLOCK = 2048
 
@@ -238,15 +238,6 @@ def _area(of: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[View], np.
     return area
 
 
-def _auroc(score: np.ndarray, label: np.ndarray) -> float:
-    """Return the area under the ROC curve, ties at mid-ranks `[G]`; NaN where labels are all alike."""
-    positives = int(label.sum())
-    negatives = label.size - positives
-    if not positives or not negatives:
-        return np.nan
-    return float((rankdata(score)[label].sum() - positives * (positives + 1) / 2) / (positives * negatives))
-
-
 def _error(power: int, *, delta: bool) -> Callable[[View], np.ndarray]:
     """Return the mean over genes of |prediction − truth|^power, of profiles or of effects."""
 
@@ -297,6 +288,6 @@ CELL_EVAL: dict[str, Metric] = table(
     _row("de_spearman_lfc_sig", _over_significant(spearman), 1.0, -1.0, _DE),
     _row("de_sig_genes_recall", _recall, 1.0, 0.0, _DE),
     _row("pr_auc", _area(average_precision), 1.0, 0.0, _DE),
-    _row("roc_auc", _area(_auroc), 1.0, 0.0, _DE),
+    _row("roc_auc", _area(auroc), 1.0, 0.0, _DE),
     scales=OF_CELLS,
 )

@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 
 from pertexp.metrics.differential import SIGNIFICANT
 from pertexp.metrics.metric import Metric, table
+from pertexp.metrics.ranking import average_precision, top_weights
 
 MIN_CANDIDATES = 3
 TOP_GENES = 20
@@ -81,7 +82,7 @@ class Scored:
     @cached_property
     def magnitude(self) -> np.ndarray:
         """`[U, G]` size of the predicted effect against control."""
-        magnitude: np.ndarray = np.abs(_effect(self.prediction, self.control))
+        magnitude: np.ndarray = np.abs(effect_of(self.prediction, self.control))
         return magnitude
 
     @cached_property
@@ -94,7 +95,7 @@ class Scored:
         """Return predicted and true effects on the genes that no perturbation of the panel targets."""
         keep = ~self.panel_target
         control = self.control[:, keep]
-        return _effect(self.prediction[:, keep], control), _effect(self.truth[:, keep], control)
+        return effect_of(self.prediction[:, keep], control), effect_of(self.truth[:, keep], control)
 
 
 def _noise(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -109,7 +110,7 @@ def _peak(values: np.ndarray) -> np.ndarray:
     return peak
 
 
-def _effect(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def effect_of(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Signed effect `[U, G]`; a row that is rounding alone becomes zero."""
     effect = profile - reference
     return np.where(_peak(effect) > _noise(profile, reference), effect, 0.0)
@@ -171,21 +172,6 @@ def _pearson(view: Scored, reference: np.ndarray, weights: np.ndarray | None = N
     return np.where(defined, correlation, -1.0)
 
 
-def _top_weights(score: np.ndarray, allowed: np.ndarray, k: int | np.ndarray) -> np.ndarray:
-    """Weight 1 on the k (one number, or one a row) highest of the allowed genes.
-
-    Genes tied at the cut share the places left.
-    """
-    score = np.where(allowed, score, -np.inf)
-    places = np.minimum(k, allowed.sum(axis=1))
-    rank = np.maximum(places, 1) - 1
-    cut = np.take_along_axis(-np.sort(-score, axis=1), rank[:, None], axis=1)
-    above, tied = score > cut, (score == cut) & allowed
-    share = (places - above.sum(axis=1)) / np.maximum(tied.sum(axis=1), 1)
-    weights: np.ndarray = above + tied * share[:, None]
-    return weights
-
-
 def mse(view: Scored) -> np.ndarray:
     """Return the mean over genes of squared profile errors, own targets included."""
     error: np.ndarray = np.mean((view.prediction - view.truth) ** 2, axis=1)
@@ -211,7 +197,7 @@ def pearson_delta_mean(view: Scored) -> np.ndarray:
 def pearson_delta_top20(view: Scored) -> np.ndarray:
     """`pearson_delta` on the 20 genes of highest |t|, own targets left out; NaN where nothing was tested."""
     tested = ~np.isnan(view.de_score).any(axis=1)
-    weights = _top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
+    weights = top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
     return np.where(tested, _pearson(view, view.control, weights), np.nan)
 
 
@@ -238,7 +224,7 @@ def discrimination_cosine_t(view: Scored) -> np.ndarray:
 def mse_top20(view: Scored) -> np.ndarray:
     """Average the squared error on the 20 genes of highest |t|, without own targets; NaN where none was tested."""
     tested = ~np.isnan(view.de_score).any(axis=1)
-    weights = _top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
+    weights = top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
     error = (weights * (view.prediction - view.truth) ** 2).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-300)
     return np.where(tested, error, np.nan)
 
@@ -280,7 +266,7 @@ def de_overlap(view: Scored) -> np.ndarray:
     where no gene is significant.
     """
     n = view.significant.sum(axis=1)
-    weights = _top_weights(view.magnitude, ~view.own_target, np.maximum(n, 1))
+    weights = top_weights(view.magnitude, ~view.own_target, np.maximum(n, 1))
     return np.where(n > 0, (weights * view.significant).sum(axis=1) / np.maximum(n, 1), np.nan)
 
 
@@ -289,8 +275,8 @@ def de_direction(view: Scored) -> np.ndarray:
 
     NaN where no gene is significant.
     """
-    predicted = np.sign(_effect(view.prediction, view.control))
-    true = np.sign(_effect(view.truth, view.control))
+    predicted = np.sign(effect_of(view.prediction, view.control))
+    true = np.sign(effect_of(view.truth, view.control))
     n = view.significant.sum(axis=1)
     agreement = (predicted * true + 1) / 2
     return np.where(n > 0, (agreement * view.significant).sum(axis=1) / np.maximum(n, 1), np.nan)
@@ -304,18 +290,6 @@ def de_auprc(view: Scored) -> np.ndarray:
     """
     rows = zip(view.magnitude, view.significant, ~view.own_target, strict=True)
     return np.array([average_precision(score[use], label[use]) for score, label, use in rows])
-
-
-def average_precision(score: np.ndarray, label: np.ndarray) -> float:
-    """Return Σ (R_i - R_(i-1)) P_i over thresholds, ties entered together `[G]`; NaN where labels are all alike."""
-    positives = int(label.sum())
-    if positives in (0, label.size):
-        return np.nan
-    order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
-    hits = np.cumsum(label[order])[ends]
-    precision = hits / (ends + 1)
-    return float(np.sum(np.diff(hits, prepend=0) * precision) / positives)
 
 
 _CONTROL, _MEAN = "effect against control", "effect against training mean"

@@ -171,10 +171,13 @@ class NamedPredictor(ScreenPredictor, Protocol):
 
     Attributes
     ----------
+    predicts
+        As `ScreenModel` has it.
     vocabulary
         The names that it knows, in the order of its indices; `units_named` may add to it.
     """
 
+    predicts: Output
     vocabulary: Vocabulary
 
     def units_named(self, names: Sequence[str], context: str) -> Units:
@@ -214,7 +217,11 @@ class FindsTruth(Protocol):
 
 
 class ScreenBaseline(ScreenPredictor, Protocol):
-    """A predictor that is fitted on training profiles at once: an entry of `evaluation.baselines`."""
+    """A predictor that is fitted on training profiles at once: an entry of `evaluation.baselines`.
+
+    One that predicts impacts declares `predicts = Impact()`, as a model does; without it, a baseline predicts profiles
+    on the scale of the data.
+    """
 
     def fit(self, training: TrainingProfiles) -> Self:
         """Learn from training profiles, choose on validation profiles; return itself."""

@@ -74,19 +74,22 @@ def ladder(rows: Sequence[Row], column: Column, name: str = "ladder", chance: fl
 
 
 def observed_and_predicted(effect: Effect, model: str, scale: str, position: int) -> str:
-    """Every gene of one unit: predicted change against control over the observed one."""
+    """Every gene of one unit: predicted change against control, or impact, over the observed one."""
     unit = scale.split(" (")[0]
-    r = f"r = {number(effect.r, 2)}" if math.isfinite(effect.r) else "r undefined"
+    symbol = "r" if effect.same_scale else "ρ"
+    r = f"{symbol} = {number(effect.r, 2)}" if math.isfinite(effect.r) else f"{symbol} undefined"
+    change = "change" if effect.same_scale else "size of the change"
 
     def paint(axes: Axes) -> None:
-        both = np.concatenate([effect.observed, effect.predicted, [0.0]])
-        margin = max(float(np.ptp(both)), 1e-9) * 0.07
-        ends = float(both.min()) - margin, float(both.max()) + margin
-        axes.set_xlim(*ends)
-        axes.set_ylim(*ends)
+        sides = [np.append(effect.observed, 0.0), np.append(effect.predicted, 0.0)]
+        shared = np.concatenate(sides)
+        across, upward = (_ends(shared if effect.same_scale else side) for side in sides)
+        axes.set_xlim(*across)
+        axes.set_ylim(*upward)
         axes.axhline(0, color=LINE, linewidth=0.7)
         axes.axvline(0, color=LINE, linewidth=0.7)
-        axes.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        if effect.same_scale:
+            axes.plot(across, across, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         dots(axes, effect.observed, effect.predicted, MODEL)
         own = effect.own_target
         if own.any():
@@ -95,11 +98,17 @@ def observed_and_predicted(effect: Effect, model: str, scale: str, position: int
             )
         _gene_names(axes, effect)
         axes.set_title(f"{shortened(effect.unit.label, 30)} · {r}", fontweight="bold")
-        axes.set_xlabel(f"observed change: perturbed − control\n({unit})")
-        axes.set_ylabel(f"change predicted by {shortened(model, 22)}")
+        axes.set_xlabel(f"observed {change}: perturbed − control\n({unit})")
+        axes.set_ylabel(f"{'change' if effect.same_scale else 'impact'} predicted by {shortened(model, 22)}")
 
-    said = f"{effect.unit.label}: predicted over observed change of {len(effect.genes)} genes, {r}"
+    said = f"{effect.unit.label}: predicted over observed {change} of {len(effect.genes)} genes, {r}"
     return drawn(f"effect{position}", said, paint, height=3.9, box=_SQUARE)
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """Ends of an axis that holds these values, with a margin."""
+    margin = max(float(np.ptp(values)), 1e-9) * 0.07
+    return float(values.min()) - margin, float(values.max()) + margin
 
 
 def _gene_names(axes: Axes, effect: Effect) -> None:

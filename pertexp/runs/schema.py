@@ -10,7 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
-FORMAT = 2  # of run folders; raised whenever what is written changes its meaning or its shape
+from pertexp.metrics.output import OutputName
+
+FORMAT = 3  # of run folders; raised whenever what is written changes its meaning or its shape
 METRICS = "metrics.json"
 DATA = "data.json"
 ENVIRONMENT = "environment.json"
@@ -303,8 +305,8 @@ class RunMetrics:
     ----------
     format
         Version of what is written.
-    task
-        Name of the task that wrote it.
+    task, predicts
+        Name of the task that wrote it, and what the scored model predicts.
     model, primary, scale
         Name of the scored model, of the metric that orders tables, and the scale of its predictions.
     roles, not_counted
@@ -325,6 +327,7 @@ class RunMetrics:
 
     format: int = FORMAT
     task: str
+    predicts: OutputName
     model: str
     primary: str
     scale: str

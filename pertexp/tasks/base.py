@@ -1,20 +1,22 @@
 """What a task is: all that depends on it, in one object."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, Generic, Never, TypeVar
 
 from rich.console import RenderableType
 
+from pertexp.config.errors import DataError
 from pertexp.data.contract import RunData
 from pertexp.evaluation.contract import CalibrationScores, Evaluation, Report, RunEvaluation
 from pertexp.evaluation.results.results import Results
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.restoring import Reader
+from pertexp.metrics.output import OutputName
 from pertexp.report.page import RunPage
 from pertexp.report.settings import SettingsText
-from pertexp.runs.reading import read_metrics
+from pertexp.runs.reading import RunFolder, read_metrics
 from pertexp.runs.record import RecordedDesign
 from pertexp.runs.schema import RunMetrics
 
@@ -44,6 +46,28 @@ class Calibration(Generic[DataT, DesignT, EvaluationT]):
 
 
 @dataclass(frozen=True)
+class Evaluator(Generic[DataT, EvaluationT]):
+    """What a task does with models that declare one output.
+
+    Attributes
+    ----------
+    choice
+        What to type to have them scored, `evaluation=core`.
+    predicting
+        What can be asked of a trained model.
+    external
+        Scores predictions of another tool; None where the task cannot.
+    read_run
+        Reads the folder of a run for its page; None where the page reads it as it is.
+    """
+
+    choice: str
+    predicting: Predicting
+    external: External[DataT, EvaluationT] | None = None
+    read_run: Callable[[Path], RunFolder] | None = None
+
+
+@dataclass(frozen=True)
 class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
     """A task: a sort of experiment, with data, models and scores of its own.
 
@@ -55,6 +79,8 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
         Types of metrics.json, and of what a run was scored on.
     page
         How the folder of a run is read, and the sections of its page.
+    evaluators
+        What is done with a model, by the output that it declares.
     console
         Renders the report of a run under a title, block by block.
     settings_text
@@ -63,12 +89,8 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
         Of design, model and data, what a checkpoint holds so that the model is restored from it alone.
     restore
         Restores a model from the contents of a checkpoint, its path, and the configuration tree.
-    predicting
-        What can be asked of a trained model.
     data_advice, model_advice
         What to type for data, and for a model with its evaluation, of this task.
-    external
-        Scores predictions of another tool; None where the task cannot.
     calibration
         Measures which metrics to trust on a data set; None where the task cannot.
     write_samples
@@ -79,16 +101,27 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
     metrics: type[RunMetrics]
     results: type[Results]
     page: RunPage[Any]
+    evaluators: Mapping[OutputName, Evaluator[DataT, EvaluationT]]
     console: Callable[[ReportT, str], Iterable[RenderableType]]
     settings_text: SettingsText[Any]
     restorable: Callable[[DesignT, dict[str, Any], dict[str, Any]], dict[str, Any]]
     restore: Reader
-    predicting: Predicting
     data_advice: str
     model_advice: str
-    external: External[DataT, EvaluationT] | None = None
     calibration: Calibration[DataT, DesignT, EvaluationT] | None = None
     write_samples: Callable[[object, DesignT, int, Path], None] | None = None
+
+    @property
+    def choices(self) -> dict[OutputName, str]:
+        """What to type to score each output that its models declare."""
+        return {output: evaluator.choice for output, evaluator in self.evaluators.items()}
+
+    def evaluator_of(self, folder: Path) -> Evaluator[DataT, EvaluationT]:
+        """Return what is done with the model of a run; DataError where that predicts what this task does not score."""
+        predicts = self.read_metrics(folder).predicts
+        if predicts not in self.evaluators:
+            raise DataError(f"{folder} scored a predicted {predicts}, which {self.name} do not have: run it again.")
+        return self.evaluators[predicts]
 
     def read_metrics(self, folder: Path) -> RunMetrics:
         """Read metrics.json; DataError where it cannot be read."""

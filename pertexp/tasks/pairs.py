@@ -15,18 +15,22 @@ from pertexp.report.pairs.reading import read_pairs
 from pertexp.report.pairs.sections import SECTIONS
 from pertexp.report.pairs.settings import PairSettings
 from pertexp.runs.schema import PairMetrics
-from pertexp.tasks.base import Task
+from pertexp.tasks.base import Evaluator, Task
 
 PAIRS: Task[PairData, PairDesign, PairEvaluation, PairReport] = Task(
     name="pairs",
     metrics=PairMetrics,
     results=PairResults,
     page=RunPage(read_pairs, SECTIONS),
+    evaluators={
+        "probability": Evaluator(
+            "evaluation=pairs", Predicting("pairs", pairs.OPTIONS, tuple(pairs.WRITERS), pairs.answer)
+        )
+    },
     console=report_console,
     settings_text=PairSettings(),
     restorable=restorable_pairs,
     restore=restore_pairs,
-    predicting=Predicting("pairs", pairs.OPTIONS, tuple(pairs.WRITERS), pairs.answer),
     data_advice="data=ep_pairs or data=simulated_pairs",
     model_advice="model=prism",
 )

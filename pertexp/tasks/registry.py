@@ -69,10 +69,15 @@ def require_model(data: RunData, evaluation: RunEvaluation, model: object, names
     evaluation.require_model(data, model, names["model"])
 
 
+def declared_name(model: object) -> str | None:
+    """Return the name of what a model, or its class, declares that it predicts; None where it declares nothing."""
+    name = getattr(getattr(model, "predicts", None), "name", None)
+    return None if name is None else str(name)
+
+
 def _require_output(model: object, evaluation: RunEvaluation, task: RunTask, names: dict[str, str]) -> None:
     """Refuse a model, or its class, that does not declare what the evaluation scores."""
-    predicts = getattr(model, "predicts", None)
-    found = getattr(predicts, "name", None)
+    predicts, found = getattr(model, "predicts", None), declared_name(model)
     if found == evaluation.scores_output:
         return
     if predicts is None:
@@ -81,9 +86,10 @@ def _require_output(model: object, evaluation: RunEvaluation, task: RunTask, nam
         declared = f"declares {predicts!r}, which is no declaration of pertexp.metrics.output"
     else:
         declared = f"predicts {found}"
+    advice = {str(output): choice for output, choice in task.choices.items()}.get(str(found), task.model_advice)
     raise MismatchError(
         f"evaluation={names['evaluation']} scores models that predict {evaluation.scores_output}, but "
-        f"model={names['model']} {declared}: type {task.model_advice}."
+        f"model={names['model']} {declared}: type {advice}."
     )
 
 
@@ -123,7 +129,16 @@ def restore(place: str, search_path: SearchPath | None = None) -> Restored:
 
 def predicting_of(trained: Restored) -> Predicting:
     """Return what can be asked of a trained model."""
-    return TASKS[trained.task].predicting
+    predicts = declared_name(trained.model)
+    for output, evaluator in TASKS[trained.task].evaluators.items():
+        if output == predicts:
+            return evaluator.predicting
+    raise DataError(f"{trained.path} holds a model that predicts {predicts}, which no model of {trained.task} does.")
+
+
+def all_predicting() -> list[Predicting]:
+    """Return what can be asked of models of every task and output."""
+    return [evaluator.predicting for task in TASKS.values() for evaluator in task.evaluators.values()]
 
 
 def task_of(folder: Path) -> RunTask:
@@ -158,7 +173,9 @@ def write_page(folder: Path) -> Path:
     DataError
         Where the folder holds no finished run, a file of it cannot be read, or sections of a plug-in are none.
     """
-    return _page_of(task_of(folder)).write(folder)
+    task = task_of(folder)
+    page, read_run = _page_of(task), task.evaluator_of(folder).read_run
+    return (page if read_run is None else replace(page, read=read_run)).write(folder)
 
 
 def _page_of(task: RunTask) -> RunPage[Any]:

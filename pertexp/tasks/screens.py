@@ -1,10 +1,13 @@
 """Screens: cells × genes under perturbation."""
 
+from functools import partial
+
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.evaluation.screens.calibrating import calibration_scores
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation, ScreenReport
 from pertexp.evaluation.screens.external_scoring import score_external
+from pertexp.evaluation.screens.impact import ImpactFrame
 from pertexp.evaluation.screens.results import ScreenResults
 from pertexp.inference import screens
 from pertexp.inference.predicting import Predicting
@@ -17,21 +20,32 @@ from pertexp.report.screens.reading import read_screen
 from pertexp.report.screens.sections import SECTIONS
 from pertexp.report.screens.settings import ScreenSettings
 from pertexp.runs.schema import ScreenMetrics
-from pertexp.tasks.base import Calibration, Task
+from pertexp.tasks.base import Calibration, Evaluator, Task
 
 SCREENS: Task[ScreenData, Design, ScreenEvaluation, ScreenReport] = Task(
     name="screens",
     metrics=ScreenMetrics,
     results=ScreenResults,
     page=RunPage(read_screen, SECTIONS),
+    evaluators={
+        "profile": Evaluator(
+            "evaluation=core",
+            Predicting("a screen", screens.OPTIONS, (".h5ad",), screens.answer),
+            score_external,
+        ),
+        "impact": Evaluator(
+            "evaluation=impact",
+            Predicting("impacts in a screen", screens.IMPACT_OPTIONS, (".h5ad",), screens.impacts),
+            score_external,
+            partial(read_screen, frame_type=ImpactFrame),
+        ),
+    },
     console=report_console,
     settings_text=ScreenSettings(),
     restorable=restorable_screens,
     restore=restore_screens,
-    predicting=Predicting("a screen", screens.OPTIONS, (".h5ad",), screens.answer),
     data_advice="data=norman_mini or data=screen",
     model_advice="model=nbglm evaluation=core",
-    external=score_external,
     calibration=Calibration(calibration_scores, render_calibration),
     write_samples=write_samples,
 )

@@ -224,10 +224,11 @@ def test_who_describes_a_line():
 
 
 def test_options_of_pairs_are_refused_for_a_model_of_screens():
+    of_profiles, of_pairs = SCREENS.evaluators["profile"].predicting, PAIRS.evaluators["probability"].predicting
     for word in ("draws=3", "support=x.tsv", "data.columns.chrom=c", "data.coordinates=one_based"):
         with pytest.raises(RequestError, match="is not an option for a model of a screen"):
-            SCREENS.predicting.refuse_options_of([PAIRS.predicting], [word])
-    SCREENS.predicting.refuse_options_of([PAIRS.predicting], ["ckpt=x", "data.path=y", "cells=3", "hydra.run.dir=z"])
+            of_profiles.refuse_options_of([of_pairs], [word])
+    of_profiles.refuse_options_of([of_pairs], ["ckpt=x", "data.path=y", "cells=3", "hydra.run.dir=z"])
 
 
 def changed(run: Path, place: Path, change) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from scored_profiles import values, view
 from sklearn.metrics import average_precision_score
 
-from pertexp.metrics.core import average_precision
+from pertexp.metrics.ranking import average_precision
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from pertexp.runs import documents
 from pertexp.runs.reading import RunFolder, guarded, shared_files
 from pertexp.runs.schema import DataRecord, RunMetrics, ScoreRow
 from pertexp.runs.tables import Table
-from pertexp.tasks.base import Task
+from pertexp.tasks.base import Evaluator, Task
 from pertexp.training.schedulers import configured
 
 NAME = "toys"
@@ -188,7 +188,7 @@ class ToyEvaluation:
                  ((name, model.predict(WEIGHT[rows])), ("nothing", 0.0))]  # fmt: skip
         scores, roles = ToyScores(pd.concat(parts)), RowRoles(name, baselines=("nothing",))
         metrics = RunMetrics(
-            task=NAME, model=name, primary="mse", scale="price", roles=roles.by_name,
+            task=NAME, predicts="impact", model=name, primary="mse", scale="price", roles=roles.by_name,
             aggregate=documents.rows(ScoreRow, scores.aggregate), verdict=verdict(scores, roles),
         )  # fmt: skip
         return ToyReport(metrics=metrics, table=scores.table)
@@ -317,11 +317,11 @@ TOY_TASK = Task(
             Section("prices", "Prices", price_list, "prices.html.j2", package="toy_task"),
         ),
     ),
+    evaluators={"impact": Evaluator("evaluation=toys", Predicting("toys", frozenset({"draws"}), (".csv",), answer))},
     console=lambda report, title: [Text(title), *verdict_sentences("toy", report.metrics.verdict, {})],
     settings_text=ToySettings(),
     restorable=lambda design, model, data: {"task": NAME, "data": {}, "model": model},  # noqa: ARG005
     restore=restore_toys,
-    predicting=Predicting("toys", frozenset({"draws"}), (".csv",), answer),
     data_advice="data=toys",
     model_advice="model=toy",
 )

@@ -133,3 +133,18 @@ def test_no_other_place_asks_which_task_it_is():
         if not name.startswith("pertexp/tasks/"):
             assert not re.search(r"task\s*(==|!=|in)\s*[\"'(]", text), name
             assert "singledispatch" not in text, name
+
+
+def test_no_other_place_asks_what_a_model_predicts():
+    """Outside of tasks/, what is declared is compared with what is declared, and with no name or class."""
+    files = subprocess.run(["git", "ls-files", "pertexp/*.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    asked = re.compile(
+        r"(predicts|output|scores_output)\b[\w.]*\s*(==|!=|in|not in)\s*[\"'(]"
+        r"|isinstance\([^)]*\b(Profile|Impact|Probability)\b"
+    )
+    assert asked.search('if model.predicts.name == "impact":')
+    assert asked.search("isinstance(model.predicts, Impact)")
+    for name in files.stdout.split():
+        if not name.startswith("pertexp/tasks/"):
+            found = asked.search((ROOT / name).read_text())
+            assert found is None, (name, found)

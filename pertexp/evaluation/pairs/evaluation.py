@@ -89,6 +89,7 @@ class PairEvaluation:
         targets = model.targets if isinstance(model, HasTargets) else ()
         metrics = PairMetrics(
             task=TASK,
+            predicts=self.scores_output,
             model=name,
             primary=self.primary,
             scale="probability",

@@ -1,7 +1,7 @@
 """The honest score of a screen model: the same test units for the model, every baseline, and the replicate."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from pertexp.evaluation.screens.families import Core, Family
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import Measured, measure
 from pertexp.evaluation.screens.scoring import TASK, Scores
-from pertexp.metrics.output import SCALE_WORDS, OutputName
+from pertexp.metrics.output import SCALE_WORDS, OutputName, Profile
 from pertexp.models.baselines.screens import NoChange, TrainMean
 from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor
 from pertexp.runs.record import whole, write_json
@@ -43,10 +43,11 @@ class ScreenReport(Report):
     recovery: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: str, frame: EvaluationFrame, scores: Scores) -> "ScreenReport":
-        """Compare the model with the baselines, and put everything on record."""
+    def of(cls, model: str, frame: EvaluationFrame, scores: Scores, notes: Sequence[str] = ()) -> "ScreenReport":
+        """Compare the model with the baselines, and put everything on record, with these notes."""
         found = verdict(scores, scores.roles(model))
-        return cls(metrics=scores.metrics_of(model, found), frame=frame, scores=scores)
+        metrics = scores.metrics_of(model, found, frame.predicts)
+        return cls(metrics=replace(metrics, notes=[*metrics.notes, *notes]), frame=frame, scores=scores)
 
     def write_units(self, folder: Path) -> None:
         """Write predictions.h5ad, recovery.json, metrics.parquet and calibration.parquet."""
@@ -77,6 +78,9 @@ class ScreenEvaluation:
 
     task: ClassVar[str] = TASK
     scores_output: ClassVar[OutputName] = "profile"
+    frame_type: ClassVar[type[EvaluationFrame]] = EvaluationFrame
+    negatives: ClassVar[dict[str, Callable[[], ScreenBaseline]]] = {"train_mean": TrainMean, "no_change": NoChange}
+    wrap: ClassVar[str] = ""  # what else to do with a baseline of something else
 
     families: dict[str, Family] = field(default_factory=lambda: {"core": Core()})
     baselines: dict[str, ScreenBaseline] = field(default_factory=dict)
@@ -99,7 +103,12 @@ class ScreenEvaluation:
         for name in ("n_resamples", "n_splits"):
             if getattr(self, name) < 1:
                 raise RequestError(f"evaluation.{name}={getattr(self, name)}: expected at least 1.")
-        _require_baselines(self.baselines)
+        self._require_baselines()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What has to be known of the rows."""
+        return ()
 
     def require(self, data: ScreenData) -> None:
         """Refuse, before anything is trained, metrics that cannot be computed on the scale of the data."""
@@ -141,15 +150,17 @@ class ScreenEvaluation:
         """These predictions of the test units, and those of every baseline, beside the truth."""
         units = design.units("test")
         baselines = {name: baseline.fit(design.training).predict(units) for name, baseline in self.baselines.items()}
-        return evaluation_frame(design, {**predictions, **baselines}, self.seed, self.n_splits)
+        return self._frame(design, {**predictions, **baselines})
+
+    def _frame(self, design: Design, predictions: Mapping[str, np.ndarray]) -> EvaluationFrame:
+        return evaluation_frame(design, predictions, self.seed, self.n_splits, self.frame_type)
 
     def measure_negatives(self, design: Design) -> Measured:
         """What the predictions that know nothing of a perturbation and the replicate score on a fold; no model."""
         self.require_scale(design)
         units = design.units("test")
-        negatives: dict[str, ScreenBaseline] = {"train_mean": TrainMean(), "no_change": NoChange()}
-        predictions = {name: one.fit(design.training).predict(units) for name, one in negatives.items()}
-        frame = evaluation_frame(design, predictions, self.seed, self.n_splits)
+        predictions = {name: make().fit(design.training).predict(units) for name, make in self.negatives.items()}
+        frame = self._frame(design, predictions)
         if frame.replicate is None:
             raise MismatchError("metrics are calibrated on halves of cells, and a test unit here has fewer than two.")
         return measure(frame, TestedCells.of(design, self.seed), self.families)
@@ -161,14 +172,19 @@ class ScreenEvaluation:
 
     def report(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> ScreenReport:
         """Score a frame, and compare the model called `name` with the baselines."""
-        return ScreenReport.of(name, frame, self.scores(frame, cells))
+        return ScreenReport.of(name, frame, self.scores(frame, cells), self.notes)
 
-
-def _require_baselines(baselines: Mapping[str, Any]) -> None:
-    for name, baseline in baselines.items():
-        if not hasattr(baseline, "fit"):
+    def _require_baselines(self) -> None:
+        for name, baseline in self.baselines.items():
             where = f"evaluation.baselines.{name}"
-            raise RequestError(f"{where}={baseline} is no baseline: leave it out with ~{where}")
+            if not hasattr(baseline, "fit"):
+                raise RequestError(f"{where}={baseline} is no baseline: leave it out with ~{where}")
+            predicted = getattr(baseline, "predicts", Profile("as_data")).name
+            if predicted != self.scores_output:
+                raise RequestError(
+                    f"{where} predicts {predicted}, and this evaluation scores {self.scores_output}: leave it out with "
+                    f"~{where}{self.wrap}"
+                )
 
 
 def _replicates(design: Design, units: Units, seed: int, n_splits: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -179,11 +195,15 @@ def _replicates(design: Design, units: Units, seed: int, n_splits: int) -> tuple
 
 
 def evaluation_frame(
-    design: Design, predictions: Mapping[str, np.ndarray], seed: int, n_splits: int = 5
+    design: Design,
+    predictions: Mapping[str, np.ndarray],
+    seed: int,
+    n_splits: int = 5,
+    frame_type: type[EvaluationFrame] = EvaluationFrame,
 ) -> EvaluationFrame:
     """Predictions beside the truth of the test units; real controls on both sides."""
     screen, units = design.screen, design.units("test")
-    return EvaluationFrame(
+    return frame_type(
         perturbation=tuple(screen.perturbations[p] for p in units.perturbation),
         context=tuple(screen.contexts[c] for c in units.context),
         fold=np.full(len(units), design.split.fold),

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,19 @@ from pertexp.data.screens.profiles import SCALE_NAMES, GroupSums, Units, profile
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.metrics.cells import Cells
+from pertexp.metrics.output import OutputName
 
 log = logging.getLogger(__name__)
 
-PredictionScale = Literal["counts", "log1p", "profile"]
+PredictionScale = Literal["counts", "log1p", "profile", "impact"]
+# What files on a scale predict: cells and profiles are scored as profiles.
+PREDICTED: dict[PredictionScale, OutputName] = {
+    "counts": "profile",
+    "log1p": "profile",
+    "profile": "profile",
+    "impact": "impact",
+}
+OF_CELLS: frozenset[PredictionScale] = frozenset({"counts", "log1p"})
 DEPTH_TOLERANCE = 1.33
 
 
@@ -32,7 +41,8 @@ class ExternalPrediction:
     screen
         Predicted cells (or one profile a perturbation), genes in the order of the truth's file.
     scale
-        `counts`, `log1p`, or `profile`: one row a perturbation and context, on the profile scale of the truth.
+        `counts` or `log1p` of cells; `profile` or `impact`: one row a perturbation and context, on the profile scale of
+        the truth, or of scores.
     depth
         What log1p values were normalised to; None: to the depth that the truth is.
     """
@@ -67,16 +77,16 @@ class OnDesign:
         """`[U, G]` profiles; NaN rows where a unit is not predicted."""
         screen = self._screen()
         rows = self._rows()
-        if self.external.scale == "profile":
-            return np.stack([_one(screen, own) for own in rows])
+        if self.external.scale not in OF_CELLS:
+            return np.stack([_one(screen, own, self.external.scale) for own in rows])
         exposure = self._size_factor(screen) if screen.scale == "counts" else np.ones(screen.n_cells)
         total = np.stack([np.asarray(screen.expression[own].sum(axis=0, dtype=np.float64)).ravel() for own in rows])
         sums = GroupSums(total, np.array([exposure[own].sum() for own in rows]), np.array([own.size for own in rows]))
         return profiles(screen, sums)
 
     def cells(self) -> Cells | None:
-        """The predicted cells by test unit, their own controls as -1; None where profiles were predicted."""
-        if self.external.scale == "profile":
+        """The predicted cells by test unit, their own controls as -1; None where no cells were predicted."""
+        if self.external.scale not in OF_CELLS:
             return None
         screen = self._screen()
         group = np.full(screen.n_cells, -2)
@@ -174,12 +184,12 @@ def _typical_sum(screen: Screen, rows: np.ndarray) -> float:
     return max(float(np.median(sums)), 1e-9)
 
 
-def _one(screen: Screen, rows: np.ndarray) -> np.ndarray:
+def _one(screen: Screen, rows: np.ndarray, scale: PredictionScale) -> np.ndarray:
     if rows.size > 1:
         name = screen.perturbations[screen.perturbation[rows[0]]]
         raise DataError(
-            f"{name} has {rows.size} rows in one context, but pred_scale=profile means one: type pred_scale=counts or "
-            "pred_scale=log1p for cells."
+            f"{name} has {rows.size} rows in one context, but pred_scale={scale} means one: keep one row a "
+            "perturbation and context, or type pred_scale=counts or pred_scale=log1p for cells."
         )
     if not rows.size:
         return np.full(screen.n_genes, np.nan)
@@ -194,6 +204,8 @@ def read_external(
     name: str | None,
     *,
     shared: bool,
+    wanted: OutputName = "profile",
+    choices: Mapping[OutputName, str] | None = None,
 ) -> ExternalPrediction:
     """Read predictions and align their genes with those of the truth.
 
@@ -205,6 +217,10 @@ def read_external(
         What the numbers are; None where the file says so itself (`uns["scale"]`, as pertexp.predict writes it).
     shared
         Whether to go on where genes of the truth are missing; those are then left out on both sides.
+    wanted
+        What is scored.
+    choices
+        What to type to score each of what files predict, for the message where it is not what is wanted.
 
     Raises
     ------
@@ -213,8 +229,8 @@ def read_external(
     MismatchError
         Where counts are held against logs.
     """
-    known = _declared(path, scale, truth)
-    read_as = "log2fc" if known == "profile" else known  # profiles are any numbers
+    known = _declared(path, scale, truth, _Wanted(wanted, choices or {}))
+    read_as = known if known in OF_CELLS else "log2fc"  # any numbers
     options = {**columns, "path": path, "scale": read_as, "recover_counts": False, "depth_key": None, "where": None}
     try:
         screen = H5adFile(**options).read(require_control=False)
@@ -222,35 +238,63 @@ def read_external(
         said = str(fault).replace("data.scale=log2fc for fold changes", "pred_scale=profile for mean profiles")
         said = said.replace("data.scale", "pred_scale")
         raise DataError(said if Path(path).name in said else f"in the predictions {path}: {said}") from fault
-    if known == "profile":
+    if known not in OF_CELLS:
         screen = replace(screen, scale=truth.scale)
     _refuse_scale(known, truth)
     return ExternalPrediction(name or Path(path).stem, _on_genes_of(truth, screen, shared), known)
 
 
-def _declared(path: str, scale: PredictionScale | None, truth: Screen) -> PredictionScale:
-    said, predicts = _said_by(path)
-    if predicts not in ("", "profile"):
+class _Wanted(NamedTuple):
+    """What is scored, and what to type for each of what files predict."""
+
+    output: OutputName
+    choices: Mapping[OutputName, str]
+
+    def require(self, found: str, said: str) -> None:
+        """Refuse (MismatchError) a file of something else; `said` is the beginning of the message."""
+        if found == self.output:
+            return
+        other = {str(output): choice for output, choice in self.choices.items()}.get(found)
         raise MismatchError(
-            f"{path} says that it predicts {predicts} (uns['predicts']), and profiles are scored here: name predicted "
-            "profiles or cells, or take the entry away where it is wrong."
+            f"{said}, and {self.output}s are scored here: {f'type {other}, or ' if other else ''}name a file of "
+            f"predicted {self.output}s."
         )
+
+    @property
+    def advice(self) -> str:
+        """What to type where a file does not say what its numbers are."""
+        *first, last = [f"pred_scale={_TYPED[scale]}" for scale in PREDICTED if PREDICTED[scale] == self.output]
+        return f"{', '.join(first)}, or {last}" if first else last
+
+
+_TYPED: dict[PredictionScale, str] = {
+    "counts": "counts",
+    "log1p": "log1p",
+    "profile": "profile for one mean profile a perturbation on the scale of the truth",
+    "impact": "impact for one row of scores a perturbation, none negative, larger where a gene moves more",
+}
+
+
+def _declared(path: str, scale: PredictionScale | None, truth: Screen, wanted: _Wanted) -> PredictionScale:
+    said, predicts = _said_by(path)
+    if predicts:
+        wanted.require(predicts, f"{path} says that it predicts {predicts} (uns['predicts'])")
     if scale is not None:
+        wanted.require(PREDICTED[scale], f"pred_scale={scale} means predicted {PREDICTED[scale]}s")
         return scale
-    if said in ("counts", "log1p"):
-        return "counts" if said == "counts" else "log1p"
-    if said == SCALE_NAMES[truth.scale]:
-        return "profile"
+    words: dict[str, PredictionScale] = {SCALE_NAMES[truth.scale]: "profile"}
+    words |= {one: one for one in _TYPED if one != "profile"}
+    found = words.get(said) or words.get(predicts)
+    if found is not None:
+        wanted.require(PREDICTED[found], f"{path} says that its numbers are {found} (uns['scale'])")
+        return found
     if said:
         raise MismatchError(
             f"{path} says that its numbers are on the scale '{said}', and the truth is scored as "
             f"'{SCALE_NAMES[truth.scale]}': "
             "bring one to the other (data.normalize=true or false), or type pred_scale=... where the file is wrong."
         )
-    raise RequestError(
-        f"{path} does not say what its numbers are: type pred_scale=counts, pred_scale=log1p, or pred_scale=profile "
-        "for one mean profile a perturbation on the scale of the truth."
-    )
+    raise RequestError(f"{path} does not say what its numbers are: type {wanted.advice}.")
 
 
 def _said_by(path: str) -> tuple[str, str]:
@@ -271,7 +315,7 @@ def _said_by(path: str) -> tuple[str, str]:
 
 
 def _refuse_scale(scale: PredictionScale, truth: Screen) -> None:
-    if scale in ("profile", truth.scale):
+    if scale not in OF_CELLS or scale == truth.scale:
         return
     if truth.scale == "counts":
         raise MismatchError(

@@ -1,7 +1,7 @@
 """Another tool's predictions on the same road as a model's: the same units, baselines, replicate and metrics."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from pertexp.evaluation.screens.external import (
 from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
 from pertexp.evaluation.screens.measuring import measure, pooled
 from pertexp.evaluation.screens.scoring import Scores
+from pertexp.metrics.output import OutputName
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +42,14 @@ def score_external(
     depth: float | None,
     shared: bool,
     by_split: bool,
+    choices: Mapping[OutputName, str] | None = None,
 ) -> tuple[ScreenReport, Design]:
     """Score a file of predictions; returns the report, and the design of its (first) fold.
 
     What the file predicts is the test set, and the baselines are fitted on the other perturbations of the truth. Where
     the file leaves none, or with `by_split`, they are fitted in folds of `data.split`, and the test units of all folds
-    are pooled. `depth` is that of log1p predictions which were normalised to another depth than the truth.
+    are pooled. `depth` is that of log1p predictions which were normalised to another depth than the truth; `choices`
+    is what to type to score each of what files predict.
 
     Raises
     ------
@@ -54,7 +57,16 @@ def score_external(
         Where predictions and truth do not fit together.
     """
     screen = data.read()
-    external = read_external(path, _as_scored(screen, data), _columns(data), scale, name, shared=shared)
+    external = read_external(
+        path,
+        _as_scored(screen, data),
+        _columns(data),
+        scale,
+        name,
+        shared=shared,
+        wanted=evaluation.scores_output,
+        choices=choices,
+    )
     external = replace(external, depth=depth)
     screen = screen.take_genes(np.flatnonzero(np.isin(screen.genes, external.screen.genes)))
     tested = known_perturbations(external, screen)
@@ -66,7 +78,7 @@ def score_external(
     parts = [measure(one.frame, one.cells, evaluation.families) for one in scored]
     scores = Scores.of(pooled(parts), evaluation.primary, evaluation.n_resamples, evaluation.seed)
     frame = concatenate([one.frame for one in scored])
-    return ScreenReport.of(external.name, frame, scores), scored[0].design
+    return ScreenReport.of(external.name, frame, scores, evaluation.notes), scored[0].design
 
 
 class _OnFold(NamedTuple):

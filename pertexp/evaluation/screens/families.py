@@ -14,6 +14,7 @@ from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics import cell_eval, gears, vcc2026
 from pertexp.metrics.cells import Cells
 from pertexp.metrics.core import CORE
+from pertexp.metrics.impact import IMPACT
 from pertexp.metrics.metric import Metric
 
 Values = dict[str, np.ndarray]
@@ -44,20 +45,32 @@ class Family(Protocol):
         """Look at one evaluation."""
 
 
-@dataclass(frozen=True)
-class Core:
-    """The rules of pertexp, on profiles, with tests of differential expression on the real cells."""
+class OnFrame:
+    """A family whose metrics look at a `Scored` view of the frame alone: a subclass names its `metrics`."""
 
-    metrics = CORE
+    metrics: dict[str, Metric]
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:  # noqa: ARG002
         """All that these metrics look at is in the frame."""
-        return _OnProfiles(frame)
+        return _OnFrame(frame, self.metrics)
+
+
+class Core(OnFrame):
+    """Our rules, on profiles, with tests of differential expression on the real cells."""
+
+    metrics = CORE
+
+
+class Impact(OnFrame):
+    """Rankings of genes, with tests of differential expression on the real cells."""
+
+    metrics = IMPACT
 
 
 @dataclass(frozen=True)
-class _OnProfiles:
+class _OnFrame:
     frame: EvaluationFrame
+    metrics: dict[str, Metric]
 
     def prediction(self, name: str) -> Values:
         return self._values(self.frame.scored(name))
@@ -72,7 +85,8 @@ class _OnProfiles:
         untested = np.full(len(self.frame.perturbation), np.nan)
         tested = not all(np.isnan(table).all() for table in (self.frame.de_score, self.frame.rest_score))
         return {
-            name: metric.function(view) if tested or not metric.needs_de else untested for name, metric in CORE.items()
+            name: metric.function(view) if tested or not metric.needs_de else untested
+            for name, metric in self.metrics.items()
         }
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,13 @@ from pertexp.config.errors import DataError, RequestError, nearest
 from pertexp.data.screens.screen import CONTROL, JOIN, members
 from pertexp.evaluation.roles import REPLICATE
 from pertexp.metrics.core import Scored
+from pertexp.metrics.output import OutputName
 
 _TESTS = ("de_score", "de_fdr", "rest_score")
 _TABLES = ("truth", "control", "train_mean", *_TESTS)
 _HALVES = ("replicate_a", "replicate_b")
 _BASELINE = "baseline:"
+F = TypeVar("F", bound="EvaluationFrame")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,9 @@ class EvaluationFrame:
     DataError
         Where shapes differ, numbers are not finite, a unit appears twice, or its name is not canonical.
     """
+
+    predicts: ClassVar[OutputName] = "profile"
+    same_scale: ClassVar[bool] = True  # predictions are on the scale of the truth, so that equal numbers are perfect
 
     perturbation: tuple[str, ...]
     context: tuple[str, ...]
@@ -143,6 +148,14 @@ class EvaluationFrame:
             panel_target=np.asarray(own.any(axis=0)),
         )
 
+    def effects(self, name: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the observed and the predicted change against control of one unit, `[G]` each."""
+        return self.truth[row] - self.control[row], self.predictions[name][row] - self.control[row]
+
+    def _as_predicted(self, profile: np.ndarray) -> np.ndarray:
+        """Return what a profile `[U, G]` of cells says, as models predict it."""
+        return profile
+
     def to_anndata(self, model: str) -> Any:
         """Make an AnnData: X is the prediction of `model`; truth, references and baselines are layers."""
         import anndata
@@ -158,13 +171,20 @@ class EvaluationFrame:
             obs=self._obs(),
             var=pd.DataFrame(index=pd.Index(self.genes, dtype=str)),
             layers=layers,
-            uns={"scale": self.scale, "model": model, "baselines": "\n".join(baselines)},
+            uns={
+                "scale": self.scale,
+                "predicts": self.predicts,
+                "model": model,
+                "baselines": "\n".join(baselines),
+            },
         )
 
     @classmethod
-    def from_anndata(cls, adata: Any) -> "EvaluationFrame":
+    def from_anndata(cls, adata: Any) -> Self:
         """Read what `to_anndata` wrote; any other AnnData is refused with a `DataError`."""
         _refuse_other_files(adata)
+        if adata.uns["predicts"] != cls.predicts:
+            raise DataError(f"the file holds predicted {adata.uns['predicts']}; expected {cls.predicts}.")
         baselines = str(adata.uns["baselines"]).split("\n") if adata.uns["baselines"] else []
         splits = range(_splits_in(adata))
         halves = [[adata.layers[f"{name}_{split}"] for split in splits] for name in _HALVES]
@@ -187,7 +207,7 @@ class EvaluationFrame:
 
     def _sides(self, name: str, split: int) -> tuple[np.ndarray, np.ndarray]:
         if name == REPLICATE and self.replicate is not None:
-            return self.replicate[0][split], self.replicate[1][split]
+            return self._as_predicted(self.replicate[0][split]), self.replicate[1][split]
         return self.predictions[name], self.truth
 
     def _half_tables(self) -> dict[str, np.ndarray]:
@@ -252,7 +272,7 @@ class EvaluationFrame:
                 raise DataError(f"{name} has negative or single NaN entries; expected none, or NaN for a whole unit.")
 
 
-def concatenate(frames: Sequence[EvaluationFrame]) -> EvaluationFrame:
+def concatenate(frames: Sequence[F]) -> F:
     """Pool the units of several frames, as of folds; predictions that are not in every frame are left out.
 
     Raises
@@ -267,7 +287,7 @@ def concatenate(frames: Sequence[EvaluationFrame]) -> EvaluationFrame:
         _refuse_unlike(first, other)
     names = [name for name in first.predictions if all(name in frame.predictions for frame in frames)]
     halves = [frame.replicate for frame in frames if frame.replicate is not None]
-    return EvaluationFrame(
+    return type(first)(
         perturbation=tuple(name for frame in frames for name in frame.perturbation),
         context=tuple(name for frame in frames for name in frame.context),
         fold=np.concatenate([frame.fold for frame in frames]),
@@ -342,7 +362,7 @@ def _refuse_unlike(first: EvaluationFrame, other: EvaluationFrame) -> None:
 def _refuse_other_files(adata: Any) -> None:
     wanted = {
         "obs": ({"perturbation", "context", "fold", "seen"}, adata.obs.columns),
-        "uns": ({"scale", "model", "baselines"}, adata.uns),
+        "uns": ({"scale", "predicts", "model", "baselines"}, adata.uns),
         "layers": (set(_TABLES), adata.layers),
     }
     missing = [f"{part}[{key!r}]" for part, (keys, held) in wanted.items() for key in sorted(keys - set(held))]

@@ -14,6 +14,7 @@ from pertexp.evaluation.comparison import Difference
 from pertexp.evaluation.roles import REPLICATE, RowRoles
 from pertexp.evaluation.screens.measuring import Measured
 from pertexp.metrics.calibration import TRUSTED, calibrated
+from pertexp.metrics.output import OutputName
 from pertexp.metrics.registry import METRICS
 from pertexp.runs import documents, schema
 from pertexp.runs.record import whole, write_text
@@ -130,10 +131,11 @@ class Scores:
         baselines = tuple(name for name in self.models if name not in aside)
         return RowRoles(model, baselines=baselines, replicate=tuple(name for name in self.models if name == REPLICATE))
 
-    def metrics_of(self, model: str, verdict: list[Comparison]) -> ScreenMetrics:
+    def metrics_of(self, model: str, verdict: list[Comparison], predicts: OutputName) -> ScreenMetrics:
         """Everything that metrics.json holds of a run."""
         return ScreenMetrics(
             task=TASK,
+            predicts=predicts,
             model=model,
             primary=self.primary,
             scale=self.scale,

@@ -1,6 +1,7 @@
 """The console table of a score: models by metrics, intervals beneath, what is missing in words."""
 
 import io
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -18,13 +19,14 @@ from pertexp.report.sentences import verdict_sentences
 _FEW = 20
 
 
-def render(scores: Scores, title: str) -> RenderableType:
+def render(scores: Scores, title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Lay the scores out as tables of at most five metrics, with footnotes; reads well at 100 columns.
 
     Metrics that are a matter of detail, or that apply to no unit, are left to the page and the files.
     """
-    notes = [Text(line, style="dim") for line in _footnotes(scores)]
-    return Group(Text(title, style="bold"), *blocks(scores, _rows(scores)), *notes)
+    said = [*_footnotes(scores), *(f"{note}." for note in notes if note not in scores.notes)]
+    lines = [Text(line, style="dim") for line in said]
+    return Group(Text(title, style="bold"), *blocks(scores, _rows(scores)), *lines)
 
 
 def report_console(report: ScreenReport, title: str) -> list[RenderableType]:
@@ -33,7 +35,7 @@ def report_console(report: ScreenReport, title: str) -> list[RenderableType]:
     lines = verdict_sentences(metrics.model, metrics.verdict, metrics.not_counted)
     if report.recovery:
         lines.append("planted truth: " + "; ".join(f"{name} {value:.3f}" for name, value in report.recovery.items()))
-    return [render(report.scores, title), *lines]
+    return [render(report.scores, title, metrics.notes), *lines]
 
 
 def render_calibration(scores: CalibrationScores, title: str) -> RenderableType:

@@ -43,8 +43,8 @@ class ScreenFolder(RunFolder):
         return super().folds if self.per_unit is None else sorted({int(fold) for fold in self.per_unit["fold"]})
 
 
-def read_screen(folder: Path) -> ScreenFolder:
-    """Read the folder of a run on a screen.
+def read_screen(folder: Path, frame_type: type[EvaluationFrame] = EvaluationFrame) -> ScreenFolder:
+    """Read the folder of a run on a screen, whose predictions are such a frame.
 
     Raises
     ------
@@ -55,13 +55,13 @@ def read_screen(folder: Path) -> ScreenFolder:
     return ScreenFolder(
         **shared_files(folder, ScreenMetrics, ScreenRecord),
         per_unit=optional(folder / UNIT_SCORES.file, lambda path: UNIT_SCORES.read(path.parent)),
-        frame=optional(folder / "predictions.h5ad", _frame),
+        frame=optional(folder / "predictions.h5ad", lambda path: _frame(path, frame_type)),
         split=optional(folder / SCREEN_SPLIT.file, lambda path: SCREEN_SPLIT.read(path.parent)),
         recovery=optional(folder / RECOVERY, lambda path: load(dict[str, float], path)),
     )
 
 
-def _frame(path: Path) -> EvaluationFrame:
+def _frame(path: Path, frame_type: type[EvaluationFrame]) -> EvaluationFrame:
     import anndata
 
-    return EvaluationFrame.from_anndata(anndata.read_h5ad(path))
+    return frame_type.from_anndata(anndata.read_h5ad(path))

@@ -70,7 +70,10 @@ def effects(run: ScreenFolder) -> Values | None:
     over_size = _score_over_effect(units, table.primary, run.metrics.model, table.baseline)
     if not chosen and over_size is None:
         return None
-    return {"effects": chosen, "score_over_effect": over_size, "scale": run.metrics.scale}
+    same_scale = run.frame is None or run.frame.same_scale
+    return {
+        "effects": chosen, "same_scale": same_scale, "score_over_effect": over_size, "scale": run.metrics.scale,
+    }  # fmt: skip
 
 
 def best_and_worst(run: ScreenFolder) -> Values | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from pertexp.config.errors import DataError
 from pertexp.evaluation.screens.frame import EvaluationFrame
@@ -50,11 +51,13 @@ class Effect:
     genes
         `[G]` names.
     observed, predicted
-        `[G]` mean minus control, on the frame's scale.
+        `[G]` mean minus control, on the frame's scale; or the size of that, and a score that ranks genes by it.
     own_target
         `[G]` the gene is a member of the perturbation.
     r
-        Pearson correlation of the two, NaN where one does not vary.
+        Pearson correlation of the two, Spearman where ranks alone are compared; NaN where one does not vary.
+    same_scale
+        Whether both are on one scale, so that equal numbers are a perfect prediction.
     """
 
     unit: Unit
@@ -64,6 +67,7 @@ class Effect:
     predicted: np.ndarray
     own_target: np.ndarray
     r: float
+    same_scale: bool = True
 
 
 def units_of(run: ScreenFolder, metric: str, baseline: str | None) -> list[Unit]:
@@ -115,10 +119,10 @@ def _chosen(units: list[Unit], higher_is_better: bool) -> dict[int, str]:
 
 
 def _effect(frame: EvaluationFrame, model: str, row: int, unit: Unit, why: str) -> Effect:
-    observed = frame.truth[row] - frame.control[row]
-    predicted = frame.predictions[model][row] - frame.control[row]
-    r = float(pearson(observed[None], predicted[None])[0])
-    return Effect(unit, why, frame.genes, observed, predicted, frame.own_target[row], r)
+    observed, predicted = frame.effects(model, row)
+    ranks = (observed, predicted) if frame.same_scale else (rankdata(observed), rankdata(predicted))
+    r = float(pearson(ranks[0][None], ranks[1][None])[0])
+    return Effect(unit, why, frame.genes, observed, predicted, frame.own_target[row], r, frame.same_scale)
 
 
 def _own_index(run: ScreenFolder) -> list[Key]:

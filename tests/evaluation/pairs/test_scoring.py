@@ -321,7 +321,9 @@ def test_resamples_that_mostly_lack_a_label_decide_nothing():
 def test_one_label_in_all_is_said_and_not_crashed_on():
     scores = PairScores(table().assign(label=1), n_resamples=10)
     assert said(scores)[0] == "auprc is not applicable here: the pairs have one label alone."
-    metrics = PairMetrics(task="pairs", model="m", primary="auprc", scale="probability", **scores.tables())
+    metrics = PairMetrics(
+        task="pairs", predicts="probability", model="m", primary="auprc", scale="probability", **scores.tables()
+    )
     json.loads(documents.dumped(metrics), parse_constant=pytest.fail)
 
 
@@ -338,7 +340,9 @@ def test_runs_are_pooled_by_what_they_share():
 
 
 def test_the_roles_survive_their_document():
-    document = {"task": "pairs", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}
+    document = {
+        "task": "pairs", "predicts": "probability", "model": "m", "primary": "auprc", "scale": "", "aggregate": [],
+    }  # fmt: skip
     metrics = PairMetrics(**document, roles=ROLES.by_name, not_counted=dict(ROLES.not_counted))
     again = documents.validated(PairMetrics, json.loads(documents.dumped(metrics)), "metrics.json")
     assert RowRoles.of_metrics(again) == ROLES

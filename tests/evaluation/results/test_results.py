@@ -47,7 +47,7 @@ def write_run(
     per_unit = pd.concat(parts)[["model", "metric", "perturbation", "context", "fold", "seen", "value"]]
     trust = pd.DataFrame(columns=["metric", "perturbation", "context", "fold", "seen", "drf", "bds"])
     scores = Scores.of(Measured(per_unit, trust, "log1p"), "mse", 200)
-    metrics = scores.metrics_of("m", verdict(scores, scores.roles("m")))
+    metrics = scores.metrics_of("m", verdict(scores, scores.roles("m")), "profile")
     scores.write_units(folder)
     write_text(folder / METRICS, dumped(metrics).replace('"validation": {}', f'"validation": {validation or "{}"}'))
 
@@ -198,7 +198,7 @@ def test_one_fold_of_several_splits_is_scored_on_all_units_that_any_of_them_held
 
 def test_runs_of_an_earlier_format_are_refused_in_one_message(rates):
     path = next(rates.glob(f"*/{METRICS}"))
-    path.write_text(path.read_text().replace('"format": 2,', ""))
+    path.write_text(path.read_text().replace('"format": 3,', ""))
     reasons = {refused.folder: refused.reason for refused in gathered(rates).refused}
     start = f"{path} was written before run folders had a format, and this version reads format"
     assert reasons[path.parent] == f"{start} 2: run it again."
@@ -206,7 +206,7 @@ def test_runs_of_an_earlier_format_are_refused_in_one_message(rates):
 
 def test_metrics_with_a_key_that_no_run_writes_are_refused(rates):
     path = next(rates.glob(f"*/{METRICS}"))
-    path.write_text(path.read_text().replace('"format": 2,', '"format": 2, "extra": 1,'))
+    path.write_text(path.read_text().replace('"format": 3,', '"format": 3, "extra": 1,'))
     reasons = {refused.folder: refused.reason for refused in gathered(rates).refused}
     assert reasons[path.parent].startswith(f"{path} is not what a run writes (extra:")
 

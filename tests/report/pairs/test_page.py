@@ -185,7 +185,7 @@ def test_metrics_json_alone_makes_a_page_with_what_every_run_has(folder):
     for path in list(folder.iterdir()):
         if path.name != "metrics.json":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    kept = ("format", "task", "model", "primary", "scale", "aggregate", "verdict", "roles", "not_counted")
+    kept = ("format", "task", "predicts", "model", "primary", "scale", "aggregate", "verdict", "roles", "not_counted")
     changed(folder / "metrics.json", lambda found: [found.pop(key) for key in set(found) - set(kept)])
     found = Page(write_page(folder))
     assert found.text.count("not in the folder") >= 6
@@ -212,8 +212,8 @@ def test_a_file_that_is_cut_off_is_refused_in_one_message(folder, name):
 
 
 @pytest.mark.parametrize(("name", "text"), [
-    ("metrics.json", '{"format": 2, "task": "pairs", "model": "m", "primary": "auprc", "scale": "", "roles": 1}'),
-    ("metrics.json", '{"format": 2, "task": "pears", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}'),
+    ("metrics.json", '{"format": 3, "task": "pairs", "model": "m", "primary": "auprc", "scale": "", "roles": 1}'),
+    ("metrics.json", '{"format": 3, "task": "pears", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}'),
     ("data.json", '{"lines": "many"}'),
 ])  # fmt: skip
 def test_a_file_of_another_kind_is_refused_in_one_message(folder, name, text):
