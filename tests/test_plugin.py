@@ -3,10 +3,13 @@
 import importlib
 import inspect
 import json
+import os
 import pydoc
 import re
 import shlex
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -19,8 +22,13 @@ from hydra import compose, initialize_config_dir
 from places import ROOT, TESTS
 from resuming import assert_same_end, interrupted
 
-from pertexp.config.errors import DataError
+from pertexp.config.errors import DataError, RequestError
 from pertexp.config.search_path import SearchPath, config_folder
+from pertexp.evaluation.screens.evaluation import ScreenEvaluation
+from pertexp.evaluation.screens.families import OnFrame
+from pertexp.metrics.core import CORE
+from pertexp.metrics.metric import table
+from pertexp.metrics.registry import METRICS
 from pertexp.models.protocols import NamedPredictor, PairModel, ScreenModel
 from pertexp.report.tables import number
 from pertexp.tasks.registry import restore, write_page
@@ -78,6 +86,89 @@ def test_it_is_trained_and_scored_beside_all_baselines(run):
     assert tested == ["gene00", "gene03", "gene06", "gene09"]  # alphabetical
     losses = pd.read_csv(next(run.rglob("metrics.csv")))["val/loss"].dropna().tolist()
     assert losses[-1] < losses[0]
+
+
+@pytest.fixture(scope="module")
+def robust(module_outputs):
+    """A sweep of two folds, scored by our metrics and those of the package."""
+    done = command("-m", TYPED, *SHORT[:1], "evaluation=[core,robust]", *SHORT[2:], "data.split.fold=0,1")
+    assert (done.code, done.err) == (0, "")
+    folder = Path([line for line in done.out.splitlines() if line.startswith("written to ")][-1][len("written to ") :])
+    return done.out, folder.parent
+
+
+def test_its_metrics_are_in_table_files_and_page(robust):
+    """As they are, by name, with their direction; values are those of a loop."""
+    said, folder = robust
+    assert "robust/" in said
+    table = pd.read_csv(folder / "sweep.csv")
+    assert {"robust/median_error", "robust/close", "mse"} <= set(table.columns)
+    runs = sorted(path.parent for path in folder.glob("*/metrics.json"))
+    for run in runs:
+        stored = anndata.read_h5ad(run / "predictions.h5ad")
+        expected = np.mean([np.median(np.abs(a - b)) for a, b in zip(stored.X, stored.layers["truth"], strict=True)])
+        assert means(run)["linear_shift", "robust/median_error"] == pytest.approx(expected)
+        assert "robust/median_error" in (run / "report.html").read_text().replace("<wbr>", "")
+    assert {"robust/median_error"} <= set(json.loads((runs[0] / "metrics.json").read_text())["verdict"][-1].values())
+
+
+SHOW = """
+import re, sys
+from pathlib import Path
+from pertexp.metrics.registry import METRICS
+from pertexp.report.__main__ import report
+assert "robust/median_error" not in METRICS
+for folder in sys.argv[1:]:
+    page = report([folder]).read_text().replace("<wbr>", "")
+    arrows = re.findall(r"median_error[^↑↓]{0,60}([↑↓])", page)
+    print(arrows != [] and set(arrows) == {"↓"}, "example_plugin" in sys.modules)
+print(METRICS["robust/median_error"].higher_is_better, METRICS["robust/close"].higher_is_better)
+"""
+
+
+def test_its_metrics_are_shown_where_the_package_is_not(robust):
+    """In another process that has never seen it: metrics.json says how they are to be read."""
+    _, folder = robust
+    run = next(iter(sorted(folder.glob("*/metrics.json")))).parent
+    done = subprocess.run([sys.executable, "-c", SHOW, str(run), str(folder)], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == ["True False", "True False", "False True"]
+
+
+def test_a_metric_with_two_meanings_is_refused(robust, tmp_path):
+    from pertexp.runs.reading import read_metrics
+    from pertexp.runs.schema import ScreenMetrics
+
+    _, folder = robust
+    document = json.loads(next(folder.glob("*/metrics.json")).read_text())
+    document["definitions"][0] |= {"higher_is_better": True, "best": 1.0, "worst": 0.0}
+    (tmp_path / "metrics.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="there is a metric robust/median_error already, and another meaning"):
+        read_metrics(tmp_path, ScreenMetrics)
+
+
+@pytest.mark.parametrize(("row", "said"), [
+    (replace(CORE["mse"], worst=7.0), "evaluation.families.mine: there is a metric mse already"),
+    (replace(CORE["mse"], name="mine"), "the metric mine lacks its family: name it <family>/mine"),
+])  # fmt: skip
+def test_a_metric_of_ours_cannot_be_replaced_by_a_plugin(row, said):
+    class Mine(OnFrame):
+        metrics = table(row)
+
+    with pytest.raises(RequestError, match=said):
+        ScreenEvaluation(families={"mine": Mine()})
+    assert METRICS["mse"].worst == np.inf
+
+
+def test_a_metric_without_a_value_for_each_unit_is_refused(run, monkeypatch):
+    from example_plugin.metric import Robust
+
+    short = replace(Robust.metrics["robust/median_error"], function=lambda view: view.truth[0])
+    monkeypatch.setattr(Robust, "metrics", table(short))
+    refused = evaluate(TYPED, f"ckpt={run}", "evaluation=robust")
+    assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+    assert "robust/median_error gave values of shape (20,) for linear_shift: expected one value" in refused.err
 
 
 def test_it_is_resumed_to_the_same_numbers(run, module_outputs):

@@ -15,7 +15,7 @@ from resuming import assert_same_end, interrupted
 from pertexp.evaluation.screens.impact import ImpactFrame
 from pertexp.report.__main__ import report
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("module_outputs")]
 
 FOUND = f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]"
 WORDS = (*TINY, FOUND, "model=impact_stand_in", "data.simulator.effect_sd=1.5", "trainer.max_epochs=3")
@@ -33,16 +33,8 @@ def evaluate(*words: str) -> Ran:
     return of(door.main, "pertexp.evaluate", FOUND, *words)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def outputs(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("outputs")
-        patch.setenv("PERTEXP_OUTPUTS", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
-def run() -> Ran:
+def run(module_outputs: Path) -> Ran:
     done = command(*WORDS)
     assert (done.code, done.err) == (0, "")
     return done
@@ -85,8 +77,8 @@ def test_it_is_shown_on_console_and_page(run):
     assert "Dashed: prediction equals observation" not in page
 
 
-def test_it_is_resumed_to_the_same_numbers(run, outputs):
-    folder = interrupted(outputs, "validation_start", 3, *WORDS)
+def test_it_is_resumed_to_the_same_numbers(run, module_outputs):
+    folder = interrupted(module_outputs, "validation_start", 3, *WORDS)
     done = command(*WORDS, f"ckpt_path={folder}/checkpoints/last.ckpt")
     assert done.code == 0, done.err
     assert_same_end(done.folder, run.folder)
@@ -169,10 +161,10 @@ def test_a_file_with_a_negative_score_or_lacking_genes_is_refused(run, tmp_path)
     assert done.code == 0, done.err
 
 
-def test_a_sweep_ends_with_one_table_and_a_page(outputs):
+def test_a_sweep_ends_with_one_table_and_a_page(module_outputs):
     done = command("-m", *WORDS, "optimizer.lr=0.001,0.05", "data.split.fold=0,1")
     assert (done.code, done.err) == (0, "")
-    (folder,) = (outputs / "sweeps").iterdir()
+    (folder,) = (module_outputs / "sweeps").iterdir()
     table = pd.read_csv(folder / "sweep.csv")
     assert set(table.loc[table["role"] == "model", "optimizer.lr"]) == {0.001, 0.05}
     assert "impact/auprc" in done.out.replace("\n", "").replace(" ", "") or "impact/" in done.out

@@ -63,6 +63,11 @@ class Metric:
         return SPACES[self.space]
 
     @property
+    def meaning(self) -> tuple[object, ...]:
+        """All that its numbers are to be read by: what two metrics of one name have to agree on."""
+        return self.best, self.worst, self.space, self.needs_de, self.negative, self.clamp, self.scales
+
+    @property
     def higher_is_better(self) -> bool:
         """Direction of the metric."""
         return self.best > self.worst

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pertexp.config.errors import DataError
+from pertexp.metrics.registry import register
 from pertexp.runs.documents import load, require_format, validated
 from pertexp.runs.schema import DATA, ENVIRONMENT, METRICS, DataRecord, Environment, RunMetrics
 
@@ -110,8 +111,19 @@ def task_name(folder: Path) -> str:
 
 
 def read_metrics(folder: Path, kind: type[M]) -> M:
-    """Read metrics.json of a run folder; DataError where it cannot be read or is of another version."""
-    return guarded(_metrics_path(folder), lambda path: validated(kind, _metrics_values(path), path))
+    """Read metrics.json of a run folder; metrics of other packages are known from there on.
+
+    Raises
+    ------
+    DataError
+        Where it cannot be read, is of another version, or gives another meaning to a metric that is known.
+    """
+    found = guarded(_metrics_path(folder), lambda path: validated(kind, _metrics_values(path), path))
+    try:
+        register(row.metric for row in found.definitions)
+    except ValueError as fault:
+        raise DataError(f"{_metrics_path(folder)} cannot be shown beside what is known here: {fault}") from fault
+    return found
 
 
 def _metrics_path(folder: Path) -> Path:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
-from pertexp.metrics.output import OutputName
+from pertexp.metrics.metric import Level, Metric
+from pertexp.metrics.output import OutputName, ProfileScale
 
 FORMAT = 3  # of run folders; raised whenever what is written changes its meaning or its shape
 METRICS = "metrics.json"
@@ -119,6 +120,74 @@ class ScoreRow:
     n_lines: int | None = None
     members: int | None = None
     seen: int | None = None
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """How to read the numbers of a metric that another package brought; as `pertexp.metrics.metric.Metric` has it.
+
+    Attributes
+    ----------
+    best, worst, clamp
+        NaN where infinite; which infinity follows from `higher_is_better`, and from the side of the clamp.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    name: str
+    higher_is_better: bool
+    best: Number
+    worst: Number
+    space: str
+    needs_de: bool
+    negative: str
+    missing: str
+    level: Level
+    clamp: tuple[Number, Number]
+    scales: list[ProfileScale]
+
+    @classmethod
+    def of(cls, metric: Metric) -> "MetricRow":
+        """Describe a metric."""
+        return cls(
+            metric.name,
+            metric.higher_is_better,
+            metric.best,
+            metric.worst,
+            metric.space,
+            metric.needs_de,
+            metric.negative,
+            metric.missing,
+            metric.level,
+            metric.clamp,
+            sorted(metric.scales),
+        )
+
+    @property
+    def metric(self) -> Metric:
+        """The metric, to read its numbers by: it computes none."""
+        far = math.inf if self.higher_is_better else -math.inf
+        return Metric(
+            self.name,
+            _computed_elsewhere,
+            best=_or(self.best, far),
+            worst=_or(self.worst, -far),
+            space=self.space,
+            needs_de=self.needs_de,
+            negative=self.negative,
+            missing=self.missing,
+            level=self.level,
+            clamp=(_or(self.clamp[0], -math.inf), _or(self.clamp[1], math.inf)),
+            scales=frozenset(self.scales),
+        )
+
+
+def _or(value: float, instead: float) -> float:
+    return value if math.isfinite(value) else instead
+
+
+def _computed_elsewhere(view: object) -> np.ndarray:  # noqa: ARG001
+    raise ValueError("this metric was computed by another package, and its numbers alone are known here.")
 
 
 @dataclass(frozen=True)
@@ -321,6 +390,8 @@ class RunMetrics:
         Validation metrics of the epoch that was kept, by their logged names; empty where nothing was trained.
     notes
         What is absent or peculiar, and why.
+    definitions
+        How to read the metrics that other packages brought.
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -338,6 +409,7 @@ class RunMetrics:
     verdict: list[Comparison] = field(default_factory=list)
     validation: dict[str, Number] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    definitions: list[MetricRow] = field(default_factory=list)
 
     @property
     def value(self) -> float:

@@ -25,7 +25,7 @@ from pertexp.models.prism import PRISM
 
 
 def test_every_metric_says_what_it_is_computed_from():
-    assert {metric.output for metric in METRICS.values()} == {"profile", "probability"}
+    assert {metric.output for metric in METRICS.values()} == {"profile", "impact", "probability"}
     scales = {family: {metric.scales for metric in METRICS.values() if metric.family == family}
               for family in ("core", "cell_eval", "gears", "vcc2026")}  # fmt: skip
     assert scales == {"core": {ANY_SCALE}, "cell_eval": {OF_CELLS}, "gears": {OF_CELLS}, "vcc2026": {OF_COUNTS}}
@@ -51,11 +51,6 @@ def test_a_profile_has_a_scale():
 
 
 SHORT = ("model=unit_stand_in", "trainer.max_epochs=1", f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]")
-
-
-@pytest.fixture
-def outputs(monkeypatch, tmp_path):
-    monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))
 
 
 @pytest.mark.usefixtures("outputs")
@@ -136,9 +131,7 @@ def test_without_tests_no_metric_of_differential_expression_is_computed(monkeypa
     def noted(metric: Metric) -> Metric:
         return replace(metric, function=lambda view: asked.append(metric.name) or metric.function(view))
 
-    from pertexp.evaluation.screens import families
-
-    monkeypatch.setattr(families, "CORE", {name: noted(metric) for name, metric in CORE.items()})
+    monkeypatch.setattr(Core, "metrics", {name: noted(metric) for name, metric in CORE.items()})
     values = Core().scorer(frame_without_cells(), None).prediction("model")
     assert set(asked) == {name for name, metric in CORE.items() if not metric.needs_de}
     assert all(np.isnan(values[name]).all() for name, metric in CORE.items() if metric.needs_de)

@@ -1,4 +1,4 @@
-"""A package of someone else's, as small as can be: a model, a loss, a split, data and a baseline, with their choices.
+"""A package of someone else's, as small as can be: a model, a loss, a split, data, a baseline, metrics, and choices.
 
 CONTRIBUTING.md walks through its files.
 """

@@ -19,6 +19,7 @@ from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import Measured, measure
 from pertexp.evaluation.screens.scoring import TASK, Scores
 from pertexp.metrics.output import SCALE_WORDS, OutputName, Profile
+from pertexp.metrics.registry import register
 from pertexp.models.baselines.screens import NoChange, TrainMean
 from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor
 from pertexp.runs.record import whole, write_json
@@ -93,6 +94,7 @@ class ScreenEvaluation:
         known = [metric for family in self.families.values() for metric in family.metrics]
         if not known:
             raise RequestError("evaluation names no metric family: type evaluation=core, or several, [core,vcc2026].")
+        self._register()
         require_metrics(
             (row for family in self.families.values() for row in family.metrics.values()), self.scores_output
         )
@@ -173,6 +175,14 @@ class ScreenEvaluation:
     def report(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> ScreenReport:
         """Score a frame, and compare the model called `name` with the baselines."""
         return ScreenReport.of(name, frame, self.scores(frame, cells), self.notes)
+
+    def _register(self) -> None:
+        """Make the metrics of all families known, those of other packages too."""
+        for name, family in self.families.items():
+            try:
+                register(family.metrics.values())
+            except ValueError as fault:
+                raise RequestError(f"evaluation.families.{name}: {fault}") from fault
 
     def _require_baselines(self) -> None:
         for name, baseline in self.baselines.items():

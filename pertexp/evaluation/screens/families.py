@@ -22,7 +22,7 @@ _KEPT_SIDES = 4  # prepared at once: one truth, the two negative controls, the p
 
 
 class FamilyScorer(Protocol):
-    """A family at work on one evaluation: values `[U]` of all its metrics."""
+    """A family at work on one evaluation: values `[U]` of all its metrics by name, NaN where one does not apply."""
 
     def prediction(self, name: str) -> Values:
         """A prediction against all real cells."""
@@ -35,11 +35,14 @@ class FamilyScorer(Protocol):
 
 
 class Family(Protocol):
-    """What a family is, before it is given anything to score."""
+    """A family of metrics: an entry of `evaluation.families`, in this package or in another.
+
+    `OnFrame` is one whose metrics look at profiles, their truth and tests (`Scored`), and so needs `metrics` alone.
+    """
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """Its rows of the table of metrics."""
+        """Its rows of the table of metrics; in another package than this, names begin with the family and a slash."""
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:
         """Look at one evaluation."""

@@ -127,6 +127,12 @@ def _units(frame: EvaluationFrame) -> pd.DataFrame:
 
 
 def _long(units: pd.DataFrame, values: Values, model: str) -> pd.DataFrame:
+    for name, value in values.items():
+        if np.shape(value) != (len(units),):
+            raise DataError(
+                f"the metric {name} gave values of shape {np.shape(value)} for {model}: expected one value a unit, "
+                f"({len(units)},)."
+            )
     parts = [units.assign(model=model, metric=name, value=value) for name, value in values.items()]
     return pd.concat(parts, ignore_index=True)[["model", "metric", *UNIT, "value"]]
 

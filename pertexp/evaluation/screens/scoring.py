@@ -15,10 +15,18 @@ from pertexp.evaluation.roles import REPLICATE, RowRoles
 from pertexp.evaluation.screens.measuring import Measured
 from pertexp.metrics.calibration import TRUSTED, calibrated
 from pertexp.metrics.output import OutputName
-from pertexp.metrics.registry import METRICS
+from pertexp.metrics.registry import METRICS, OWN
 from pertexp.runs import documents, schema
 from pertexp.runs.record import whole, write_text
-from pertexp.runs.schema import Bootstrap, CalibrationMetrics, CalibrationRow, Comparison, ScoreRow, ScreenMetrics
+from pertexp.runs.schema import (
+    Bootstrap,
+    CalibrationMetrics,
+    CalibrationRow,
+    Comparison,
+    MetricRow,
+    ScoreRow,
+    ScreenMetrics,
+)
 from pertexp.runs.tables import UNIT_CALIBRATION, UNIT_SCORES
 
 TASK = "screens"
@@ -146,6 +154,7 @@ class Scores:
             notes=list(self.notes),
             by_seen=documents.rows(ScoreRow, self.by_seen),
             calibration=documents.rows(CalibrationRow, self.calibration),
+            definitions=[MetricRow.of(METRICS[name]) for name in self.metrics if name not in OWN],
         )
 
     def write_calibration(self, folder: Path, data_name: str) -> None:

@@ -201,7 +201,7 @@ def test_runs_of_an_earlier_format_are_refused_in_one_message(rates):
     path.write_text(path.read_text().replace('"format": 3,', ""))
     reasons = {refused.folder: refused.reason for refused in gathered(rates).refused}
     start = f"{path} was written before run folders had a format, and this version reads format"
-    assert reasons[path.parent] == f"{start} 2: run it again."
+    assert reasons[path.parent] == f"{start} 3: run it again."
 
 
 def test_metrics_with_a_key_that_no_run_writes_are_refused(rates):
