@@ -12,6 +12,15 @@ from pertexp.config.errors import RequestError
 from pertexp.config.search_path import SearchPath, config_folder
 
 
+def options_text(name: str) -> str:
+    """Return the options of a file of the configuration tree, as they stand there."""
+    lines = (Path(config_folder()) / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("# @package")) + "\n"
+
+
+OmegaConf.register_new_resolver("options_text", options_text, replace=True)
+
+
 def job(config: DictConfig) -> None:
     """Restore, predict, write."""
     with one_message(), no_folder_for_a_wrong_request(Path(HydraConfig.get().runtime.output_dir)):
@@ -28,7 +37,7 @@ def run(config: DictConfig) -> Path:
     predicting = predicting_of(trained)
     predicting.refuse_options_of(all_predicting(), HydraConfig.get().overrides.task)
     path = predicting.place(config.out, Path(config.paths.run_dir))
-    answer = predicting.answer(trained, _plain(config))
+    answer = predicting.answer(trained, predicting.asked(_plain(config)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         answer.write(partial, path.suffix)
@@ -42,7 +51,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _check_values(config: DictConfig) -> None:
-    from typing import Annotated, Literal
+    from typing import Annotated
 
     from pydantic import Field
 
@@ -52,18 +61,11 @@ def _check_values(config: DictConfig) -> None:
         raise RequestError("ckpt has no value: type ckpt=outputs/runs/<date>/<run>, the folder of a run.")
     hints = {
         "ckpt": str,
-        "perturbations": list[str] | None,
-        "contexts": list[str] | None,
-        "cells": Annotated[int, Field(ge=1)] | None,
-        "genes": Literal["refuse", "shared"],
-        "support": str | None,
-        "draws": Annotated[int, Field(ge=1)],
         "out": str | None,
         "seed": Annotated[int, Field(ge=0)],
     }
     for name, hint in hints.items():
-        value = config[name]
-        check_type(hint, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, name)
+        check_type(hint, config[name], name)
 
 
 @guarded

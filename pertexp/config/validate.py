@@ -71,7 +71,8 @@ def _message(fault: ValidationError, where: str) -> str:
     errors = fault.errors()
     error = next((error for error in errors if error["type"] not in OBJECTS), errors[0])
     names = [str(part) for part in error["loc"] if isinstance(part, str) and part.isidentifier()]
-    path = ".".join([where, *(name for name in names if name not in PLAIN_TYPES)])  # a union says which member failed
+    # A union says which member failed; an option of a command lies beneath nothing.
+    path = ".".join(name for name in (where, *names) if name and name not in PLAIN_TYPES)
     if error["type"] == "unexpected_keyword_argument":
         return f"{path} is not an option: remove it, or look at what there is with --help."
     return f"{path}={error['input']}: {error['msg'][0].lower()}{error['msg'][1:]}."

@@ -4,9 +4,9 @@ import json
 import logging
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,6 @@ from pertexp.training.checkpoints import checkpoint_of
 
 log = logging.getLogger(__name__)
 
-OPTIONS = frozenset({"data.path", "data.columns", "data.coordinates", "support", "draws"})
 LEAST_SUPPORT = 8  # pairs from which a mean over a line is still taken
 PLACES = ("chrom", "enhancer_start", "enhancer_end", "promoter_start", "promoter_end")
 NAMES = ("enhancer_sequence", "promoter_sequence", "cell_line", "enhancer", "promoter")
@@ -34,6 +33,51 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
     ".parquet": lambda table, path: table.to_parquet(path, index=False),
 }
 Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnOptions:
+    """What a table calls its columns; None: as the table that the model was trained on."""
+
+    enhancer_sequence: str | None
+    promoter_sequence: str | None
+    cell_line: str | None
+    enhancer: str | None
+    promoter: str | None
+    chrom: str | None
+    enhancer_start: str | None
+    enhancer_end: str | None
+    promoter_start: str | None
+    promoter_end: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """Options of `SequencePairTable` that a prediction takes: the table, its columns, how it counts coordinates."""
+
+    path: str | None
+    columns: ColumnOptions
+    coordinates: Literal["zero_based", "one_based"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """What can be asked of a model of pairs.
+
+    Attributes
+    ----------
+    data
+        The pairs to predict.
+    support
+        Another table of pairs, which describe the lines.
+    draws, seed
+        Of the support sets.
+    """
+
+    data: TableOptions
+    support: str | None
+    draws: Count
+    seed: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -72,28 +116,27 @@ class PairAnswer:
         WRITERS[ending](self.table, path)
 
 
-def answer(trained: TrainedPairs, asked: Mapping[str, Any]) -> PairAnswer:
+def answer(trained: TrainedPairs, asked: PairOptions) -> PairAnswer:
     """Predict the pairs of a table.
 
     Parameters
     ----------
     asked
-        `data.{path,columns,coordinates}` as `SequencePairTable` says; `support`: another table of pairs, which describe
-        the lines; `draws` of the support sets, and their `seed`.
+        The table, what describes its lines, and how often that is drawn.
     """
-    options = asked["data"]
+    options = asked.data
     shown = typed(Shown, {each.name: trained.data.get(each.name) for each in fields(Shown)}, "data")
-    pairs = _read(trained, options, options["path"], "data.path").spaced(shown.windows.gap)
+    pairs = _read(trained, options, options.path, "data.path").spaced(shown.windows.gap)
     described_by = pairs
-    if asked["support"] is not None:
-        described_by = _read(trained, options, asked["support"], "support").spaced(shown.windows.gap)
+    if asked.support is not None:
+        described_by = _read(trained, options, asked.support, "support").spaced(shown.windows.gap)
     rows = candidates(pairs, described_by, shown.support_size)
-    draws = asked["draws"] if shown.support_size else 1
+    draws = asked.draws if shown.support_size else 1
     values = [
-        predict_with(trained, shown, pairs, described_by, draw_support(rows, shown.support_size, asked["seed"], draw))
+        predict_with(trained, shown, pairs, described_by, draw_support(rows, shown.support_size, asked.seed, draw))
         for draw in range(draws)
     ]
-    return _answer(trained, pairs, np.stack(values), options["coordinates"])
+    return _answer(trained, pairs, np.stack(values), options.coordinates)
 
 
 def candidates(pairs: Pairs, described_by: Pairs, size: int) -> dict[str, np.ndarray]:
@@ -138,17 +181,17 @@ def predict_with(
     return predicted(trained.model, loader, trained.name)[1]
 
 
-def _read(trained: TrainedPairs, options: Mapping[str, Any], path: str | None, option: str) -> Pairs:
+def _read(trained: TrainedPairs, options: TableOptions, path: str | None, option: str) -> Pairs:
     """The pairs of a table: columns that are not named are called as in the table that the model was trained on."""
     if path is None or not Path(path).is_file():
         found = f"{option} has no value" if path is None else f"no file {path}"
         raise DataError(f"{found}: type {option}=new.tsv, a table of pairs with their sequences.")
     then = trained.data.get("columns") or {}
-    wanted = NAMES if options["coordinates"] is None else (*NAMES, *PLACES)
+    wanted = NAMES if options.coordinates is None else (*NAMES, *PLACES)
     # Only a table of sequences calls its columns by our names; other data mean other things by them.
     known = {name: then[name] for name in wanted if then.get(name)} if "enhancer" in then else {}
-    given = {name: value for name, value in options["columns"].items() if value is not None}
-    values = {"path": path, "coordinates": options["coordinates"], "columns": known | given}
+    given = {name: value for name, value in asdict(options.columns).items() if value is not None}
+    values = {"path": path, "coordinates": options.coordinates, "columns": known | given}
     return typed(SequencePairTable, values, "data").read_unlabelled()
 
 

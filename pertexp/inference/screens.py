@@ -1,21 +1,22 @@
 """Predictions as AnnData: mean profiles, cells drawn from a model, or real control cells moved as it predicts."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from pydantic import Field
 
 from pertexp.config.errors import DataError, MismatchError, RequestError, nearest
 from pertexp.config.validate import typed
 from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.scale import log_normalise
-from pertexp.data.screens.screen import CONTROL, Screen
+from pertexp.data.screens.screen import CONTROL, Scale, Screen
 from pertexp.evaluation.screens.impact import require_impacts
 from pertexp.evaluation.screens.moved import moved_counts, moved_logs
 from pertexp.inference.trained import Trained
@@ -24,9 +25,62 @@ from pertexp.models.vocabulary import canonical
 
 log = logging.getLogger(__name__)
 
+Count = Annotated[int, Field(ge=1)]
 FILE = tuple(field.name for field in fields(H5adFile) if field.name != "expected")
-IMPACT_OPTIONS = frozenset({"perturbations", "contexts"})
-OPTIONS = frozenset({"perturbations", "contexts", "cells", "genes", *(f"data.{name}" for name in FILE)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """Options of `H5adFile`, of a file whose control cells are moved; None: as in the data of the model."""
+
+    path: str | None
+    perturbation_key: str | None
+    control: str | int | None
+    context_key: str | list[str] | None
+    gene_symbol_key: str | None
+    scale: Scale | None
+    layer: str | None
+    recover_counts: bool | None
+    depth_key: str | None
+    where: dict[str, Any] | None
+    separator: str | None
+    fold_guides: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImpactOptions:
+    """What can be asked of a model of impacts.
+
+    Attributes
+    ----------
+    perturbations, contexts
+        By name; None: all that the model was trained with.
+    """
+
+    perturbations: list[str] | None
+    contexts: list[str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileOptions(ImpactOptions):
+    """What can be asked of a model of profiles.
+
+    Attributes
+    ----------
+    cells
+        A perturbation; None: one mean profile each, or as many as the file holds.
+    genes
+        `shared` goes on where the file and the model have other genes.
+    data
+        The file whose control cells are moved.
+    seed
+        Of drawn and of moved cells.
+    """
+
+    cells: Count | None
+    genes: Literal["refuse", "shared"]
+    data: FileOptions
+    seed: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +99,13 @@ class ScreenAnswer:
         self.adata.write_h5ad(path)
 
 
-def answer(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
+def answer(trained: Trained, asked: ProfileOptions) -> ScreenAnswer:
     """Profiles, drawn cells, or the control cells of a file, moved.
 
     Parameters
     ----------
     asked
-        `perturbations` and `contexts` by name, `cells`, `genes`, `seed`, and in `data` options of `H5adFile`.
+        Perturbations, contexts, and cells or a file to move, where those are wanted.
 
     Raises
     ------
@@ -59,10 +113,10 @@ def answer(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
         Where the model cannot be asked by name.
     """
     names, contexts = _named(trained, asked)
-    cells, seed = asked["cells"], asked["seed"]
-    options = {name: asked["data"][name] for name in FILE if asked["data"].get(name) is not None}
+    cells, seed = asked.cells, asked.seed
+    options = {name: value for name, value in asdict(asked.data).items() if value is not None}
     if "path" in options:
-        adata = moved_cells(trained, options, names, contexts, cells, asked["genes"] == "shared", seed)
+        adata = moved_cells(trained, options, names, contexts, cells, asked.genes == "shared", seed)
     elif cells:
         adata = drawn_cells(trained, names, contexts, cells, seed)
     else:
@@ -70,13 +124,13 @@ def answer(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
     return ScreenAnswer(adata)
 
 
-def impacts(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
+def impacts(trained: Trained, asked: ImpactOptions) -> ScreenAnswer:
     """One row of impacts a perturbation and context.
 
     Parameters
     ----------
     asked
-        `perturbations` and `contexts` by name.
+        Perturbations and contexts.
 
     Raises
     ------
@@ -94,11 +148,11 @@ def impacts(trained: Trained, asked: Mapping[str, Any]) -> ScreenAnswer:
     return ScreenAnswer(_adata(trained, values.astype(np.float32), labels, trained.model.predicts.name))
 
 
-def _named(trained: Trained, asked: Mapping[str, Any]) -> tuple[list[str] | None, list[str] | None]:
+def _named(trained: Trained, asked: ImpactOptions) -> tuple[list[str] | None, list[str] | None]:
     """Canonical perturbations and contexts that are asked for; None for all."""
     _require_names(trained)
-    names = None if asked["perturbations"] is None else canonical(asked["perturbations"])
-    contexts = None if asked["contexts"] is None else list(dict.fromkeys(map(str, asked["contexts"])))
+    names = None if asked.perturbations is None else canonical(asked.perturbations)
+    contexts = None if asked.contexts is None else list(dict.fromkeys(asked.contexts))
     if contexts == []:
         raise RequestError("contexts=[] names none: type 'contexts=[A,B]', or leave it out for all.")
     return names, contexts

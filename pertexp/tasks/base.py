@@ -62,7 +62,7 @@ class Evaluator(Generic[DataT, EvaluationT]):
     """
 
     choice: str
-    predicting: Predicting
+    predicting: Predicting[Any]
     external: External[DataT, EvaluationT] | None = None
     read_run: Callable[[Path], RunFolder] | None = None
 

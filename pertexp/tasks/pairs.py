@@ -24,7 +24,7 @@ PAIRS: Task[PairData, PairDesign, PairEvaluation, PairReport] = Task(
     page=RunPage(read_pairs, SECTIONS),
     evaluators={
         "probability": Evaluator(
-            "evaluation=pairs", Predicting("pairs", pairs.OPTIONS, tuple(pairs.WRITERS), pairs.answer)
+            "evaluation=pairs", Predicting("pairs", pairs.PairOptions, tuple(pairs.WRITERS), pairs.answer)
         )
     },
     console=report_console,

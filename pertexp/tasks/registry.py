@@ -127,7 +127,7 @@ def restore(place: str, search_path: SearchPath | None = None) -> Restored:
     return restoring.restore(place, search_path or SearchPath.installed(), readers)
 
 
-def predicting_of(trained: Restored) -> Predicting:
+def predicting_of(trained: Restored) -> Predicting[Any]:
     """Return what can be asked of a trained model."""
     predicts = declared_name(trained.model)
     for output, evaluator in TASKS[trained.task].evaluators.items():
@@ -136,7 +136,7 @@ def predicting_of(trained: Restored) -> Predicting:
     raise DataError(f"{trained.path} holds a model that predicts {predicts}, which no model of {trained.task} does.")
 
 
-def all_predicting() -> list[Predicting]:
+def all_predicting() -> list[Predicting[Any]]:
     """Return what can be asked of models of every task and output."""
     return [evaluator.predicting for task in TASKS.values() for evaluator in task.evaluators.values()]
 

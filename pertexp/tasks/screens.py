@@ -30,12 +30,12 @@ SCREENS: Task[ScreenData, Design, ScreenEvaluation, ScreenReport] = Task(
     evaluators={
         "profile": Evaluator(
             "evaluation=core",
-            Predicting("a screen", screens.OPTIONS, (".h5ad",), screens.answer),
+            Predicting("a screen", screens.ProfileOptions, (".h5ad",), screens.answer),
             score_external,
         ),
         "impact": Evaluator(
             "evaluation=impact",
-            Predicting("impacts in a screen", screens.IMPACT_OPTIONS, (".h5ad",), screens.impacts),
+            Predicting("impacts in a screen", screens.ImpactOptions, (".h5ad",), screens.impacts),
             score_external,
             partial(read_screen, frame_type=ImpactFrame),
         ),

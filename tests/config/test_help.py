@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from places import ROOT
 
 CONF = ROOT / "conf"
@@ -63,3 +64,34 @@ def test_help_shows_examples_that_are_not_broken(shown):
 def test_help_says_how_to_sweep_repeat_and_resume(shown):
     for word in (" -m ", "repeat=", "ckpt_path=", "exit code 2", "--cfg job", "PERTEXP_DATA"):
         assert word in shown.stdout
+
+
+OWN = ("ckpt", "out", "seed")
+HEADS = re.compile(r"^== Of (?:every model|models of (\w+)) ==$", re.M)
+
+
+def options_of(task: str) -> set[str]:
+    from pertexp.tasks.registry import TASKS
+
+    return {name for one in TASKS[task].evaluators.values() for name in one.predicting.names}
+
+
+def keys_of(text: str) -> set[str]:
+    """Names of options in a section of the help: those below `data` with its name."""
+    tree = OmegaConf.create(text)
+    below = {f"data.{name}" for name in tree.get("data", {})}
+    return {str(name) for name in tree if name != "data"} | below
+
+
+def test_help_of_predict_shows_the_options_of_every_task_under_its_name():
+    shown = subprocess.run(
+        [sys.executable, "-m", "pertexp.predict", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    parts = HEADS.split(shown)
+    sections = {task: keys_of(text) for task, text in zip(parts[1::2], parts[2::2], strict=True)}
+    assert sections == {None: set(OWN), "screens": options_of("screens"), "pairs": options_of("pairs")}
+
+
+@pytest.mark.parametrize("task", ["screens", "pairs"])
+def test_the_file_of_a_task_holds_the_options_of_its_class_and_no_others(task):
+    assert keys_of((CONF / "predict" / f"{task}.yaml").read_text()) == options_of(task)

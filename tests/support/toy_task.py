@@ -301,9 +301,15 @@ class Prices:
         self.table.to_csv(path, index=False)
 
 
-def answer(trained: RestoredToys, asked: Mapping[str, Any]) -> Prices:
-    weight = np.linspace(-1, 1, asked["draws"])
-    return Prices(pd.DataFrame({"weight": weight, "price": trained.model.predict(weight)}))
+@dataclass(frozen=True)
+class ToyOptions:
+    draws: int
+    discount: float = 0.0
+
+
+def answer(trained: RestoredToys, asked: ToyOptions) -> Prices:
+    weight = np.linspace(-1, 1, asked.draws)
+    return Prices(pd.DataFrame({"weight": weight, "price": trained.model.predict(weight) - asked.discount}))
 
 
 TOY_TASK = Task(
@@ -317,7 +323,7 @@ TOY_TASK = Task(
             Section("prices", "Prices", price_list, "prices.html.j2", package="toy_task"),
         ),
     ),
-    evaluators={"impact": Evaluator("evaluation=toys", Predicting("toys", frozenset({"draws"}), (".csv",), answer))},
+    evaluators={"impact": Evaluator("evaluation=toys", Predicting("toys", ToyOptions, (".csv",), answer))},
     console=lambda report, title: [Text(title), *verdict_sentences("toy", report.metrics.verdict, {})],
     settings_text=ToySettings(),
     restorable=lambda design, model, data: {"task": NAME, "data": {}, "model": model},  # noqa: ARG005
