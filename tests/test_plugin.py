@@ -196,9 +196,10 @@ def test_it_is_evaluated_from_its_checkpoint(run):
 
 
 def test_a_sweep_over_it_ends_with_one_table_and_a_page(module_outputs):
+    before = set((module_outputs / "sweeps").glob("*"))
     done = command("-m", TYPED, *SHORT, "model/link=bounded,linear")
     assert done.code == 0, done.err
-    (folder,) = (module_outputs / "sweeps").iterdir()
+    (folder,) = set((module_outputs / "sweeps").iterdir()) - before
     table = pd.read_csv(folder / "sweep.csv")
     assert set(table.loc[table["role"] == "model", "model/link"]) == {"bounded", "linear"}
     (folder / "report.html").unlink()

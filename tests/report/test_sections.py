@@ -22,7 +22,7 @@ TEMPLATES = Path(str(files("pertexp.report") / "templates"))
 
 @pytest.fixture
 def run(tmp_path) -> RunFolder:
-    metrics = RunMetrics(task="screens", model="a <model>", primary="mse", scale="", aggregate=[])
+    metrics = RunMetrics(task="screens", predicts="profile", model="a <model>", primary="mse", scale="", aggregate=[])
     return RunFolder(folder=tmp_path, metrics=metrics, data=None, environment=None, config=None, config_text="",
                      overrides=None, curves=None)  # fmt: skip
 
