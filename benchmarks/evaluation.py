@@ -71,9 +71,9 @@ def ours(pred: anndata.AnnData, real: anndata.AnnData) -> int:
     a, b = cells_of(real), cells_of(pred)
     genes = np.array(real.var_names)
     views: list[tuple[Any, dict[str, Metric]]] = [
-        (cell_eval.View(cell_eval.prepare(a), cell_eval.prepare(b), own), cell_eval.CELL_EVAL),
-        (vcc2026.View(vcc2026.prepare(a), vcc2026.prepare(b), targets, genes), vcc2026.VCC2026),
-        (gears.View(gears.prepare(a), gears.prepare(b)), gears.GEARS),
+        (cell_eval.CellEvalView(cell_eval.summarise(a), cell_eval.summarise(b), own), cell_eval.CELL_EVAL),
+        (vcc2026.CountView(vcc2026.summarise(a), vcc2026.summarise(b), targets, genes), vcc2026.VCC2026),
+        (gears.LogView(gears.summarise(a), gears.summarise(b)), gears.GEARS),
     ]
     return sum(len([metric.function(view) for metric in table.values()]) for view, table in views)
 
@@ -90,8 +90,8 @@ def cell_eval_alone(pred: anndata.AnnData, real: anndata.AnnData) -> int:
         group = pd.Index(names).get_indexer(adata.obs["target"].astype(str))
         return Cells(adata.X.tocsr(), group, names.size, "counts", np.ones(adata.n_obs))
 
-    truth, prediction = cell_eval.prepare(cells_of(real)), cell_eval.prepare(cells_of(pred))
-    view = cell_eval.View(truth, prediction, np.full(names.size, -1))
+    truth, prediction = cell_eval.summarise(cells_of(real)), cell_eval.summarise(cells_of(pred))
+    view = cell_eval.CellEvalView(truth, prediction, np.full(names.size, -1))
     return len([metric.function(view) for metric in cell_eval.CELL_EVAL.values()])
 
 

@@ -15,7 +15,7 @@ from pertexp.config.search_path import config_folder
 from pertexp.runs.naming import sweep_name
 
 if TYPE_CHECKING:
-    from pertexp.evaluation.contract import Report
+    from pertexp.evaluation.contract import ScoredRun
 
 SWEEP = "PERTEXP_SWEEP"
 MULTIRUN = ("-m", "--multirun")
@@ -34,7 +34,7 @@ def job(config: DictConfig) -> float | None:
         return _value(run(config, folder))
 
 
-def _value(report: "Report | None") -> float | None:
+def _value(report: "ScoredRun | None") -> float | None:
     return None if report is None else report.metrics.value
 
 

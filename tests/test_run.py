@@ -151,7 +151,7 @@ def test_every_debug_choice_runs(debug, steps):
     tiny = [word for word in TINY if not word.startswith("trainer.max_epochs")]
     done = command(*tiny, f"debug={debug}", "data.batch_size=13")
     assert done.code == 0, done.err
-    assert done.out.count("FIT Profiler Report") == (1 if debug == "profile" else 0)
+    assert done.out.count("FIT Profiler ScoredRun") == (1 if debug == "profile" else 0)
     if steps is None:
         assert not (done.folder / "checkpoints").exists()
     else:
@@ -224,12 +224,12 @@ def test_wandb_goes_online_only_where_somebody_is_logged_in(monkeypatch, tmp_pat
 
 
 def test_a_run_that_falls_leaves_no_half_written_file(monkeypatch, outputs):
-    from pertexp.evaluation.screens.evaluation import ScreenReport
+    from pertexp.evaluation.screens.evaluation import ScoredScreenRun
 
     def fall(self, folder):
         raise OSError("disk full")
 
-    monkeypatch.setattr(ScreenReport, "write_units", fall)
+    monkeypatch.setattr(ScoredScreenRun, "write_units", fall)
     assert command(*TINY).code == 1
     left = {path.name for path in outputs.rglob("*") if path.is_file()}
     assert not left & {"metrics.json", "metrics.parquet"}

@@ -1,1 +1,1 @@
-"""Scores a prediction against a truth; knows nothing of how it was made."""
+"""Score a prediction, however it was made, by comparing it with the truth."""

@@ -43,7 +43,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-class Scored(Protocol):
+class ScoredRows(Protocol):
     """Scores of several rows on the same units, whatever the task."""
 
     @property
@@ -77,7 +77,7 @@ class Scored(Protocol):
         """Paired difference model minus other."""
 
 
-def verdict(scores: Scored, roles: RowRoles, metrics: Sequence[str] | None = None) -> list[Comparison]:
+def verdict(scores: ScoredRows, roles: RowRoles, metrics: Sequence[str] | None = None) -> list[Comparison]:
     """Compare the model with the best baseline on each metric, then with itself masked.
 
     The best baseline is the one of best mean on that metric, the first of those that tie. Empty without a baseline.
@@ -105,13 +105,13 @@ def verdict(scores: Scored, roles: RowRoles, metrics: Sequence[str] | None = Non
     return found + masked
 
 
-def best_baseline(scores: Scored, roles: RowRoles, metric: str) -> str:
+def best_baseline(scores: ScoredRows, roles: RowRoles, metric: str) -> str:
     """Name of the baseline of best mean on a metric."""
     means = {name: float(scores.summary(name, metric)["mean"]) for name in roles.baselines}
     return best_of(means, higher_is_better=METRICS[metric].higher_is_better)
 
 
-def compare(scores: Scored, model: str, reference: str, metric: str, basis: Basis = "best baseline") -> Comparison:
+def compare(scores: ScoredRows, model: str, reference: str, metric: str, basis: Basis = "best baseline") -> Comparison:
     """Compare two rows on a metric."""
     applies = scores.summary(model, metric)["n"] > 0
     gap = scores.difference(model, reference, metric) if applies else Difference(math.nan, math.nan, math.nan, 0, "")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(ABC):
+class ScoredRun(ABC):
     """The results of one run.
 
     Attributes
@@ -88,8 +88,8 @@ class Evaluation(Protocol[DataT, ModelT]):
     def require_model(self, data: DataT, model: ModelT, name: str) -> None:
         """Refuse, before it is trained, a model called `name` whose predictions cannot be scored on these data."""
 
-    def __call__(self, data: DataT, model: ModelT, name: str) -> Report:
-        """Score the model called `name` beside all baselines."""
+    def __call__(self, data: DataT, model: ModelT, name: str) -> ScoredRun:
+        """Score the model called `name` and all baselines."""
 
 
 RunEvaluation: TypeAlias = Evaluation["RunData", object]

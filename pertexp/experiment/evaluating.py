@@ -12,12 +12,12 @@ from pertexp.experiment.showing import Evaluated
 
 if TYPE_CHECKING:
     from pertexp.data.contract import RunData
-    from pertexp.evaluation.contract import Report, RunEvaluation
+    from pertexp.evaluation.contract import RunEvaluation, ScoredRun
 
 NAMED = "pertexp.data.screens.splits.NamedTest"
 
 
-def run(config: DictConfig, folder: Path) -> "Report":
+def run(config: DictConfig, folder: Path) -> "ScoredRun":
     """Score a checkpoint or a file of predictions; write and show what a run writes and shows."""
     from pertexp.experiment.showing import console, show
     from pertexp.runs.record import write_record
@@ -25,9 +25,9 @@ def run(config: DictConfig, folder: Path) -> "Report":
     _check_values(config)
     evaluated = _predictions(config, folder) if config.ckpt is None else _checkpoint(config, folder)
     write_record(folder, evaluated.design)
-    evaluated.report.write(folder)
+    evaluated.scored.write(folder)
     show(evaluated, folder, console())
-    return evaluated.report
+    return evaluated.scored
 
 
 def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
@@ -47,9 +47,9 @@ def _checkpoint(config: DictConfig, folder: Path) -> Evaluated:
     evaluation.require(data)
     require_model(data, evaluation, trained.model, names)
     require_same_data(trained, data.design)
-    report = evaluation(data, trained.model, trained.name)
+    scored = evaluation(data, trained.model, trained.name)
     save_config(OmegaConf.create({**saved, "evaluation": chosen, "ckpt_path": config.ckpt}), folder)
-    return Evaluated(report, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")
+    return Evaluated(scored, data.design, f"{trained.name} on {saved.data.name}, fold {data.design.split.fold}")
 
 
 def _evaluation_of_run(config: DictConfig, saved: DictConfig) -> DictConfig:
@@ -84,7 +84,7 @@ def _predictions(config: DictConfig, folder: Path) -> Evaluated:
         )
     data: RunData = build(config.data, "data")
     require_task(data, evaluation, {"data": config.data.name, "evaluation": _chosen_evaluation()})
-    report, design = external(
+    scored, design = external(
         data,
         evaluation,
         path=config.pred,
@@ -98,7 +98,7 @@ def _predictions(config: DictConfig, folder: Path) -> Evaluated:
     if isinstance(data.split, NamedTest):
         OmegaConf.update(config, "data.split", {"_target_": NAMED, "test": list(data.split.test)}, merge=False)
         save_config(config, folder)
-    return Evaluated(report, design, f"{report.metrics.model} on {config.data.name}")
+    return Evaluated(scored, design, f"{scored.metrics.model} on {config.data.name}")
 
 
 def _chosen_evaluation() -> str:

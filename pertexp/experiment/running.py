@@ -11,13 +11,13 @@ from pertexp.config.cli import is_first_process
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pertexp.evaluation.contract import Report
+    from pertexp.evaluation.contract import ScoredRun
     from pertexp.experiment.showing import Evaluated
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("pertexp.run")  # the command, as users know it
 
 
-def run(config: DictConfig, folder: Path) -> "Report | None":
+def run(config: DictConfig, folder: Path) -> "ScoredRun | None":
     """Prepare, fit, evaluate, write, show. None on the processes of a distributed run other than the first."""
     from pertexp.experiment.showing import console, show
     from pertexp.runs.repeating import repeated_config
@@ -31,7 +31,7 @@ def run(config: DictConfig, folder: Path) -> "Report | None":
     if evaluated is None:
         return None
     show(evaluated, folder, shown)
-    return evaluated.report
+    return evaluated.scored
 
 
 def _fit_and_score(config: DictConfig, folder: Path) -> "Evaluated | None":
@@ -39,7 +39,7 @@ def _fit_and_score(config: DictConfig, folder: Path) -> "Evaluated | None":
     from pertexp.experiment.preparing import prepare
     from pertexp.experiment.showing import Evaluated
     from pertexp.runs.record import write_record
-    from pertexp.tasks.registry import task_of_report
+    from pertexp.tasks.registry import task_of_scored_run
     from pertexp.training.fit import fit
     from pertexp.training.loggers import closing_wandb
 
@@ -50,15 +50,15 @@ def _fit_and_score(config: DictConfig, folder: Path) -> "Evaluated | None":
         validation = fit(model, data, trainer, config.ckpt_path)
         if not trainer.is_global_zero:
             return None
-        report = evaluation(data, model, config.model.name).with_validation(validation)
-        task = task_of_report(report)
+        scored = evaluation(data, model, config.model.name).with_validation(validation)
+        task = task_of_scored_run(scored)
         if task.write_samples is not None:
             task.write_samples(model, data.design, config.seed, folder)
-        report.write(folder)
+        scored.write(folder)
         for logger in trainer.loggers:
-            logger.log_metrics({f"test/{name}": value for name, value in report.metrics.means.items()})
+            logger.log_metrics({f"test/{name}": value for name, value in scored.metrics.means.items()})
     title = f"{config.model.name} on {config.data.name}, fold {data.design.split.fold}"
-    return Evaluated(report, data.design, title)
+    return Evaluated(scored, data.design, title)
 
 
 def _show_config(config: DictConfig, shown: "Console") -> None:

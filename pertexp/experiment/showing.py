@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pertexp.evaluation.contract import Report
+    from pertexp.evaluation.contract import ScoredRun
     from pertexp.runs.record import RecordedDesign
 
 
 class Evaluated(NamedTuple):
-    """A report, the design that it was made on, and the title of its table."""
+    """A scored run, the design that it was made on, and the title of its table."""
 
-    report: "Report"
+    scored: "ScoredRun"
     design: "RecordedDesign"
     title: str
 
@@ -28,10 +28,10 @@ def console(width: int = 100) -> "Console":
 
 def show(evaluated: Evaluated, folder: Path, shown: "Console") -> None:
     """Print the table, write the page, and print where both are."""
-    from pertexp.tasks.registry import task_of_report, write_page
+    from pertexp.tasks.registry import task_of_scored_run, write_page
 
-    task = task_of_report(evaluated.report)
-    for block in task.console(evaluated.report, evaluated.title):
+    task = task_of_scored_run(evaluated.scored)
+    for block in task.console(evaluated.scored, evaluated.title):
         shown.print(block, highlight=False)
     shown.print(f"written to {folder}", highlight=False, soft_wrap=True)
     shown.print(f"page: {write_page(folder)}", highlight=False, soft_wrap=True)

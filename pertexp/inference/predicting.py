@@ -62,13 +62,13 @@ class Predicting(Generic[OptionsT]):
 
     def refuse_options_of(self, others: Iterable["Predicting[Any]"], words: Iterable[str]) -> None:
         """Refuse (RequestError) a typed override that is an option of other models alone."""
-        foreign = {option for other in others for option in other.names} - self.names
+        of_others = {option for other in others for option in other.names} - self.names
         for word in words:
             name = word.lstrip("+~").partition("=")[0]
-            if _below(name, foreign):
+            if _below(name, of_others):
                 raise RequestError(
-                    f"{name} is not an option for a model of {self.subject}: remove it; beside ckpt, out and seed such "
-                    f"a model takes {', '.join(sorted(self.names))}."
+                    f"{name} is not an option for a model of {self.subject}: remove it; in addition to ckpt, out "
+                    f"and seed such a model takes {', '.join(sorted(self.names))}."
                 )
 
     def place(self, out: str | None, folder: Path) -> Path:

@@ -28,7 +28,7 @@ _BLOCK = 2048
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class CellEvalSummary:
     """The real or the predicted cells, summed up.
 
     Attributes
@@ -65,15 +65,15 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class CellEvalView:
     """Both sides, and which gene a unit is named after: `own [U]` index, or -1."""
 
-    truth: Side
-    prediction: Side
+    truth: CellEvalSummary
+    prediction: CellEvalSummary
     own: np.ndarray
 
 
-def prepare(cells: Cells) -> Side:
+def summarise(cells: Cells) -> CellEvalSummary:
     """Sum up one side: normalise, average, test, measure distances."""
     values = _log_normalised(cells)
     mean = cells.means(values)
@@ -81,7 +81,7 @@ def prepare(cells: Cells) -> Side:
     with np.errstate(divide="ignore", invalid="ignore"):
         lfc = np.log2(natural[:-1] / natural[-1])
     p_values = wilcoxon(cells, values)
-    return Side(
+    return CellEvalSummary(
         mean=mean[:-1],
         control=mean[-1],
         fdr=benjamini_hochberg(p_values).astype(np.float32),
@@ -138,27 +138,27 @@ def _without_own(distances: np.ndarray, own_parts: np.ndarray, own: np.ndarray) 
     return np.where(own[:, None] >= 0, distances - own_parts, distances)
 
 
-def _own_columns(view: View) -> tuple[np.ndarray, np.ndarray]:
+def _own_columns(view: CellEvalView) -> tuple[np.ndarray, np.ndarray]:
     """Return values of the own gene: predicted effects `[P, 1]`, true effects of all candidates `[P, P]`."""
     gene = np.maximum(view.own, 0)
     rows = np.arange(gene.size)
     return view.prediction.effect[rows, gene][:, None], view.truth.effect[:, gene].T
 
 
-def _l1(view: View) -> np.ndarray:
+def _l1(view: CellEvalView) -> np.ndarray:
     predicted, true = _own_columns(view)
     distances = cdist(view.prediction.effect, view.truth.effect, "cityblock")
     return _without_own(distances, np.abs(predicted - true), view.own)
 
 
-def _l2(view: View) -> np.ndarray:
+def _l2(view: CellEvalView) -> np.ndarray:
     predicted, true = _own_columns(view)
     distances = cdist(view.prediction.effect, view.truth.effect, "sqeuclidean")
     distance: np.ndarray = np.sqrt(np.maximum(_without_own(distances, (predicted - true) ** 2, view.own), 0.0))
     return distance
 
 
-def _cosine(view: View) -> np.ndarray:
+def _cosine(view: CellEvalView) -> np.ndarray:
     predicted, true = _own_columns(view)
     a, b = view.prediction.effect, view.truth.effect
     dot = _without_own(a @ b.T, predicted * true, view.own)
@@ -168,10 +168,10 @@ def _cosine(view: View) -> np.ndarray:
     return 1.0 - np.where(norm > 0, dot / np.where(norm > 0, norm, 1.0), 0.0)
 
 
-def _discrimination(distances: Callable[[View], np.ndarray]) -> Callable[[View], np.ndarray]:
+def _discrimination(distances: Callable[[CellEvalView], np.ndarray]) -> Callable[[CellEvalView], np.ndarray]:
     """1 − rank / P of the own truth by distance to the prediction; ties in the order of perturbations."""
 
-    def score(view: View) -> np.ndarray:
+    def score(view: CellEvalView) -> np.ndarray:
         matrix = distances(view)
         own = np.diagonal(matrix)[:, None]
         before = np.tri(len(matrix), k=-1, dtype=bool)
@@ -181,10 +181,10 @@ def _discrimination(distances: Callable[[View], np.ndarray]) -> Callable[[View],
     return score
 
 
-def _overlap(k: int | None, *, precision: bool = False) -> Callable[[View], np.ndarray]:
+def _overlap(k: int | None, *, precision: bool = False) -> Callable[[CellEvalView], np.ndarray]:
     """Share of genes common to the first k of both rankings of significant genes; k is at most what one side holds."""
 
-    def score(view: View) -> np.ndarray:
+    def score(view: CellEvalView) -> np.ndarray:
         values = np.zeros(len(view.own))
         for unit in range(values.size):
             real, predicted = view.truth.ranked(unit), view.prediction.ranked(unit)
@@ -196,10 +196,10 @@ def _overlap(k: int | None, *, precision: bool = False) -> Callable[[View], np.n
     return score
 
 
-def _over_significant(score: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[View], np.ndarray]:
+def _over_significant(score: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[CellEvalView], np.ndarray]:
     """Return a score of true and predicted fold changes over the truly significant genes; NaN where there are none."""
 
-    def over(view: View) -> np.ndarray:
+    def over(view: CellEvalView) -> np.ndarray:
         pairs = zip(view.truth.lfc, view.prediction.lfc, view.truth.significant, strict=True)
         return np.array([score(true[use], predicted[use]) if use.any() else np.nan for true, predicted, use in pairs])
 
@@ -210,14 +210,14 @@ def _same_sign(true: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.mean(np.sign(true) == np.sign(predicted)))
 
 
-def _recall(view: View) -> np.ndarray:
+def _recall(view: CellEvalView) -> np.ndarray:
     """Return the share of truly significant genes that are significant in the prediction; NaN where there are none."""
     n = view.truth.significant.sum(axis=1)
     both = (view.truth.significant & view.prediction.significant).sum(axis=1)
     return np.where(n > 0, both / np.maximum(n, 1), np.nan)
 
 
-def _spearman_of_counts(view: View) -> np.ndarray:
+def _spearman_of_counts(view: CellEvalView) -> np.ndarray:
     """Contributions to one Spearman correlation of numbers of significant genes; 1 where truth has none at all."""
     real, predicted = (side.significant.sum(axis=1).astype(float) for side in (view.truth, view.prediction))
     used = real > 0
@@ -228,20 +228,20 @@ def _spearman_of_counts(view: View) -> np.ndarray:
     return values
 
 
-def _area(of: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[View], np.ndarray]:
+def _area(of: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[CellEvalView], np.ndarray]:
     """Return an area under a curve: truly significant genes by −log10 of predicted adjusted p-values."""
 
-    def area(view: View) -> np.ndarray:
+    def area(view: CellEvalView) -> np.ndarray:
         scores = -np.log10(np.clip(view.prediction.fdr, np.float32(1e-10), np.float32(1.0)))
         return np.array([of(score, label) for score, label in zip(scores, view.truth.significant, strict=True)])
 
     return area
 
 
-def _error(power: int, *, delta: bool) -> Callable[[View], np.ndarray]:
+def _error(power: int, *, delta: bool) -> Callable[[CellEvalView], np.ndarray]:
     """Return the mean over genes of |prediction − truth|^power, of profiles or of effects."""
 
-    def error(view: View) -> np.ndarray:
+    def error(view: CellEvalView) -> np.ndarray:
         gap = view.prediction.mean - view.truth.mean
         if delta:
             gap = view.prediction.effect - view.truth.effect
@@ -257,7 +257,7 @@ _HEADLINE = ("overlap_at_N", "discrimination_score_l1", "mae")  # the three of t
 _SHOWN = ("pearson_delta", "discrimination_score_cosine", "de_direction_match", "de_spearman_lfc_sig", "pr_auc")
 
 
-def _row(name: str, function: Callable[[View], np.ndarray], best: float, worst: float, space: str) -> Metric:
+def _row(name: str, function: Callable[[CellEvalView], np.ndarray], best: float, worst: float, space: str) -> Metric:
     de = space == _DE
     missing = "too few significant genes in truth" if de else "no variation over perturbations"
     level: Level = "headline" if name in _HEADLINE else "shown" if name in _SHOWN else "detail"

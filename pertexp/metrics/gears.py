@@ -21,7 +21,7 @@ TOP = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class LogSummary:
     """The real or the predicted cells, summed up.
 
     Attributes
@@ -41,25 +41,25 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class LogView:
     """Both sides."""
 
-    truth: Side
-    prediction: Side
+    truth: LogSummary
+    prediction: LogSummary
 
     def at_top(self, values: np.ndarray) -> np.ndarray:
         """Return `[U, 20]` entries of `[U, G]` at the top genes of truth."""
         return np.take_along_axis(values, self.truth.top, axis=1)
 
 
-def prepare(cells: Cells) -> Side:
+def summarise(cells: Cells) -> LogSummary:
     """Sum up one side: log1p(y / s) of counts, or the log1p values as they are."""
     values = cells.expression
     if cells.scale == "counts":
         values = rescaled(values, 1.0 / cells.size_factor, log=True)
     of = moments(cells, values)
     sd = np.sqrt(of.deviation / np.maximum(of.n - 1, 1))
-    return Side(of.mean[:-1], of.mean[-1], sd[:-1], _top(of))
+    return LogSummary(of.mean[:-1], of.mean[-1], sd[:-1], _top(of))
 
 
 def _top(of: Moments) -> np.ndarray:
@@ -69,32 +69,32 @@ def _top(of: Moments) -> np.ndarray:
     return np.argsort(-score, axis=1, kind="stable")[:, :TOP]
 
 
-def _errors(view: View) -> np.ndarray:
+def _errors(view: LogView) -> np.ndarray:
     errors: np.ndarray = (view.prediction.mean - view.truth.mean) ** 2
     return errors
 
 
-def mse_top20(view: View) -> np.ndarray:
+def mse_top20(view: LogView) -> np.ndarray:
     """Return the mean squared error over the top genes."""
     error: np.ndarray = view.at_top(_errors(view)).mean(axis=1)
     return error
 
 
-def normalised_mse_top20(view: View) -> np.ndarray:
+def normalised_mse_top20(view: LogView) -> np.ndarray:
     """`mse_top20` over that of no change: 1 is no better than the control mean; NaN where control meets truth."""
     unchanged = view.at_top((view.truth.control - view.truth.mean) ** 2).mean(axis=1)
     return np.where(unchanged > 0, mse_top20(view) / np.where(unchanged > 0, unchanged, 1.0), np.nan)
 
 
-def _effects(view: View) -> tuple[np.ndarray, np.ndarray]:
+def _effects(view: LogView) -> tuple[np.ndarray, np.ndarray]:
     control = view.truth.control
     return view.prediction.mean - control, view.truth.mean - control
 
 
-def _delta(pick: Callable[[View, np.ndarray], np.ndarray]) -> Callable[[View], np.ndarray]:
+def _delta(pick: Callable[[LogView, np.ndarray], np.ndarray]) -> Callable[[LogView], np.ndarray]:
     """Return the Pearson correlation of effects; -1 where one of them does not vary."""
 
-    def correlation(view: View) -> np.ndarray:
+    def correlation(view: LogView) -> np.ndarray:
         predicted, true = (pick(view, effect) for effect in _effects(view))
         values: np.ndarray = np.nan_to_num(pearson(predicted, true), nan=-1.0)
         return values
@@ -102,14 +102,14 @@ def _delta(pick: Callable[[View, np.ndarray], np.ndarray]) -> Callable[[View], n
     return correlation
 
 
-def opposite_direction(view: View) -> np.ndarray:
+def opposite_direction(view: LogView) -> np.ndarray:
     """Return the share of the top genes predicted to move against their true direction."""
     predicted, true = (np.sign(view.at_top(effect)) for effect in _effects(view))
     share: np.ndarray = np.mean(predicted * true < 0, axis=1)
     return share
 
 
-def within_one_sigma(view: View) -> np.ndarray:
+def within_one_sigma(view: LogView) -> np.ndarray:
     """Return the share of the top genes whose prediction lies within one standard deviation of the true cells' mean."""
     gap = np.abs(view.prediction.mean - view.truth.mean)
     share: np.ndarray = view.at_top(gap < view.truth.sd).mean(axis=1)

@@ -27,7 +27,7 @@ _CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class CountSummary:
     """The real or the predicted cells, summed up.
 
     Attributes
@@ -50,7 +50,7 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class CountView:
     """Truth and prediction, and what is known of the units.
 
     Attributes
@@ -63,8 +63,8 @@ class View:
         Mean of D_p (see `expr_mse_unbiased_capped_norm`); that of the units at hand where None.
     """
 
-    truth: Side
-    prediction: Side
+    truth: CountSummary
+    prediction: CountSummary
     own: np.ndarray
     genes: np.ndarray
     effect_size: float | None = None
@@ -88,7 +88,7 @@ class View:
         return agree
 
 
-def prepare(cells: Cells) -> Side:
+def summarise(cells: Cells) -> CountSummary:
     """Sum up one side of counts."""
     bulk, variance = group_sums(cells)
     depth = np.asarray(cells.expression.sum(axis=1, dtype=np.float64)).ravel()
@@ -96,7 +96,7 @@ def prepare(cells: Cells) -> Side:
     mean = cells.means(million)
     p = np.where(mean[-1] > GATE, wilcoxon(cells, million), np.nan)
     lfc = np.log2((mean[:-1] + PSEUDO) / (mean[-1] + PSEUDO))
-    return Side(bulk[:-1], bulk[-1], variance[:-1], variance[-1], p, benjamini_hochberg(p), lfc)
+    return CountSummary(bulk[:-1], bulk[-1], variance[:-1], variance[-1], p, benjamini_hochberg(p), lfc)
 
 
 def group_sums(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +110,7 @@ def effect_size_of(cells: Cells, own: np.ndarray) -> float:
     """`mean_effect_size` of real cells of U units, nothing else summed up."""
     bulk, variance = group_sums(cells)
     nothing = np.empty(0)
-    side = Side(bulk[:-1], bulk[-1], variance[:-1], variance[-1], nothing, nothing, nothing)
+    side = CountSummary(bulk[:-1], bulk[-1], variance[:-1], variance[-1], nothing, nothing, nothing)
     return mean_effect_size(side, own)
 
 
@@ -137,7 +137,7 @@ def _jackknife_of(counts: np.ndarray) -> np.ndarray:
     return (n - 1) / n * np.maximum(second - first**2 / n, 0.0)
 
 
-def pds_cosine(view: View) -> np.ndarray:
+def pds_cosine(view: CountView) -> np.ndarray:
     """Mid-rank of the own truth among all truths by cosine distance, targets of the panel left out; divisor P − 1."""
     keep = ~view.own.any(axis=0)
     a = _unit(view.prediction.bulk[:, keep] - view.truth.control[keep])
@@ -153,7 +153,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.where(norm > 0, norm, 1.0)
 
 
-def expr_mse_unbiased_capped_norm(view: View) -> np.ndarray:
+def expr_mse_unbiased_capped_norm(view: CountView) -> np.ndarray:
     """Return Σ N_p / Σ D_p: squared error over squared true effect, both freed of what the sampling of cells adds.
 
     N_p = (‖b̂ − b‖² − ρ min(Ĉ, C) − C) / G_p and D_p = (‖b − b_0‖² − C − C_0) / G_p, norms over the G_p genes that p
@@ -171,7 +171,7 @@ def expr_mse_unbiased_capped_norm(view: View) -> np.ndarray:
     return error / n_genes / scale if scale > 0 else np.full(len(error), np.nan)
 
 
-def mean_effect_size(truth: Side, own: np.ndarray) -> float:
+def mean_effect_size(truth: CountSummary, own: np.ndarray) -> float:
     """Average D_p over units: what the squared effect per gene is beyond the sampling of cells; may be negative.
 
     Over few units, or effects near the noise, a ratio to it is unstable: take it over as many units as there are.
@@ -181,7 +181,7 @@ def mean_effect_size(truth: Side, own: np.ndarray) -> float:
     return float(np.mean((effect - truth.control_jackknife.sum()) / np.maximum(use.sum(axis=1), 1)))
 
 
-def _budget(view: View, claimed: np.ndarray, n_genes: np.ndarray) -> float:
+def _budget(view: CountView, claimed: np.ndarray, n_genes: np.ndarray) -> float:
     """ρ: spread of the predicted profiles over perturbations, over the sum of the claims; at most 1."""
     claims = float((claimed / n_genes).sum())
     if claims <= 0:
@@ -193,7 +193,7 @@ def _budget(view: View, claimed: np.ndarray, n_genes: np.ndarray) -> float:
     return min(1.0, float(spread) / claims)
 
 
-def direction_fidelity_yield(view: View) -> np.ndarray:
+def direction_fidelity_yield(view: CountView) -> np.ndarray:
     """Sign agreements among the genes called, over the larger of the numbers of called and of truly significant genes.
 
     0 where nothing is called; NaN where nothing is called and nothing is significant.
@@ -204,7 +204,7 @@ def direction_fidelity_yield(view: View) -> np.ndarray:
     return np.where(larger > 0, (called & view.agree).sum(axis=1) / np.maximum(larger, 1), np.nan)
 
 
-def direction_reach(view: View) -> np.ndarray:
+def direction_reach(view: CountView) -> np.ndarray:
     """Return how deep the predicted ranking of truly significant genes stays 90 % right in sign, over their number.
 
     The ranking: called genes first, then adjusted p-value, p-value, size of the fold change, name. NaN where no gene is
@@ -214,7 +214,7 @@ def direction_reach(view: View) -> np.ndarray:
     return np.array([_reach(view, unit, real[unit], called[unit]) for unit in range(len(real))])
 
 
-def _reach(view: View, unit: int, real: np.ndarray, called: np.ndarray) -> float:
+def _reach(view: CountView, unit: int, real: np.ndarray, called: np.ndarray) -> float:
     n_real = int(real.sum())
     if n_real == 0:
         return np.nan
@@ -227,14 +227,14 @@ def _reach(view: View, unit: int, real: np.ndarray, called: np.ndarray) -> float
     return float(pure[-1] + 1) / n_real if pure.size else 0.0
 
 
-def sig_jaccard(view: View) -> np.ndarray:
+def sig_jaccard(view: CountView) -> np.ndarray:
     """Shared over all significant genes of both sides; 1 where neither has any."""
     real, predicted = view.significant
     union = (real | predicted).sum(axis=1)
     return np.where(union > 0, (real & predicted).sum(axis=1) / np.maximum(union, 1), 1.0)
 
 
-def lfc_nmae(view: View) -> np.ndarray:
+def lfc_nmae(view: CountView) -> np.ndarray:
     """Return Σ |predicted − true| / Σ |true| of fold changes of truly significant genes; NaN for fewer than 10."""
     real = view.significant[0] & np.isfinite(view.truth.lfc)
     predicted = np.where(np.isnan(view.prediction.p) | ~np.isfinite(view.prediction.lfc), 0.0, view.prediction.lfc)
@@ -244,7 +244,7 @@ def lfc_nmae(view: View) -> np.ndarray:
     return np.where(enough, error / np.where(size > 0, size, 1.0), np.nan)
 
 
-def _row(name: str, function: Callable[[View], np.ndarray], best: float, space: str, missing: str = "") -> Metric:
+def _row(name: str, function: Callable[[CountView], np.ndarray], best: float, space: str, missing: str = "") -> Metric:
     worst = 0.0 if best == 1.0 else np.inf
     clamp = _CLAMPS.get(name, (-np.inf, np.inf))
     full = f"vcc2026/{name}"

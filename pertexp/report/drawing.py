@@ -74,7 +74,7 @@ def drawn(name: str, said: str, paint: Callable[[Axes], None], height: float = 3
     paint
         Fills the axes.
     height
-        In inches, beside a width of 4.1.
+        In inches, with a width of 4.1.
     box
         Left, bottom, right and top of the axes, as shares of the figure; None: as the labels need it, which is slow.
     """
@@ -120,7 +120,7 @@ def dots(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, size: float = 3.
 
 
 def shortened(name: str, length: int = 24) -> str:
-    """A name that fits beside a point."""
+    """A name that fits next to a point."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 

@@ -30,7 +30,7 @@ _LABELLED = 6
 _SQUARE = (0.165, 0.155, 0.985, 0.935)  # axes as wide as they are high
 _MOST_POINTS = 400  # of a learning curve
 _MOST_MARKS = 40
-_SHORT = 26  # characters of a label of which two stand beside one another
+_SHORT = 26  # characters of a label of which two stand side by side
 _COLOURS = {"model": MODEL, "masked": MODEL, "baseline": BASELINE, "aside": MUTED, REPLICATE_NAME: REPLICATE}
 _MARKERS = {"model": "o", "masked": "o", "baseline": "s", "aside": "X", REPLICATE_NAME: "D"}
 _SERIES_MARKERS = "osD^vP"
@@ -112,7 +112,7 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 
 
 def _gene_names(axes: Axes, effect: Effect) -> None:
-    """Names beside the genes of largest observed change and the targets, where they do not cover one another."""
+    """Names next to the genes of largest observed change and the targets, where they do not cover one another."""
     order = np.argsort(-np.abs(effect.observed), kind="stable")
     wanted = [*np.flatnonzero(effect.own_target), *order[: 2 * _LABELLED]]
     taken: list[np.ndarray] = []
@@ -156,7 +156,7 @@ def score_over_effect(units: Sequence[Unit], column: Column, model: str, baselin
         axes.set_axisbelow(True)
         axes.figure.legend(loc="outside upper left", ncols=2, handletextpad=0.3, columnspacing=1.2)
 
-    said = f"{column.name} over effect size for {len(units)} units, {model} beside {baseline or 'no baseline'}"
+    said = f"{column.name} over effect size for {len(units)} units, {model} compared with {baseline or 'no baseline'}"
     return drawn("score", said, paint, height=3.6)
 
 

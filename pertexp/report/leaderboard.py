@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from pertexp.evaluation.comparison import Scored
+from pertexp.evaluation.comparison import ScoredRows
 from pertexp.evaluation.results.finding import Refused
 from pertexp.evaluation.results.tables import LabelledSetting, ResultRow, ResultsTable, ResultValue
 from pertexp.evaluation.roles import REPLICATE
@@ -94,8 +94,8 @@ class Leaderboard:
 class ShownTable:
     """A table of settings with what its task says about it, and the comparisons with a reference, if any."""
 
-    table: ResultsTable[Scored]
-    text: SettingsText[Scored]
+    table: ResultsTable[ScoredRows]
+    text: SettingsText[ScoredRows]
     reference: str | None = None
     compared: tuple[Comparison, ...] = ()
 
@@ -146,7 +146,7 @@ def _score_row(row: ResultRow, metric: str, value: ResultValue) -> ScoreRow:
     return ScoreRow(row.label, metric, value.mean, value.low, value.high, value.n, calibrated=value.calibrated)
 
 
-def _row(row: ResultRow, table: ResultsTable[Scored]) -> Row:
+def _row(row: ResultRow, table: ResultsTable[ScoredRows]) -> Row:
     values = {name: Value(v.mean, v.low, v.high, v.calibrated, v.n, v.sd) for name, v in row.values.items()}
     kind = style_of(row.role)
     if row.role == "model":
@@ -177,7 +177,7 @@ def _ladder(rows: Sequence[Row], column: Column, number: int, chance: float | No
 
 
 def _sweeps(
-    table: ResultsTable[Scored], rows: Sequence[Row], column: Column, number: int
+    table: ResultsTable[ScoredRows], rows: Sequence[Row], column: Column, number: int
 ) -> list[tuple[str, str, str]]:
     """For each parameter that differs between settings: its name, a figure, and what the figure shows."""
     typed = [{"model": one.setting.model, **one.overrides} for one in table.settings]
@@ -197,7 +197,7 @@ def _sweeps(
 
 
 def _lines(
-    table: ResultsTable[Scored], typed: Sequence[dict[str, str]], key: str, others: Sequence[str]
+    table: ResultsTable[ScoredRows], typed: Sequence[dict[str, str]], key: str, others: Sequence[str]
 ) -> tuple[list[figures.Series], str]:
     """One line for each choice of the other parameters; their mean where there are more than six."""
     points: dict[str, list[tuple[str, float, float]]] = {}
@@ -216,7 +216,7 @@ def _lines(
     return [figures.Series("mean over the other parameters", rows)], said
 
 
-def _runs(one: LabelledSetting[Scored], primary: str, out: Path) -> list[Listed]:
+def _runs(one: LabelledSetting[ScoredRows], primary: str, out: Path) -> list[Listed]:
     return [
         Listed(
             run.folder.name,

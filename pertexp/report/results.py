@@ -8,7 +8,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from pertexp.evaluation.comparison import Scored
+from pertexp.evaluation.comparison import ScoredRows
 from pertexp.evaluation.results.tables import LabelledSetting, ResultRow, ResultsTable, ResultValue
 from pertexp.metrics.registry import METRICS
 from pertexp.report.sentences import interval_text, outcome_words, verdict_sentences
@@ -18,7 +18,7 @@ from pertexp.runs.schema import Comparison
 _METRICS = 4
 
 
-def settings_frame(tables: Sequence[ResultsTable[Scored]]) -> pd.DataFrame:
+def settings_frame(tables: Sequence[ResultsTable[ScoredRows]]) -> pd.DataFrame:
     """Return all rows of all tables, as sweep.csv holds them.
 
     Columns: table (its number), data, role, model, the swept keys, `chosen` where something was chosen on validation,
@@ -33,7 +33,7 @@ def settings_frame(tables: Sequence[ResultsTable[Scored]]) -> pd.DataFrame:
 
 
 def comparison_frame(
-    tables: Sequence[ResultsTable[Scored]], references: Sequence[Sequence[Comparison]]
+    tables: Sequence[ResultsTable[ScoredRows]], references: Sequence[Sequence[Comparison]]
 ) -> pd.DataFrame:
     """Return the comparisons of all tables, as comparison.csv holds them: the verdict, then those of settings."""
     rows: list[dict[str, Any]] = []
@@ -47,14 +47,14 @@ def comparison_frame(
     return pd.DataFrame(rows, columns=columns)
 
 
-def settings_title(table: ResultsTable[Scored]) -> str:
+def settings_title(table: ResultsTable[ScoredRows]) -> str:
     """Say what the table is, in one line."""
     return (
         f"{table.n_runs} jobs on {table.data_name}, folds together, mean ± s.d. over seeds, best {table.primary} first"
     )
 
 
-def settings_console(table: ResultsTable[Scored]) -> Table:
+def settings_console(table: ResultsTable[ScoredRows]) -> Table:
     """Lay the table out for the console: what was swept, then four metrics, mean ± s.d. over seeds."""
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     keys = [key for key in table.swept if key != "model"]
@@ -70,13 +70,13 @@ def settings_console(table: ResultsTable[Scored]) -> Table:
     return out
 
 
-def shown_metrics(table: ResultsTable[Scored]) -> list[str]:
+def shown_metrics(table: ResultsTable[ScoredRows]) -> list[str]:
     """The primary metric and up to three others of the headline."""
     headline = [name for name in table.metrics if METRICS[name].level == "headline"]
     return list(dict.fromkeys([table.primary, *headline]))[:_METRICS]
 
 
-def selection_text(table: ResultsTable[Scored]) -> str:
+def selection_text(table: ResultsTable[ScoredRows]) -> str:
     """Say how the best setting was chosen; empty where there was nothing to choose."""
     said = []
     if table.chosen:
@@ -89,7 +89,7 @@ def selection_text(table: ResultsTable[Scored]) -> str:
     return "; ".join(said)
 
 
-def verdict_lines(table: ResultsTable[Scored], text: SettingsText[Scored]) -> list[str]:
+def verdict_lines(table: ResultsTable[ScoredRows], text: SettingsText[ScoredRows]) -> list[str]:
     """Say how the best setting was chosen, what was tested, and the verdict."""
     selection = selection_text(table)
     sentences = verdict_sentences(table.best.setting.model, table.verdict, table.best.roles.not_counted)
@@ -97,7 +97,7 @@ def verdict_lines(table: ResultsTable[Scored], text: SettingsText[Scored]) -> li
     return [*chosen, *([selection] if selection else []), *text.notes(table), *sentences]
 
 
-def reference_title(table: ResultsTable[Scored], reference: str, found: Sequence[Comparison]) -> str:
+def reference_title(table: ResultsTable[ScoredRows], reference: str, found: Sequence[Comparison]) -> str:
     """Say what a table of comparisons with a reference shows."""
     return f"{table.primary} of every setting minus that of {reference}; paired over {found[0].over}"
 
@@ -112,7 +112,7 @@ def reference_console(found: Sequence[Comparison], reference: str) -> Table:
     return out
 
 
-def _record(row: ResultRow, table: ResultsTable[Scored]) -> dict[str, Any]:
+def _record(row: ResultRow, table: ResultsTable[ScoredRows]) -> dict[str, Any]:
     record: dict[str, Any] = {"role": row.role, "model": row.model}
     record |= {key: row.overrides.get(key, "") for key in table.swept if key != "model"}
     if table.chosen:
@@ -128,13 +128,13 @@ def _record(row: ResultRow, table: ResultsTable[Scored]) -> dict[str, Any]:
     return record
 
 
-def _chosen(row: ResultRow, table: ResultsTable[Scored]) -> str:
+def _chosen(row: ResultRow, table: ResultsTable[ScoredRows]) -> str:
     """What was chosen for the setting of a row: `optimizer.lr=0.1 (2, 3)`, the folds in brackets."""
     own = next((one for one in table.settings if row.role == "model" and one.label == row.label), None)
     return "" if own is None else chosen_text(own)
 
 
-def chosen_text(one: LabelledSetting[Scored]) -> str:
+def chosen_text(one: LabelledSetting[ScoredRows]) -> str:
     """Say what was chosen on validation in the folds of a setting."""
     folds: dict[str, list[str]] = {}
     for chosen in one.setting.chosen:

@@ -36,7 +36,7 @@ def verdict_sentences(model: str, verdict: Sequence[Comparison], not_counted: Ma
 
 def no_baseline(model: str) -> str:
     """Say that there is nothing to compare a model with."""
-    return f"No baseline was scored beside {model}: nothing can be said about it."
+    return f"No baseline was scored with {model}: nothing can be said about it."
 
 
 def outcome_words(found: Comparison) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from pertexp.evaluation.comparison import Scored
+from pertexp.evaluation.comparison import ScoredRows
 from pertexp.evaluation.results.tables import ResultsTable
 from pertexp.report.tables import Column, Row, Tile
 from pertexp.runs.schema import CalibrationRow
 
-S = TypeVar("S", bound=Scored, contravariant=True)
+S = TypeVar("S", bound=ScoredRows, contravariant=True)
 
 
 class SettingsText(Protocol[S]):

@@ -82,7 +82,7 @@ class Column:
 
     @property
     def trusted(self) -> bool:
-        """Whether nothing speaks against it on this data."""
+        """Whether it passes its calibration on this data."""
         return self.trust is None or self.trust.trusted
 
 

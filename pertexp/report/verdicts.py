@@ -53,7 +53,7 @@ class Verdict:
     """The first sentence, those about the same family, and those about further families."""
 
     lead: Sentence
-    beside: list[Sentence]
+    same_family: list[Sentence]
     further: dict[str, list[Sentence]]
 
     def tally(self, family: str) -> str:
@@ -68,10 +68,10 @@ def verdict_of(model: str, found: Sequence[Comparison], not_counted: Mapping[str
     if not any(one.basis == "best baseline" for one in found):
         said.insert(0, Sentence(no_baseline(model)))
     lead, *others = said
-    beside = [one for one in others if one.family == lead.family]
-    beside += [Sentence(f"{name} is shown and not counted: {why}.") for name, why in not_counted.items()]
+    same_family = [one for one in others if one.family == lead.family]
+    same_family += [Sentence(f"{name} is shown and not counted: {why}.") for name, why in not_counted.items()]
     further: dict[str, list[Sentence]] = {}
     for one in others:
         if one.family != lead.family:
             further.setdefault(one.family, []).append(one)
-    return Verdict(lead, beside, further)
+    return Verdict(lead, same_family, further)

@@ -122,7 +122,7 @@ def read_metrics(folder: Path, kind: type[M]) -> M:
     try:
         register(row.metric for row in found.definitions)
     except ValueError as fault:
-        raise DataError(f"{_metrics_path(folder)} cannot be shown beside what is known here: {fault}") from fault
+        raise DataError(f"{_metrics_path(folder)} cannot be shown with what is known here: {fault}") from fault
     return found
 
 

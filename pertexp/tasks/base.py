@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from pertexp.config.errors import DataError
 from pertexp.data.contract import RunData
-from pertexp.evaluation.contract import CalibrationScores, Evaluation, Report, RunEvaluation
+from pertexp.evaluation.contract import CalibrationScores, Evaluation, RunEvaluation, ScoredRun
 from pertexp.evaluation.results.results import Results
 from pertexp.inference.predicting import Predicting
 from pertexp.inference.restoring import Reader
@@ -23,10 +23,10 @@ from pertexp.runs.schema import RunMetrics
 DataT = TypeVar("DataT", bound=RunData)
 DesignT = TypeVar("DesignT", bound=RecordedDesign)
 EvaluationT = TypeVar("EvaluationT", bound=Evaluation[Never, Never])  # of whatever data and model
-ReportT = TypeVar("ReportT", bound=Report)
+ScoredRunT = TypeVar("ScoredRunT", bound=ScoredRun)
 
-External = Callable[Concatenate[DataT, EvaluationT, ...], tuple[Report, RecordedDesign]]
-"""Data, evaluation, and the options of a file of predictions, to a report and the design that it was made on."""
+External = Callable[Concatenate[DataT, EvaluationT, ...], tuple[ScoredRun, RecordedDesign]]
+"""Data, evaluation, and the options of a file of predictions, to a scored run and the design that it was made on."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Evaluator(Generic[DataT, EvaluationT]):
 
 
 @dataclass(frozen=True)
-class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
+class Task(Generic[DataT, DesignT, EvaluationT, ScoredRunT]):
     """A task: a sort of experiment, with data, models and scores of its own.
 
     Attributes
@@ -82,7 +82,7 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
     evaluators
         What is done with a model, by the output that it declares.
     console
-        Renders the report of a run under a title, block by block.
+        Renders a scored run under a title, block by block.
     settings_text
         What is said about tables of settings.
     restorable
@@ -102,7 +102,7 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
     results: type[Results]
     page: RunPage[Any]
     evaluators: Mapping[OutputName, Evaluator[DataT, EvaluationT]]
-    console: Callable[[ReportT, str], Iterable[RenderableType]]
+    console: Callable[[ScoredRunT, str], Iterable[RenderableType]]
     settings_text: SettingsText[Any]
     restorable: Callable[[DesignT, dict[str, Any], dict[str, Any]], dict[str, Any]]
     restore: Reader
@@ -133,5 +133,5 @@ class Task(Generic[DataT, DesignT, EvaluationT, ReportT]):
         return metrics, self.results.of(folder, metrics)
 
 
-RunTask = Task[RunData, RecordedDesign, RunEvaluation, Report]
-"""The task of a run, whose functions take its data, design, evaluation and report."""
+RunTask = Task[RunData, RecordedDesign, RunEvaluation, ScoredRun]
+"""The task of a run, whose functions take its data, design, evaluation and scores."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pertexp.config.errors import DataError, RequestError
-from pertexp.evaluation.comparison import Scored
+from pertexp.evaluation.comparison import ScoredRows
 from pertexp.evaluation.results.choice import Choice
 from pertexp.evaluation.results.finding import Refused, find_runs
 from pertexp.evaluation.results.settings import gather
@@ -23,13 +23,13 @@ _MOST_NAMES = 3
 class Compared:
     """A table of settings, its comparisons with a reference, and why there are none where one was asked for."""
 
-    table: ResultsTable[Scored]
+    table: ResultsTable[ScoredRows]
     reference: str | None = None
     comparisons: tuple[Comparison, ...] = ()
     refused: str = ""
 
     @property
-    def text(self) -> SettingsText[Scored]:
+    def text(self) -> SettingsText[ScoredRows]:
         """What its task says about it."""
         return TASKS[self.table.task].settings_text
 
@@ -70,7 +70,7 @@ def summary_of(paths: Sequence[Path], choice: Choice | None = None, reference: s
     return Summary(named + (", …" if len(paths) > _MOST_NAMES else ""), tables, [*found.refused, *failed])
 
 
-def _compared(table: ResultsTable[Scored], reference: str | None) -> Compared:
+def _compared(table: ResultsTable[ScoredRows], reference: str | None) -> Compared:
     if reference is None:
         return Compared(table)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from pertexp.config.errors import DataError, MismatchError
 from pertexp.config.search_path import SearchPath
 from pertexp.data.contract import RunData
-from pertexp.evaluation.contract import Report, RunEvaluation
+from pertexp.evaluation.contract import RunEvaluation, ScoredRun
 from pertexp.evaluation.results.results import Results
 from pertexp.inference import restoring
 from pertexp.inference.predicting import Predicting
@@ -155,9 +155,9 @@ def task_of(folder: Path) -> RunTask:
     return TASKS[name]
 
 
-def task_of_report(report: Report) -> RunTask:
-    """Return the task that a report belongs to."""
-    return TASKS[report.metrics.task]
+def task_of_scored_run(scored: ScoredRun) -> RunTask:
+    """Return the task that a scored run belongs to."""
+    return TASKS[scored.metrics.task]
 
 
 def read_results(folder: Path) -> tuple[RunMetrics, Results]:

@@ -113,7 +113,7 @@ def side(arms, control, seed=0):
     cells = [*arms, control]
     group = np.concatenate([np.full(len(c), u) for u, c in enumerate(arms)] + [np.full(len(control), -1)])
     matrix = sp.csr_matrix(np.concatenate(cells).astype(np.float32))
-    return vcc2026.prepare(Cells(matrix, group, len(arms), "counts", np.ones(group.size)))
+    return vcc2026.summarise(Cells(matrix, group, len(arms), "counts", np.ones(group.size)))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def called():
 
 
 def view(called, name):
-    return vcc2026.View(called["truth"], called[name], np.zeros((8, G), dtype=bool), np.arange(G).astype(str))
+    return vcc2026.CountView(called["truth"], called[name], np.zeros((8, G), dtype=bool), np.arange(G).astype(str))
 
 
 def test_calling_every_gene_significant_does_not_pay(called):

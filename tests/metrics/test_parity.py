@@ -39,12 +39,12 @@ def cells_of(arm: str) -> Cells:
 
 @pytest.fixture(scope="module")
 def cell_eval_sides():
-    return {arm: cell_eval.prepare(cells_of(arm)) for arm in ("real", *ARMS)}
+    return {arm: cell_eval.summarise(cells_of(arm)) for arm in ("real", *ARMS)}
 
 
 @pytest.fixture(scope="module")
 def vcc_sides():
-    return {arm: vcc2026.prepare(cells_of(arm)) for arm in ("real", *ARMS)}
+    return {arm: vcc2026.summarise(cells_of(arm)) for arm in ("real", *ARMS)}
 
 
 def frozen(table: dict[str, float | None]) -> np.ndarray:
@@ -54,13 +54,13 @@ def frozen(table: dict[str, float | None]) -> np.ndarray:
 def vcc_view(sides, arm):
     mask = np.zeros((len(NAMES), len(parity_data.GENES)), dtype=bool)
     mask[np.flatnonzero(OWN >= 0), OWN[OWN >= 0]] = True
-    return vcc2026.View(sides["real"], sides[arm], mask, parity_data.GENES)
+    return vcc2026.CountView(sides["real"], sides[arm], mask, parity_data.GENES)
 
 
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("name", [name for name in cell_eval.CELL_EVAL if not name.endswith("edistance")])
 def test_cell_eval_is_met_on_frozen_values(cell_eval_sides, arm, name):
-    view = cell_eval.View(cell_eval_sides["real"], cell_eval_sides[arm], OWN)
+    view = cell_eval.CellEvalView(cell_eval_sides["real"], cell_eval_sides[arm], OWN)
     ours = cell_eval.CELL_EVAL[name].function(view)
     bare = name.removeprefix("cell_eval/")
     theirs = frozen(FROZEN[arm]["cell_eval"][bare])
@@ -97,7 +97,7 @@ def test_energy_distances_are_those_of_scipy(cell_eval_sides, arm):
 def test_their_energy_correlation_is_ours_but_for_float32(cell_eval_sides, arm):
     """To 1e-6, or to what rounding alone moves it, as where the arm's distances are all alike."""
     theirs = frozen(FROZEN[arm]["cell_eval"]["pearson_edistance"])[0]
-    view = cell_eval.View(cell_eval_sides["real"], cell_eval_sides[arm], OWN)
+    view = cell_eval.CellEvalView(cell_eval_sides["real"], cell_eval_sides[arm], OWN)
     ours = cell_eval.CELL_EVAL["cell_eval/pearson_edistance"].function(view).mean()
     rounding = abs(np.corrcoef(rounded_energy("real"), rounded_energy(arm))[0, 1] - ours)
     assert abs(ours - theirs) < max(1e-6, 2 * rounding)

@@ -72,8 +72,8 @@ def own_of(adata: anndata.AnnData) -> np.ndarray:
 
 @pytest.mark.slow
 def test_cell_eval_is_met_on_real_cells(halves, theirs):
-    sides = {name: cell_eval.prepare(cells_of(adata)) for name, adata in halves.items()}
-    view = cell_eval.View(sides["real"], sides["pred"], own_of(halves["real"]))
+    sides = {name: cell_eval.summarise(cells_of(adata)) for name, adata in halves.items()}
+    view = cell_eval.CellEvalView(sides["real"], sides["pred"], own_of(halves["real"]))
     for name, metric in cell_eval.CELL_EVAL.items():
         bare = name.removeprefix("cell_eval/")
         ours, expected = metric.function(view), frozen(theirs["cell_eval"][bare])
@@ -85,11 +85,11 @@ def test_cell_eval_is_met_on_real_cells(halves, theirs):
 
 @pytest.mark.slow
 def test_cell_eval2_is_met_on_real_cells(halves, theirs):
-    sides = {name: vcc2026.prepare(cells_of(adata)) for name, adata in halves.items()}
+    sides = {name: vcc2026.summarise(cells_of(adata)) for name, adata in halves.items()}
     own = np.zeros((len(CHOSEN), halves["real"].n_vars), dtype=bool)
     places = own_of(halves["real"])
     own[np.flatnonzero(places >= 0), places[places >= 0]] = True
-    view = vcc2026.View(sides["real"], sides["pred"], own, np.array(halves["real"].var_names))
+    view = vcc2026.CountView(sides["real"], sides["pred"], own, np.array(halves["real"].var_names))
     names = {
         "pds_cosine": "pds_cosine",
         "direction_fidelity_yield": "de_wilcoxon_direction_fidelity_yield_raw",

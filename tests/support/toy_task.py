@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pertexp.evaluation.bootstrap import bootstrap_mean, paired_difference
 from pertexp.evaluation.comparison import Difference, verdict
-from pertexp.evaluation.contract import Report
+from pertexp.evaluation.contract import ScoredRun
 from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.roles import RowRoles
 from pertexp.inference.predicting import Predicting
@@ -160,7 +160,7 @@ class ToyScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyReport(Report):
+class ToyReport(ScoredRun):
     table: pd.DataFrame
 
     def write_units(self, folder: Path) -> None:

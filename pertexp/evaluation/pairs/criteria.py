@@ -8,7 +8,7 @@ from pertexp.runs.schema import Diagnostic, SuccessCriterion
 
 
 def criteria_of(targets: Iterable[Target], known: Mapping[str, Diagnostic]) -> list[SuccessCriterion]:
-    """Hold every target against the quantity that it names."""
+    """Compare every target with the quantity that it names."""
     return [_criterion(target, known.get(target.quantity)) for target in targets]
 
 

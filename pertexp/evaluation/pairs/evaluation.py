@@ -15,7 +15,7 @@ from pertexp.evaluation.pairs.criteria import criteria_of
 from pertexp.evaluation.pairs.generalisation import Predicted, over_draws, over_roles
 from pertexp.evaluation.pairs.masking import masked_batches
 from pertexp.evaluation.pairs.predictions import predicted, tabled
-from pertexp.evaluation.pairs.report import TASK, PairReport
+from pertexp.evaluation.pairs.scored_run import TASK, ScoredPairRun
 from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.output import OutputName
@@ -76,7 +76,7 @@ class PairEvaluation:
         """Refuse (MismatchError) a model that predicts nothing."""
         _predictor(model, name)
 
-    def __call__(self, data: PairData, model: object, name: str) -> PairReport:
+    def __call__(self, data: PairData, model: object, name: str) -> ScoredPairRun:
         """Predict the test pairs with the model, itself masked, and every baseline, and score them."""
         model = _predictor(model, name)
         scored = {role: predicted(model, data.loader(role), name) for role in _held_out(data)}
@@ -104,7 +104,7 @@ class PairEvaluation:
             success_criteria=criteria_of(targets, {**_quantities(scores, name, gap), **diagnostics}),
             **scores.tables(),
         )
-        return PairReport(metrics=metrics, scores=scores, roles=roles)
+        return ScoredPairRun(metrics=metrics, scores=scores, roles=roles)
 
     def _tables(
         self, data: PairData, model: PairPredictor, name: str, test: Predicted, threshold: float | None
@@ -164,7 +164,7 @@ def _threshold(data: PairData, val: Predicted | None) -> float | None:
 
 
 def _quantities(scores: PairScores, name: str, gap: Generalisation) -> Mapping[str, Diagnostic]:
-    """What a criterion can name beside the diagnostics of a model."""
+    """Return what a criterion can name in addition to the diagnostics of a model."""
     own = {metric: scores.summary(name, metric) for metric in PAIRS}
     prevalence = float(own["auprc"]["prevalence"])
     chance = {"auprc": prevalence, "auroc": 0.5, "precision": prevalence}

@@ -17,7 +17,7 @@ Predicted = tuple[np.ndarray, np.ndarray]
 def over_roles(
     model: PairPredictor, data: PairData, scored: dict[str, Predicted], name: str, n_train: int, seed: int
 ) -> Generalisation:
-    """Score training pairs, at most `n_train` drawn with the seed, beside the validation and test pairs `scored`."""
+    """Score training pairs, at most `n_train` drawn with the seed, and the validation and test pairs `scored`."""
     train = data.design.scored("train")
     if train.size > n_train:
         train = np.sort(np.random.default_rng(seed).choice(train, n_train, replace=False))

@@ -14,7 +14,7 @@ from pertexp.models.protocols import PairPredictor
 from pertexp.runs.reading import guarded
 from pertexp.runs.tables import PAIR_PREDICTIONS
 
-UNIT = [*KEY, "chromosome", "fold"]
+PAIR_AND_FOLD = [*KEY, "chromosome", "fold"]
 COLUMNS = list(PAIR_PREDICTIONS.columns)
 FILE = PAIR_PREDICTIONS.file
 
@@ -104,7 +104,7 @@ def stored(folder: Path) -> pd.DataFrame:
 def _checked(table: pd.DataFrame) -> pd.DataFrame:
     if not (table["label"].isin([0, 1]).all() and table["probability"].between(0, 1).all()):
         raise DataError("the table holds labels other than 0 and 1, or numbers that are no probability.")
-    twice = table.duplicated(["model", *UNIT])
+    twice = table.duplicated(["model", *PAIR_AND_FOLD])
     if twice.any() or table.groupby("model").size().nunique() > 1:
         raise DataError("the table holds a pair twice, or not all pairs of every model; expected what a run writes.")
     return table

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pertexp.config.errors import DataError
-from pertexp.evaluation.pairs.predictions import UNIT, pooled, stored
+from pertexp.evaluation.pairs.predictions import PAIR_AND_FOLD, pooled, stored
 from pertexp.evaluation.pairs.scoring import REPEAT, PairScores
 from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.roles import RowRoles, joined_roles
@@ -59,7 +59,7 @@ class PairResults(Results):
 
     @classmethod
     def side_by_side(cls, parts: Mapping[str, "PairResults"]) -> "PairResults":
-        """Put the models of several settings beside one another."""
+        """Join the models of several settings in one table."""
         first, *_ = parts.values()
         for name, part in parts.items():
             if part.units != first.units:
@@ -86,7 +86,7 @@ class PairResults(Results):
     @cached_property
     def units(self) -> frozenset[tuple[Any, ...]]:
         """The pairs with their labels."""
-        own = self.table.loc[self.table["model"] == self.roles.model, [*UNIT, "label"]]
+        own = self.table.loc[self.table["model"] == self.roles.model, [*PAIR_AND_FOLD, "label"]]
         return frozenset(own.itertuples(index=False, name=None))
 
     @property
@@ -115,4 +115,4 @@ class PairResults(Results):
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     """Pairs in an order of their own, rows in theirs: resamples of any two runs hold the same pairs."""
-    return table.sort_values(UNIT, kind="stable", ignore_index=True)
+    return table.sort_values(PAIR_AND_FOLD, kind="stable", ignore_index=True)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from pertexp.evaluation.comparison import Scored
+from pertexp.evaluation.comparison import ScoredRows
 from pertexp.evaluation.roles import RowRoles
 from pertexp.runs.schema import RunMetrics
 
@@ -78,5 +78,5 @@ class Results(ABC):
         return self
 
     @abstractmethod
-    def scores(self, primary: str) -> Scored:
+    def scores(self, primary: str) -> ScoredRows:
         """Compute scores with intervals."""

@@ -11,14 +11,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from pertexp.config.errors import RequestError, nearest
-from pertexp.evaluation.comparison import Scored, compare, ties, verdict
+from pertexp.evaluation.comparison import ScoredRows, compare, ties, verdict
 from pertexp.evaluation.results.choice import Chosen
 from pertexp.evaluation.results.settings import Setting
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.registry import METRICS
 from pertexp.runs.schema import Comparison, Role
 
-S = TypeVar("S", bound=Scored, covariant=True)
+S = TypeVar("S", bound=ScoredRows, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class ResultsTable(Generic[S]):
         return sorted(rows, key=lambda row: ranks[row.role])
 
 
-def tables_of(settings: Iterable[Setting]) -> list[ResultsTable[Scored]]:
+def tables_of(settings: Iterable[Setting]) -> list[ResultsTable[ScoredRows]]:
     """Group settings that were scored on the same units of the same data; by name of the data, then largest first."""
     groups: dict[object, list[Setting]] = {}
     for setting in settings:
@@ -238,7 +238,7 @@ def tables_of(settings: Iterable[Setting]) -> list[ResultsTable[Scored]]:
     return [_table(group) for group in ordered]
 
 
-def _table(settings: list[Setting]) -> ResultsTable[Scored]:
+def _table(settings: list[Setting]) -> ResultsTable[ScoredRows]:
     primary = _common_primary(settings)
     settings = _best_first(settings, primary)
     typed = [setting.overrides for setting in settings]
@@ -266,9 +266,21 @@ def _common_primary(settings: Sequence[Setting]) -> str:
 
 
 def _best_first(settings: Iterable[Setting], primary: str) -> list[Setting]:
+    """Sort by the primary metric; ties by what was typed, since the order of folders is that of their hashes."""
     sign = -1.0 if METRICS[primary].higher_is_better else 1.0
     means = {id(one): one.results.value(one.model, primary) for one in settings}
-    return sorted(settings, key=lambda one: (math.isnan(means[id(one)]), sign * means[id(one)]))
+    return sorted(settings, key=lambda one: (math.isnan(means[id(one)]), sign * means[id(one)], _typed_order(one)))
+
+
+def _typed_order(setting: Setting) -> list[tuple[str, bool, float, str]]:
+    """Numbers by size, before words."""
+    found = []
+    for key, value in sorted(setting.overrides.items()):
+        try:
+            found.append((key, False, float(value), ""))
+        except ValueError:
+            found.append((key, True, 0.0, value))
+    return found
 
 
 def _own_overrides(typed: dict[str, str], shared: dict[str, str], everyone: Sequence[dict[str, str]]) -> dict[str, str]:

@@ -68,7 +68,7 @@ class TestedCells:
         return self._cells(self.screen.expression[kept], group[kept], rows.size, self.size_factor[kept])
 
     def all_perturbed(self, rows: np.ndarray) -> tuple[Cells, tuple[str, ...]]:
-        """Real cells of every perturbation of a pool's context, tested or not, beside its controls; and the names."""
+        """Return real cells of all perturbations of a pool's context, tested or not, with controls; and the names."""
         here = np.flatnonzero(self.screen.context == self.units.context[rows[0]])
         codes = np.unique(self.screen.perturbation[here])
         codes = codes[codes > 0]
@@ -87,14 +87,14 @@ class TestedCells:
             here = np.flatnonzero(self.screen.context == self.units.context[rows[0]])
             cells = self._cells(values[here], group[here], rows.size, self.size_factor[here])
             kept = np.flatnonzero(cells.group > -2)
-            against = self._cells(cells.expression[kept], cells.group[kept], rows.size, cells.size_factor[kept])
-            found["de_score"][rows] = np.abs(t_against_control(against, against.expression))
-            found["de_fdr"][rows] = benjamini_hochberg(wilcoxon(against, against.expression))
+            tested = self._cells(cells.expression[kept], cells.group[kept], rows.size, cells.size_factor[kept])
+            found["de_score"][rows] = np.abs(t_against_control(tested, tested.expression))
+            found["de_fdr"][rows] = benjamini_hochberg(wilcoxon(tested, tested.expression))
             found["rest_score"][rows] = np.abs(t_against_others(*_perturbed(cells)))[: rows.size]
         return {name: _whole_rows(table) for name, table in found.items()}
 
     def predicted(self, name: str, profile: np.ndarray, rows: np.ndarray, *, own_control: bool = False) -> Cells:
-        """Cells of a predicted profile `[U, G]` for some units of one context, beside the real control cells.
+        """Return cells of a predicted profile `[U, G]` for some units of one context, with the real control cells.
 
         As many cells a unit as it really has, drawn from the controls (again and again where there are too few), from
         the same seed whatever the prediction. Cells that were given stay as they are; `own_control` leaves them the

@@ -12,7 +12,7 @@ from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import SCALE_ADVICE, Units, halves, unit_profiles
 from pertexp.evaluation.comparison import verdict
-from pertexp.evaluation.contract import Report, require_metrics
+from pertexp.evaluation.contract import ScoredRun, require_metrics
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.families import Core, Family
 from pertexp.evaluation.screens.frame import EvaluationFrame
@@ -27,7 +27,7 @@ from pertexp.runs.schema import RECOVERY, ScreenMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScreenReport(Report):
+class ScoredScreenRun(ScoredRun):
     """The results of a run on a screen.
 
     Attributes
@@ -44,7 +44,7 @@ class ScreenReport(Report):
     recovery: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: str, frame: EvaluationFrame, scores: Scores, notes: Sequence[str] = ()) -> "ScreenReport":
+    def of(cls, model: str, frame: EvaluationFrame, scores: Scores, notes: Sequence[str] = ()) -> "ScoredScreenRun":
         """Compare the model with the baselines, and put everything on record, with these notes."""
         found = verdict(scores, scores.roles(model))
         metrics = scores.metrics_of(model, found, frame.predicts)
@@ -139,17 +139,17 @@ class ScreenEvaluation:
                 f"scored on the scale '{SCALE_WORDS[truth]}': {SCALE_ADVICE[predicted]}."
             )
 
-    def __call__(self, data: ScreenData, model: ScreenPredictor, name: str) -> ScreenReport:
+    def __call__(self, data: ScreenData, model: ScreenPredictor, name: str) -> ScoredScreenRun:
         """Predict the test units with the model and every baseline, and score them."""
         design = data.design
         frame = self.frame(design, {name: model.predict(design.units("test"))})
-        report = self.report(frame, TestedCells.of(design, self.seed), name)
+        scored = self.scored_run(frame, TestedCells.of(design, self.seed), name)
         if isinstance(model, FindsTruth) and design.screen.truth is not None:
-            report.recovery.update(model.recovery(design))
-        return report
+            scored.recovery.update(model.recovery(design))
+        return scored
 
     def frame(self, design: Design, predictions: Mapping[str, np.ndarray]) -> EvaluationFrame:
-        """These predictions of the test units, and those of every baseline, beside the truth."""
+        """Return the frame of these predictions of the test units, those of every baseline, and the truth."""
         units = design.units("test")
         baselines = {name: baseline.fit(design.training).predict(units) for name, baseline in self.baselines.items()}
         return self._frame(design, {**predictions, **baselines})
@@ -172,9 +172,9 @@ class ScreenEvaluation:
         measured = measure(frame, cells, self.families)
         return Scores.of(measured, self.primary, self.n_resamples, self.seed)
 
-    def report(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> ScreenReport:
+    def scored_run(self, frame: EvaluationFrame, cells: TestedCells, name: str) -> ScoredScreenRun:
         """Score a frame, and compare the model called `name` with the baselines."""
-        return ScreenReport.of(name, frame, self.scores(frame, cells), self.notes)
+        return ScoredScreenRun.of(name, frame, self.scores(frame, cells), self.notes)
 
     def _register(self) -> None:
         """Make the metrics of all families known, those of other packages too."""
@@ -211,7 +211,7 @@ def evaluation_frame(
     n_splits: int = 5,
     frame_type: type[EvaluationFrame] = EvaluationFrame,
 ) -> EvaluationFrame:
-    """Predictions beside the truth of the test units; real controls on both sides."""
+    """Return the frame of predictions and truth of the test units; real controls on both sides."""
     screen, units = design.screen, design.units("test")
     return frame_type(
         perturbation=tuple(screen.perturbations[p] for p in units.perturbation),

@@ -227,7 +227,7 @@ def read_external(
     DataError
         Where the file cannot be read, or lacks genes or perturbations of the truth.
     MismatchError
-        Where counts are held against logs.
+        Where counts are compared with logs.
     """
     known = _declared(path, scale, truth, _Wanted(wanted, choices or {}))
     read_as = known if known in OF_CELLS else "log2fc"  # any numbers

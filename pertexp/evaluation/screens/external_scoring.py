@@ -15,7 +15,7 @@ from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.data.screens.splits import NamedTest
 from pertexp.evaluation.screens.cells import TestedCells
-from pertexp.evaluation.screens.evaluation import ScreenEvaluation, ScreenReport
+from pertexp.evaluation.screens.evaluation import ScoredScreenRun, ScreenEvaluation
 from pertexp.evaluation.screens.external import (
     ExternalPrediction,
     PredictionScale,
@@ -43,8 +43,8 @@ def score_external(
     shared: bool,
     by_split: bool,
     choices: Mapping[OutputName, str] | None = None,
-) -> tuple[ScreenReport, Design]:
-    """Score a file of predictions; returns the report, and the design of its (first) fold.
+) -> tuple[ScoredScreenRun, Design]:
+    """Score a file of predictions; returns the scored run, and the design of its (first) fold.
 
     What the file predicts is the test set, and the baselines are fitted on the other perturbations of the truth. Where
     the file leaves none, or with `by_split`, they are fitted in folds of `data.split`, and the test units of all folds
@@ -78,7 +78,7 @@ def score_external(
     parts = [measure(one.frame, one.cells, evaluation.families) for one in scored]
     scores = Scores.of(pooled(parts), evaluation.primary, evaluation.n_resamples, evaluation.seed)
     frame = concatenate([one.frame for one in scored])
-    return ScreenReport.of(external.name, frame, scores, evaluation.notes), scored[0].design
+    return ScoredScreenRun.of(external.name, frame, scores, evaluation.notes), scored[0].design
 
 
 class _OnFold(NamedTuple):

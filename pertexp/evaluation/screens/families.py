@@ -18,20 +18,20 @@ from pertexp.metrics.impact import IMPACT
 from pertexp.metrics.metric import Metric
 
 Values = dict[str, np.ndarray]
-_KEPT_SIDES = 4  # prepared at once: one truth, the two negative controls, the prediction at hand
+_KEPT_SIDES = 4  # summarised at once: one truth, the two negative controls, the prediction at hand
 
 
 class FamilyScorer(Protocol):
     """A family at work on one evaluation: values `[U]` of all its metrics by name, NaN where one does not apply."""
 
     def prediction(self, name: str) -> Values:
-        """A prediction against all real cells."""
+        """Compare a prediction with all real cells."""
 
     def replicate(self, split: int) -> Values:
-        """One half of the cells against the other."""
+        """Compare one half of the cells with the other."""
 
     def on_half(self, name: str, split: int) -> Values:
-        """A prediction against the half on which the replicate is scored."""
+        """Compare a prediction with the half on which the replicate is scored."""
 
 
 class Family(Protocol):
@@ -94,23 +94,23 @@ class _OnFrame:
 
 
 class OnCells:
-    """A family that looks at cells: each side is summed up once per pool, then both are held beside one another."""
+    """A family that looks at cells: truth and prediction are summarised once per pool, then compared."""
 
     name: str
     metrics: dict[str, Metric]
-    prepare: Callable[[Cells], Any]
-    own_control = False  # whether predictions that bring control cells are held against those
+    summarise: Callable[[Cells], Any]
+    own_control = False  # whether predictions that bring control cells are compared with those
 
-    def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, beside: Any) -> Any:
+    def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, pool_facts: Any) -> Any:
         """What the family's metrics see of a pool."""
         raise NotImplementedError
 
-    def beside(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> Any:  # noqa: ARG002
-        """What is known of a pool, whatever is held against what: worked out once."""
+    def pool_facts(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> Any:  # noqa: ARG002
+        """Return what is known of a pool whatever is compared, computed once."""
         return None
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:
-        """Prepare what is asked for, as it is asked for."""
+        """Summarise what is asked for, as it is asked for."""
         return _OnPools(self, frame, cells)
 
 
@@ -118,8 +118,8 @@ class _OnPools:
     def __init__(self, family: OnCells, frame: EvaluationFrame, cells: TestedCells) -> None:
         self._family, self._frame, self._cells = family, frame, cells
         self._pools = cells.pools
-        self._beside = cache(lambda pool: family.beside(cells, frame, self._pools[pool]))
-        self._side = lru_cache(maxsize=_KEPT_SIDES * len(self._pools))(self._prepared)
+        self._pool_facts = cache(lambda pool: family.pool_facts(cells, frame, self._pools[pool]))
+        self._side = lru_cache(maxsize=_KEPT_SIDES * len(self._pools))(self._summarised)
 
     def prediction(self, name: str) -> Values:
         return self._values(name, None)
@@ -134,19 +134,19 @@ class _OnPools:
         values = {name: np.full(self._frame.n_units, np.nan) for name in self._family.metrics}
         for pool, rows in enumerate(self._pools):
             sides = self._side(truth, pool), self._side(prediction, pool)
-            view = self._family.view(*sides, self._frame, rows, self._beside(pool))
+            view = self._family.view(*sides, self._frame, rows, self._pool_facts(pool))
             for name, metric in self._family.metrics.items():
                 values[name][rows] = metric.function(view)
         return values
 
-    def _prepared(self, source: str | Half | None, pool: int) -> Any:
+    def _summarised(self, source: str | Half | None, pool: int) -> Any:
         rows = self._pools[pool]
         if isinstance(source, str):
             profile = self._frame.predictions[source]
             cells = self._cells.predicted(source, profile, rows, own_control=self._family.own_control)
         else:
             cells = self._cells.real(rows, source)
-        return type(self._family).prepare(cells)
+        return type(self._family).summarise(cells)
 
 
 class CellEval(OnCells):
@@ -155,7 +155,7 @@ class CellEval(OnCells):
     name = "cell_eval"
     own_control = True
     metrics = cell_eval.CELL_EVAL
-    prepare = staticmethod(cell_eval.prepare)
+    summarise = staticmethod(cell_eval.summarise)
 
     def view(
         self,
@@ -163,11 +163,13 @@ class CellEval(OnCells):
         prediction: Any,
         frame: EvaluationFrame,
         rows: np.ndarray,
-        beside: None,  # noqa: ARG002
-    ) -> cell_eval.View:
+        pool_facts: None,  # noqa: ARG002
+    ) -> cell_eval.CellEvalView:
         """A perturbation is its own target where a gene bears its name."""
         column = {gene: position for position, gene in enumerate(frame.genes)}
-        return cell_eval.View(truth, prediction, np.array([column.get(frame.perturbation[row], -1) for row in rows]))
+        return cell_eval.CellEvalView(
+            truth, prediction, np.array([column.get(frame.perturbation[row], -1) for row in rows])
+        )
 
 
 class Vcc2026(OnCells):
@@ -175,15 +177,15 @@ class Vcc2026(OnCells):
 
     name = "vcc2026"
     metrics = vcc2026.VCC2026
-    prepare = staticmethod(vcc2026.prepare)
+    summarise = staticmethod(vcc2026.summarise)
 
     def view(
-        self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, beside: float
-    ) -> vcc2026.View:
+        self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, pool_facts: float
+    ) -> vcc2026.CountView:
         """Members of the perturbation are its targets."""
-        return vcc2026.View(truth, prediction, frame.own_target[rows], np.array(frame.genes), beside)
+        return vcc2026.CountView(truth, prediction, frame.own_target[rows], np.array(frame.genes), pool_facts)
 
-    def beside(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> float:
+    def pool_facts(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> float:
         """How large effects are, over all perturbations of the context: over the few of one fold it may be noise."""
         everyone, names = cells.all_perturbed(rows)
         column = {gene: position for position, gene in enumerate(frame.genes)}
@@ -198,7 +200,7 @@ class Gears(OnCells):
 
     name = "gears"
     metrics = gears.GEARS
-    prepare = staticmethod(gears.prepare)
+    summarise = staticmethod(gears.summarise)
 
     def view(
         self,
@@ -206,7 +208,7 @@ class Gears(OnCells):
         prediction: Any,
         frame: EvaluationFrame,  # noqa: ARG002
         rows: np.ndarray,  # noqa: ARG002
-        beside: None,  # noqa: ARG002
-    ) -> gears.View:
+        pool_facts: None,  # noqa: ARG002
+    ) -> gears.LogView:
         """Both sides are all there is to see."""
-        return gears.View(truth, prediction)
+        return gears.LogView(truth, prediction)

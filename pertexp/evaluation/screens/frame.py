@@ -1,4 +1,4 @@
-"""The evaluation frame: predictions beside the truth, one row per held-out perturbation and context."""
+"""The evaluation frame: predictions and truth, one row per held-out perturbation and context."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -127,7 +127,7 @@ class EvaluationFrame:
         return self._view(*self._sides(name, split))
 
     def scored_on_half(self, name: str, split: int) -> Scored:
-        """Show a metric one prediction beside the half of the cells on which the replicate of a split is scored."""
+        """Show a metric one prediction and the half of the cells on which the replicate of a split is scored."""
         if self.replicate is None:
             raise RequestError("the evaluation frame holds no halves of cells to score on.")
         return self._view(self.predictions[name], self.replicate[1][split])

@@ -20,7 +20,7 @@ RANKED = "impacts are scores without a scale, so ranks alone are compared: the s
 
 
 class ImpactFrame(EvaluationFrame):
-    """Predicted impacts beside the truth, whose tables are profiles.
+    """Predicted impacts and the truth, whose tables are profiles.
 
     Raises
     ------

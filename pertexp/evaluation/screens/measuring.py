@@ -18,8 +18,8 @@ from pertexp.metrics.registry import METRICS
 from pertexp.runs.reading import guarded
 from pertexp.runs.tables import UNIT_CALIBRATION, UNIT_SCORES, Table
 
-UNIT = ["perturbation", "context", "fold", "seen"]
-TRUST = ["metric", *UNIT, "drf", "bds"]
+SCORED_UNIT = ["perturbation", "context", "fold", "seen"]
+TRUST = ["metric", *SCORED_UNIT, "drf", "bds"]
 NO_REPLICATE = f"{REPLICATE}: not available, the data hold no cells to split into two halves"
 
 
@@ -88,7 +88,7 @@ def pooled(parts: list[Measured]) -> Measured:
 def _refuse_repeats(table: pd.DataFrame) -> None:
     if table.empty:
         raise DataError("the runs to pool share no model and metric; expected folds of one experiment.")
-    twice = table.duplicated(["model", "metric", *UNIT[:3]])
+    twice = table.duplicated(["model", "metric", *SCORED_UNIT[:3]])
     if twice.any():
         row = table[twice].iloc[0]
         raise DataError(
@@ -134,7 +134,7 @@ def _long(units: pd.DataFrame, values: Values, model: str) -> pd.DataFrame:
                 f"({len(units)},)."
             )
     parts = [units.assign(model=model, metric=name, value=value) for name, value in values.items()]
-    return pd.concat(parts, ignore_index=True)[["model", "metric", *UNIT, "value"]]
+    return pd.concat(parts, ignore_index=True)[["model", "metric", *SCORED_UNIT, "value"]]
 
 
 def _mean(splits: list[Values]) -> Values:

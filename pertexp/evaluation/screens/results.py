@@ -11,7 +11,7 @@ import pandas as pd
 from pertexp.config.errors import DataError
 from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.roles import RowRoles
-from pertexp.evaluation.screens.measuring import UNIT, Measured, pooled, stored
+from pertexp.evaluation.screens.measuring import SCORED_UNIT, Measured, pooled, stored
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.registry import METRICS
 from pertexp.runs.schema import Bootstrap, RunMetrics
@@ -53,7 +53,7 @@ class ScreenResults(Results):
 
     @classmethod
     def side_by_side(cls, parts: Mapping[str, "ScreenResults"]) -> "ScreenResults":
-        """Put the models of several settings beside one another, on the metrics that all have."""
+        """Join the models of several settings in one table, on the metrics that all have."""
         first, *_ = parts.values()
         shared = set.intersection(*(set(part.metrics) for part in parts.values()))
         tables = {name: part._own(name, shared) for name, part in parts.items()}
@@ -79,7 +79,7 @@ class ScreenResults(Results):
     @cached_property
     def units(self) -> frozenset[tuple[Any, ...]]:
         """Perturbation, context and fold of everything that was scored."""
-        return frozenset(self.measured.per_unit[UNIT[:3]].drop_duplicates().itertuples(index=False, name=None))
+        return frozenset(self.measured.per_unit[SCORED_UNIT[:3]].drop_duplicates().itertuples(index=False, name=None))
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -110,8 +110,8 @@ def _averaged(parts: Sequence[Measured]) -> Measured:
     for key in ("model", "metric"):
         shared = set.intersection(*(set(table[key]) for table in tables))
         tables = [table[table[key].isin(shared)] for table in tables]
-    several = len({frozenset(zip(*(table[key] for key in UNIT[:3]), strict=True)) for table in tables}) > 1
-    unit = [*_WHO, "seen"] if several else UNIT
+    several = len({frozenset(zip(*(table[key] for key in SCORED_UNIT[:3]), strict=True)) for table in tables}) > 1
+    unit = [*_WHO, "seen"] if several else SCORED_UNIT
     joined = pd.concat(tables)
     per_unit = joined.groupby(["model", "metric", *unit], sort=False, as_index=False)[["value"]].mean()
     trust = parts[0].reliability

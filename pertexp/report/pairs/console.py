@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from pertexp.evaluation.pairs.report import PairReport
+from pertexp.evaluation.pairs.scored_run import ScoredPairRun
 from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.roles import RowRoles
 from pertexp.metrics.registry import METRICS
@@ -25,7 +25,7 @@ def render(scores: PairScores, roles: RowRoles, title: str, notes: Sequence[str]
     return Group(*heads, *blocks(scores, rows_of(scores, roles)), *lines)
 
 
-def report_console(report: PairReport, title: str) -> list[RenderableType]:
+def run_console(report: ScoredPairRun, title: str) -> list[RenderableType]:
     """Show a run: the table, the verdict, success criteria and diagnostics."""
     metrics = report.metrics
     verdict = verdict_sentences(metrics.model, metrics.verdict, metrics.not_counted)

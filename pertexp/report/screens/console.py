@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pertexp.evaluation.contract import CalibrationScores
 from pertexp.evaluation.roles import REPLICATE
-from pertexp.evaluation.screens.evaluation import ScreenReport
+from pertexp.evaluation.screens.evaluation import ScoredScreenRun
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.registry import METRICS
 from pertexp.report.console import TableRow, blocks
@@ -29,7 +29,7 @@ def render(scores: Scores, title: str, notes: Sequence[str] = ()) -> RenderableT
     return Group(Text(title, style="bold"), *blocks(scores, _rows(scores)), *lines)
 
 
-def report_console(report: ScreenReport, title: str) -> list[RenderableType]:
+def run_console(report: ScoredScreenRun, title: str) -> list[RenderableType]:
     """Show a run: the table, the verdict, and what was found of a planted truth."""
     metrics = report.metrics
     lines = verdict_sentences(metrics.model, metrics.verdict, metrics.not_counted)

@@ -11,7 +11,7 @@ from pertexp.runs.reading import RunFolder, optional, shared_files
 from pertexp.runs.schema import RECOVERY, ScreenMetrics, ScreenRecord
 from pertexp.runs.tables import SCREEN_SPLIT, UNIT_SCORES
 
-UNIT = ["perturbation", "context", "fold"]
+UNIT_AND_FOLD = ["perturbation", "context", "fold"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from pertexp.evaluation.comparison import Scored
+from pertexp.evaluation.comparison import ScoredRows
 from pertexp.evaluation.results.tables import ResultsTable
 from pertexp.evaluation.screens.results import SEVERAL
 from pertexp.report.screens.tables import screen_footnotes, screen_tiles
@@ -14,7 +14,7 @@ from pertexp.runs import documents
 from pertexp.runs.schema import CalibrationRow
 
 
-class UnitScores(Scored, Protocol):
+class UnitScores(ScoredRows, Protocol):
     """Scores of screens, unit by unit."""
 
     @property

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from pertexp.config.errors import DataError
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.correlation import pearson
-from pertexp.report.screens.reading import UNIT, ScreenFolder
+from pertexp.report.screens.reading import UNIT_AND_FOLD, ScreenFolder
 
 Key = tuple[str, str, int]  # perturbation, context, fold
 SIGNIFICANT = 0.05
@@ -75,8 +75,13 @@ def units_of(run: ScreenFolder, metric: str, baseline: str | None) -> list[Unit]
     if run.per_unit is None:
         return []
     table = run.per_unit[run.per_unit["metric"] == metric]
-    own = table[table["model"] == run.metrics.model].drop_duplicates(UNIT).set_index(UNIT)["value"]
-    other = table[table["model"] == baseline].drop_duplicates(UNIT).set_index(UNIT)["value"].reindex(own.index)
+    own = table[table["model"] == run.metrics.model].drop_duplicates(UNIT_AND_FOLD).set_index(UNIT_AND_FOLD)["value"]
+    other = (
+        table[table["model"] == baseline]
+        .drop_duplicates(UNIT_AND_FOLD)
+        .set_index(UNIT_AND_FOLD)["value"]
+        .reindex(own.index)
+    )
     keys = [(str(name), str(context), int(fold)) for name, context, fold in own.index]
     effects, significant = _of_truth(run.frame, keys)
     labels = _labels(keys)
@@ -126,9 +131,9 @@ def _effect(frame: EvaluationFrame, model: str, row: int, unit: Unit, why: str) 
 
 
 def _own_index(run: ScreenFolder) -> list[Key]:
-    table = run.per_unit if run.per_unit is not None else pd.DataFrame(columns=["model", "metric", *UNIT])
+    table = run.per_unit if run.per_unit is not None else pd.DataFrame(columns=["model", "metric", *UNIT_AND_FOLD])
     own = table[(table["model"] == run.metrics.model) & (table["metric"] == run.metrics.primary)]
-    return [tuple(row) for row in own.drop_duplicates(UNIT)[UNIT].itertuples(index=False)]
+    return [tuple(row) for row in own.drop_duplicates(UNIT_AND_FOLD)[UNIT_AND_FOLD].itertuples(index=False)]
 
 
 def _keys(frame: EvaluationFrame) -> list[Key]:

@@ -279,7 +279,7 @@ def test_the_verdict_is_records_and_its_sentences_come_last(scores):
     assert words[-1] == "distance is shown and not counted: it would cheat."
     page = verdict_of("m", found, ROLES.not_counted)
     assert (page.lead.says, page.lead.text) == ("better", words[0])
-    assert [one.text for one in page.beside] == words[1:]
+    assert [one.text for one in page.same_family] == words[1:]
     reverse = RowRoles("coin", (), ("m",))
     assert verdict_of("coin", verdict(scores, reverse), {}).lead.says == "worse"
 
@@ -293,7 +293,7 @@ def test_a_comparison_turned_around_is_the_same_with_another_sign(scores):
 def test_the_best_baseline_is_the_one_that_counts(scores):
     everyone = RowRoles("m", (), ("coin", "distance"))
     assert " is worse than distance on auprc" in said(scores, everyone)[0]
-    assert said(scores, RowRoles("m"))[0].startswith("No baseline was scored beside m")
+    assert said(scores, RowRoles("m"))[0].startswith("No baseline was scored with m")
     with pytest.raises(RequestError, match="'x' was not scored"):
         verdict(scores, RowRoles("x"))
 

@@ -223,7 +223,7 @@ def test_a_setting_without_baselines_has_no_verdict_and_says_so(tmp_path):
     write_run(tmp_path / "a", {}, np.full(16, 0.3))
     table = the_table(tmp_path)
     lonely = [one for one in table.verdict if one.reference != "b"]
-    assert verdict_sentences("m", lonely, {}) == ["No baseline was scored beside m: nothing can be said about it."]
+    assert verdict_sentences("m", lonely, {}) == ["No baseline was scored with m: nothing can be said about it."]
 
 
 def test_metrics_json_is_read_once_a_run(tmp_path, monkeypatch):

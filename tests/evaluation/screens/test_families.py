@@ -114,8 +114,8 @@ def test_a_perfect_prediction_of_cells_is_perfect(design, frame, family):
     """The real cells in the place of the predicted ones reach the best value wherever truth allows one."""
     cells = TestedCells.of(design, 0)
     rows = cells.pools[0]
-    side = type(family).prepare(cells.real(rows))
-    view = family.view(side, side, frame, rows, family.beside(cells, frame, rows))
+    side = type(family).summarise(cells.real(rows))
+    view = family.view(side, side, frame, rows, family.pool_facts(cells, frame, rows))
     for name, metric in family.metrics.items():
         values = metric.function(view)
         used = values[~np.isnan(values)]
@@ -175,6 +175,6 @@ def test_effect_sizes_are_those_of_all_perturbations_of_the_context(design, fram
     own = np.zeros((len(names), 40), dtype=bool)
     for unit, name in enumerate(names):
         own[unit] = design.screen.genes == name
-    side = vcc2026.prepare(everyone)
+    side = vcc2026.summarise(everyone)
     expected = vcc2026.mean_effect_size(side, own)
-    assert Vcc2026().beside(cells, frame, rows) == pytest.approx(expected, rel=1e-12)
+    assert Vcc2026().pool_facts(cells, frame, rows) == pytest.approx(expected, rel=1e-12)

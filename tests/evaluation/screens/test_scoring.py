@@ -12,7 +12,7 @@ from rich.console import Console
 from pertexp.config.errors import RequestError
 from pertexp.evaluation.bootstrap import bootstrap_mean
 from pertexp.evaluation.comparison import verdict
-from pertexp.evaluation.screens.evaluation import ScreenReport
+from pertexp.evaluation.screens.evaluation import ScoredScreenRun
 from pertexp.evaluation.screens.families import Core
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.evaluation.screens.measuring import measure, pooled
@@ -221,7 +221,7 @@ def test_one_perturbation_in_many_contexts_is_counted_in_contexts():
 def test_without_baselines_nothing_is_said():
     alone = replace(frame(), predictions={"nbglm": frame().truth})
     assert said(score(alone, n_resamples=20), "nbglm") == [
-        "No baseline was scored beside nbglm: nothing can be said about it."
+        "No baseline was scored with nbglm: nothing can be said about it."
     ]
 
 
@@ -241,7 +241,7 @@ def test_small_differences_keep_their_digits():
 def test_written_files_hold_the_tables_in_valid_json(tmp_path):
     one = frame(n=2, contexts=2, combos=True)
     scores = score(one, n_resamples=200)
-    report = ScreenReport.of("nbglm", one, scores).with_validation({"val/loss": 0.5})
+    report = ScoredScreenRun.of("nbglm", one, scores).with_validation({"val/loss": 0.5})
     report.write(tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "calibration.parquet",
@@ -266,7 +266,7 @@ def test_written_files_hold_the_tables_in_valid_json(tmp_path):
 
 def test_what_is_written_is_what_is_read(tmp_path):
     one = frame(n=2, contexts=2, combos=True)
-    report = ScreenReport.of("nbglm", one, score(one, n_resamples=200)).with_validation({"val/loss": 0.5})
+    report = ScoredScreenRun.of("nbglm", one, score(one, n_resamples=200)).with_validation({"val/loss": 0.5})
     report.write(tmp_path)
     again = read_metrics(tmp_path, ScreenMetrics)
     assert repr(again).replace("inf", "nan") == repr(report.metrics).replace("-inf", "nan").replace("inf", "nan")

@@ -286,16 +286,16 @@ def test_sentences_are_sorted_by_what_they_say_and_are_about():
         ],
         {"c": "it would cheat"},
     )
-    assert (found.lead.says, [one.says for one in found.beside]) == ("even", ["better", "other"])
+    assert (found.lead.says, [one.says for one in found.same_family]) == ("even", ["better", "other"])
     assert found.lead.text == (
         "m does not beat b on pearson_delta: difference +0.100 [-0.100, 0.200] over 9 perturbations; the two cannot be "
         "told apart."
     )
-    assert found.beside[0].text.startswith("m beats b on mse (not to be trusted here: see the marks): difference")
-    assert found.beside[1].text == "c is shown and not counted: it would cheat."
+    assert found.same_family[0].text.startswith("m beats b on mse (not to be trusted here: see the marks): difference")
+    assert found.same_family[1].text == "c is shown and not counted: it would cheat."
     assert [one.says for one in found.further["vcc2026"]] == ["worse", "other"]
     assert found.tally("vcc2026") == "1 worse"
-    assert verdict_of("m", [], {}).lead.text.startswith("No baseline was scored beside m")
+    assert verdict_of("m", [], {}).lead.text.startswith("No baseline was scored with m")
 
 
 def test_families_stand_core_first_and_columns_that_apply_to_nothing_go():

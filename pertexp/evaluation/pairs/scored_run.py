@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pertexp.evaluation.contract import Report
+from pertexp.evaluation.contract import ScoredRun
 from pertexp.evaluation.pairs.predictions import FILE
 from pertexp.evaluation.pairs.scoring import PairScores
 from pertexp.evaluation.roles import RowRoles
@@ -14,7 +14,7 @@ TASK = "pairs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairReport(Report):
+class ScoredPairRun(ScoredRun):
     """The results of a run on pairs.
 
     Attributes
