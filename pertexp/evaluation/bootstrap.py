@@ -147,7 +147,7 @@ def paired_difference(
 
 
 def _defined(values: npt.ArrayLike, cluster: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Values that are defined, numbers of their clusters, how many clusters, and how many units are left out."""
+    """Return values that are defined, numbers of their clusters, how many clusters, and how many units are left out."""
     whole = np.asarray(values, dtype=np.float64)
     used = ~np.isnan(whole)
     names, numbers = np.unique(np.asarray(cluster, dtype=str)[used], return_inverse=True)
@@ -155,7 +155,7 @@ def _defined(values: npt.ArrayLike, cluster: npt.ArrayLike) -> tuple[np.ndarray,
 
 
 def _medians(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Median `[r]` of the sorted values `[K]`, each as often as `counts [r, K]` says; rows of counts sum to K."""
+    """Compute the median `[r]` of sorted values `[K]`, as often as `counts [r, K]` says; rows of counts sum to K."""
     upto, size = np.cumsum(counts, axis=1), len(ordered)
     below, above = ((upto > place).argmax(axis=1) for place in ((size - 1) // 2, size // 2))
     median: np.ndarray = (ordered[below] + ordered[above]) / 2

@@ -71,10 +71,10 @@ class ScoredRows(Protocol):
         """A row per model and metric: model, metric, mean, low, high, n."""
 
     def summary(self, model: str, metric: str) -> pd.Series:
-        """Row of `aggregate`."""
+        """Return the row of `aggregate`."""
 
     def difference(self, model: str, other: str, metric: str) -> Difference:
-        """Paired difference model minus other."""
+        """Return the paired difference model minus other."""
 
 
 def verdict(scores: ScoredRows, roles: RowRoles, metrics: Sequence[str] | None = None) -> list[Comparison]:
@@ -153,5 +153,5 @@ def best_of(means: Mapping[str, float], *, higher_is_better: bool) -> str:
 
 
 def ties(a: float, b: float) -> bool:
-    """Whether two means differ by rounding alone."""
+    """Return whether two means differ by rounding alone."""
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)

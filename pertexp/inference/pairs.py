@@ -163,7 +163,7 @@ def candidates(pairs: Pairs, described_by: Pairs, size: int) -> dict[str, np.nda
 
 
 def draw_support(rows: Mapping[str, np.ndarray], size: int, seed: int, draw: int) -> dict[str, np.ndarray]:
-    """A support set `[S]` for every line, ascending; it depends on the line's name and rows, and not on other lines."""
+    """Draw a support set `[S]` for every line, ascending, from the line's name and rows, and not from other lines."""
     chosen = {}
     for name, own in rows.items():
         rng = np.random.default_rng([seed, draw, zlib.crc32(name.encode())])
@@ -174,7 +174,7 @@ def draw_support(rows: Mapping[str, np.ndarray], size: int, seed: int, draw: int
 def predict_with(
     trained: TrainedPairs, shown: Shown, pairs: Pairs, described_by: Pairs, support: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """P(y = 1) `[N]` of all pairs, with these support sets, rows of `described_by`, by the name of the line."""
+    """Return P(y = 1) `[N]` of all pairs, with these support sets, rows of `described_by`, by the name of the line."""
     by_number = {number: support[name] for number, name in enumerate(pairs.lines)}
     steps = FixedSteps(np.arange(len(pairs)), pairs.line, by_number, batch_size=shown.batch_size)
     loader = PairLoader(pairs, steps, shown.windows, described_by=described_by)
@@ -182,7 +182,7 @@ def predict_with(
 
 
 def _read(trained: TrainedPairs, options: TableOptions, path: str | None, option: str) -> Pairs:
-    """The pairs of a table: columns that are not named are called as in the table that the model was trained on."""
+    """Read the pairs of a table: columns without a name given are called as in the table that the model learnt from."""
     if path is None or not Path(path).is_file():
         found = f"{option} has no value" if path is None else f"no file {path}"
         raise DataError(f"{found}: type {option}=new.tsv, a table of pairs with their sequences.")
@@ -196,7 +196,7 @@ def _read(trained: TrainedPairs, options: TableOptions, path: str | None, option
 
 
 def _answer(trained: TrainedPairs, pairs: Pairs, values: np.ndarray, coordinates: str | None) -> PairAnswer:
-    """The table from the values `[draws, N]`."""
+    """Return the table from the values `[draws, N]`."""
     table = pairs.units[KEY]
     if coordinates is not None:
         table = pd.concat([table, _places(pairs, 1 if coordinates == "one_based" else 0)], axis=1)
@@ -221,7 +221,7 @@ def _places(pairs: Pairs, first: int) -> pd.DataFrame:
 
 
 def _threshold(trained: TrainedPairs) -> float | None:
-    """What the run chose on validation; None where it chose none, or for other weights than these."""
+    """Return what the run chose on validation; None where it chose none, or for other weights than these."""
     path = trained.run / "metrics.json"
     if not path.is_file() or trained.path != checkpoint_of(str(trained.run)):
         return None

@@ -80,7 +80,7 @@ def restore_pairs(stored: dict[str, Any], path: Path, search_path: SearchPath) -
 
 
 def _model(stored: dict[str, Any], schema: ScreenSchema | PairSchema, path: Path, search_path: SearchPath) -> Any:
-    """The model with its weights; every choice of a group below `model` is built first."""
+    """Return the model with its weights; every choice of a group below `model` is built first."""
     node = stored["restore"]["model"]
     options, build = _options(node), _builder(node, path, search_path)
     nested = {key: value for key, value in options.items() if isinstance(value, dict) and "_target_" in value}
@@ -97,7 +97,7 @@ def _options(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _builder(node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Callable[..., Any]:
-    """The `from_checkpoint` of a model that a file on the search path names."""
+    """Return the `from_checkpoint` of a model that a file on the search path names."""
     target = str(node.get("_target_"))
     if target not in search_path.model_targets():
         raise DataError(
@@ -111,7 +111,7 @@ def _builder(node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Ca
 
 
 def _choice(group: str, node: Mapping[str, Any], path: Path, search_path: SearchPath) -> Any:
-    """The choice of a group below model= that a file of the group describes, with its options checked."""
+    """Return the choice of a group below model= that a file of the group describes, with its options checked."""
     target = str(node["_target_"])
     if target not in search_path.model_targets(group):
         raise DataError(
@@ -136,7 +136,7 @@ def _advice(group: str) -> str:
 
 
 def _built(build: Callable[..., Any], path: Path, *parts: Any, **options: Any) -> Any:
-    """What `build` makes of stored options; DataError where they do not fit it."""
+    """Return what `build` makes of stored options; DataError where they do not fit it."""
     try:
         inspect.signature(build).bind(*parts, **options)
     except TypeError as fault:

@@ -100,7 +100,7 @@ class ScreenAnswer:
 
 
 def answer(trained: Trained, asked: ProfileOptions) -> ScreenAnswer:
-    """Profiles, drawn cells, or the control cells of a file, moved.
+    """Return Profiles, drawn cells, or the control cells of a file, moved.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def answer(trained: Trained, asked: ProfileOptions) -> ScreenAnswer:
 
 
 def impacts(trained: Trained, asked: ImpactOptions) -> ScreenAnswer:
-    """One row of impacts a perturbation and context.
+    """Return one row of impacts a perturbation and context.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def impacts(trained: Trained, asked: ImpactOptions) -> ScreenAnswer:
 
 
 def _named(trained: Trained, asked: ImpactOptions) -> tuple[list[str] | None, list[str] | None]:
-    """Canonical perturbations and contexts that are asked for; None for all."""
+    """Return canonical perturbations and contexts that are asked for; None for all."""
     _require_names(trained)
     names = None if asked.perturbations is None else canonical(asked.perturbations)
     contexts = None if asked.contexts is None else list(dict.fromkeys(asked.contexts))
@@ -167,7 +167,7 @@ def _require_names(trained: Trained) -> None:
 
 
 def profiles(trained: Trained, names: Sequence[str] | None, contexts: Sequence[str] | None) -> Any:
-    """One mean profile a perturbation and context, controls first."""
+    """Return one mean profile a perturbation and context, controls first."""
     labels, rows = [], []
     for context, units in _asked(trained, names, contexts):
         predicted = trained.model.predict(units)
@@ -214,7 +214,7 @@ def moved_cells(
     shared: bool,
     seed: int,
 ) -> Any:
-    """The control cells of a file, and copies of them moved from the model's control profile to its prediction.
+    """Return the control cells of a file, and copies of them moved from the model's control profile to its prediction.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def _moved_in(
     cells: int | None,
     seed: int,
 ) -> tuple[list[sp.csr_matrix], list[tuple[str, str]]]:
-    """Blocks of cells of one context, controls first, and the label of every cell.
+    """Return blocks of cells of one context, controls first, and the label of every cell.
 
     The predicted effect, a difference of profiles, is added to the profile of the file's own controls.
     """
@@ -293,7 +293,7 @@ def _moved_in(
 
 
 def _profile(screen: Screen, size_factor: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`[G]` profile of some cells: log1p(Σy / Σs) of counts, else the mean."""
+    """Return `[G]` profile of some cells: log1p(Σy / Σs) of counts, else the mean."""
     total = np.asarray(screen.expression[rows].sum(axis=0, dtype=np.float64)).ravel()
     if screen.scale == "counts":
         profile: np.ndarray = np.log1p(total / size_factor[rows].sum())
@@ -309,13 +309,13 @@ def _asked(trained: Trained, names: Sequence[str] | None, contexts: Sequence[str
 
 
 def _file(trained: Trained, options: dict[str, Any]) -> H5adFile:
-    """The file to read; what is not said is as in the data that the model was trained on."""
+    """Return the file to read; what is not said is as in the data that the model was trained on."""
     as_trained = {key: value for key, value in trained.data.items() if key in FILE}
     return typed(H5adFile, {"perturbation_key": "perturbation", "control": CONTROL} | as_trained | options, "data")
 
 
 def _read(source: H5adFile, options: dict[str, Any]) -> Screen:
-    """The file; where a selection of the training data does not hold in it, the error says where it comes from."""
+    """Read the file; where a selection of the training data does not hold in it, the error says where it comes from."""
     try:
         return source.read()
     except DataError as fault:
@@ -328,7 +328,7 @@ def _read(source: H5adFile, options: dict[str, Any]) -> Screen:
 
 
 def _on_scale_of(trained: Trained, screen: Screen) -> Screen:
-    """The screen on the scale of the model: counts are normalised to the depth that its own were normalised to."""
+    """Bring the screen to the scale of the model: counts are normalised to the depth of its own."""
     wanted = trained.schema["scale"]
     if screen.scale == "counts" and wanted == "log1p" and trained.median_depth and screen.depth is not None:
         _require_counts(screen.depth)
@@ -356,7 +356,7 @@ def _require_counts(depth: np.ndarray) -> None:
 
 
 def _shared_genes(trained: Trained, screen: Screen, shared: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of the model's genes and of the file's, in the order of the file."""
+    """Return columns of the model's genes and of the file's, in the order of the file."""
     position = {gene: column for column, gene in enumerate(trained.genes)}
     places = np.array([place for place, gene in enumerate(screen.genes) if gene in position], dtype=np.int64)
     missing = sorted(set(trained.genes) - set(screen.genes))
@@ -380,7 +380,7 @@ def _shared_genes(trained: Trained, screen: Screen, shared: bool) -> tuple[np.nd
 
 
 def _model_context(trained: Trained, context: str) -> str:
-    """The model's context of that name, or its only one."""
+    """Return the model's context of that name, or its only one."""
     known = trained.model.vocabulary.contexts
     if context in known or len(known) > 1:
         return known[_place(context, known, "the model")]

@@ -182,7 +182,7 @@ def _discrimination(distances: Callable[[CellEvalView], np.ndarray]) -> Callable
 
 
 def _overlap(k: int | None, *, precision: bool = False) -> Callable[[CellEvalView], np.ndarray]:
-    """Share of genes common to the first k of both rankings of significant genes; k is at most what one side holds."""
+    """Return the share of the first k genes that two rankings have in common; k is at most what one side holds."""
 
     def score(view: CellEvalView) -> np.ndarray:
         values = np.zeros(len(view.own))

@@ -44,7 +44,7 @@ def report(words: list[str]) -> Path:
 
 
 def _asked(words: list[str]) -> tuple[list[Path], Path | None]:
-    """Folders, and where to write."""
+    """Return folders, and where to write."""
     outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
     folders = [Path(word) for word in words if not word.startswith("out=")]
     if not folders:

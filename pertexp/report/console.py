@@ -34,7 +34,7 @@ class Tabled(Protocol):
         """Metrics that are marked."""
 
     def summary(self, model: str, metric: str) -> pd.Series:
-        """Row of `aggregate`: mean, low, high, n."""
+        """Return the row of `aggregate`: mean, low, high, n."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TableRow:
 
 
 def blocks(scores: Tabled, rows: Sequence[TableRow]) -> list[Table]:
-    """Tables of at most five metrics each; those that are a matter of detail, or apply to nothing, are left out."""
+    """Lay out tables of at most five metrics each, without those that are a matter of detail or apply to nothing."""
     applies = scores.aggregate.groupby("metric")["n"].max() > 0
     metrics = [name for name in scores.metrics if METRICS[name].level != "detail" and applies[name]]
     return [_block(scores, rows, metrics[start : start + _COLUMNS]) for start in range(0, len(metrics), _COLUMNS)]

@@ -63,7 +63,7 @@ def _styled(salt: str) -> Iterator[None]:
 
 
 def drawn(name: str, said: str, paint: Callable[[Axes], None], height: float = 3.4, box: Box | None = None) -> str:
-    """An SVG element.
+    """Return an SVG element.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def drawn(name: str, said: str, paint: Callable[[Axes], None], height: float = 3
 
 
 def panels(name: str, said: str, paints: Sequence[Callable[[Axes], None]], *, same_y: bool = False) -> str:
-    """An SVG element of small axes side by side, two in a row over the same x; see `drawn`."""
+    """Return an SVG element of small axes side by side, two in a row over the same x; see `drawn`."""
     rows = (len(paints) + 1) // 2
     with _styled(name):
         figure = Figure(figsize=(WIDE, 0.25 + 1.15 * rows), layout="constrained")
@@ -100,7 +100,7 @@ def panels(name: str, said: str, paints: Sequence[Callable[[Axes], None]], *, sa
 
 
 def _saved(figure: Figure, name: str, said: str) -> str:
-    """The figure as an SVG element; within `_styled`."""
+    """Return the figure as an SVG element; within `_styled`."""
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
@@ -120,7 +120,7 @@ def dots(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, size: float = 3.
 
 
 def shortened(name: str, length: int = 24) -> str:
-    """A name that fits next to a point."""
+    """Return a name that fits next to a point."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
@@ -142,7 +142,7 @@ def _inlined(svg: str, name: str, said: str) -> str:
 
 
 def _short(path: str) -> str:
-    """Path data with two digits after the point, and dots as a stroke of no length."""
+    """Return Path data with two digits after the point, and dots as a stroke of no length."""
     path = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), path)
     path = re.sub(r"\s+", " ", path)
     return re.sub(r"M ([\d.-]+ [\d.-]+) L \1(?= |$)", r"M\1h0", path).strip()

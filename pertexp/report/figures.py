@@ -37,7 +37,7 @@ _SERIES_MARKERS = "osD^vP"
 
 
 def ladder(rows: Sequence[Row], column: Column, name: str = "ladder", chance: float | None = None) -> str:
-    """All models on one metric, best on top, with their intervals; a line at what knows nothing scores."""
+    """Return all models on one metric, best on top, with their intervals; a line at what knows nothing scores."""
     sign = 1.0 if column.higher_is_better else -1.0
     defined = [row for row in rows if column.name in row.values and math.isfinite(row.values[column.name].mean)]
     ordered = sorted(defined, key=lambda row: sign * row.values[column.name].mean)
@@ -74,7 +74,7 @@ def ladder(rows: Sequence[Row], column: Column, name: str = "ladder", chance: fl
 
 
 def observed_and_predicted(effect: Effect, model: str, scale: str, position: int) -> str:
-    """Every gene of one unit: predicted change against control, or impact, over the observed one."""
+    """Return every gene of one unit: predicted change against control, or impact, over the observed one."""
     unit = scale.split(" (")[0]
     symbol = "r" if effect.same_scale else "ρ"
     r = f"{symbol} = {number(effect.r, 2)}" if math.isfinite(effect.r) else f"{symbol} undefined"
@@ -106,13 +106,13 @@ def observed_and_predicted(effect: Effect, model: str, scale: str, position: int
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
-    """Ends of an axis that holds these values, with a margin."""
+    """Return ends of an axis that holds these values, with a margin."""
     margin = max(float(np.ptp(values)), 1e-9) * 0.07
     return float(values.min()) - margin, float(values.max()) + margin
 
 
 def _gene_names(axes: Axes, effect: Effect) -> None:
-    """Names next to the genes of largest observed change and the targets, where they do not cover one another."""
+    """Write names next to the genes of largest observed change and the targets, where they do not overlap."""
     order = np.argsort(-np.abs(effect.observed), kind="stable")
     wanted = [*np.flatnonzero(effect.own_target), *order[: 2 * _LABELLED]]
     taken: list[np.ndarray] = []
@@ -136,7 +136,7 @@ def _gene_names(axes: Axes, effect: Effect) -> None:
 
 
 def score_over_effect(units: Sequence[Unit], column: Column, model: str, baseline: str | None) -> str:
-    """The primary metric of each unit over the size of its true effect, for the model and the best baseline."""
+    """Return the primary metric of each unit over the size of its true effect, for the model and the best baseline."""
     sizes = np.array([unit.effect for unit in units])
     own, other = (np.array([getattr(unit, side) for unit in units]) for side in ("own", "baseline"))
     few = len(units) <= _MOST_POINTS
@@ -161,7 +161,7 @@ def score_over_effect(units: Sequence[Unit], column: Column, model: str, baselin
 
 
 def learning_curves(curves: pd.DataFrame) -> str | None:
-    """Loss in training and on validation over optimiser steps; None where none was logged."""
+    """Return the loss in training and on validation over optimiser steps; None where none was logged."""
     named = [(name, colour) for name, colour in (("train/loss", MODEL), ("val/loss", BASELINE)) if name in curves]
     found = [(name, colour, curves[["step", name]].dropna()) for name, colour in named if "step" in curves]
     found = [entry for entry in found if len(entry[2])]
@@ -212,7 +212,7 @@ class Series:
 
 
 def sweep_line(parameter: str, series: Sequence[Series], column: Column, marks: dict[str, float], name: str) -> str:
-    """A metric over a swept parameter: lines over numbers, points over choices; reference lines for `marks`."""
+    """Return a metric over a swept parameter: lines over numbers, points over choices; reference lines for `marks`."""
     typed = list(dict.fromkeys(value for line in series for value, _, _ in line.points))
     numeric = all(_is_number(value) for value in typed)
     if numeric:

@@ -199,7 +199,7 @@ def _sweeps(
 def _lines(
     table: ResultsTable[ScoredRows], typed: Sequence[dict[str, str]], key: str, others: Sequence[str]
 ) -> tuple[list[figures.Series], str]:
-    """One line for each choice of the other parameters; their mean where there are more than six."""
+    """Return one line for each choice of the other parameters; their mean where there are more than six."""
     points: dict[str, list[tuple[str, float, float]]] = {}
     seeds = max(one.setting.n_seeds for one in table.settings)
     for one, words in zip(table.settings, typed, strict=True):

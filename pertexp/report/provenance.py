@@ -27,7 +27,7 @@ def data_notes(run: RunFolder) -> list[tuple[str, str]]:
 
 
 def spoken(folder: Path) -> str:
-    """A folder as one would type it: from `outputs` on, where it lies in one."""
+    """Return a folder as one would type it: from `outputs` on, where it lies in one."""
     parts = folder.parts
     start = len(parts) - 1 - parts[::-1].index("outputs") if "outputs" in parts else None
     return "/".join(parts[start:]) if start is not None else folder.name

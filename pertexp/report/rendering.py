@@ -40,7 +40,7 @@ def render(template: str, values: Mapping[str, object], package: str = OWN) -> M
 
 
 def breakable(name: str) -> Markup:
-    """A name that a narrow column may break after `_`, `/` and `+`, and nowhere else."""
+    """Return a name that a narrow column may break after `_`, `/` and `+`, and nowhere else."""
     return Markup(re.sub(r"([_/+])(?=\w)", r"\1<wbr>", str(escape(name))))  # noqa: S704  (escaped just here)
 
 

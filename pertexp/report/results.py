@@ -71,7 +71,7 @@ def settings_console(table: ResultsTable[ScoredRows]) -> Table:
 
 
 def shown_metrics(table: ResultsTable[ScoredRows]) -> list[str]:
-    """The primary metric and up to three others of the headline."""
+    """Return the primary metric and up to three others of the headline."""
     headline = [name for name in table.metrics if METRICS[name].level == "headline"]
     return list(dict.fromkeys([table.primary, *headline]))[:_METRICS]
 
@@ -129,7 +129,7 @@ def _record(row: ResultRow, table: ResultsTable[ScoredRows]) -> dict[str, Any]:
 
 
 def _chosen(row: ResultRow, table: ResultsTable[ScoredRows]) -> str:
-    """What was chosen for the setting of a row: `optimizer.lr=0.1 (2, 3)`, the folds in brackets."""
+    """Return what was chosen for the setting of a row: `optimizer.lr=0.1 (2, 3)`, the folds in brackets."""
     own = next((one for one in table.settings if row.role == "model" and one.label == row.label), None)
     return "" if own is None else chosen_text(own)
 

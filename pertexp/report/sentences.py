@@ -66,7 +66,7 @@ def criterion_text(criterion: SuccessCriterion) -> str:
 
 
 def short(value: float, sign: str = "") -> str:
-    """A number with three decimals, or two digits where it is small."""
+    """Return a number with three decimals, or two digits where it is small."""
     if math.isnan(value):
         return "n/a"
     return f"{value:{sign}.3f}" if value == 0 or 0.01 <= abs(value) < 1e4 else f"{value:{sign}.2g}"

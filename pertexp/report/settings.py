@@ -15,19 +15,19 @@ class SettingsText(Protocol[S]):
     """What a task says about a table of settings, from scores as it computes them."""
 
     def tested(self, table: ResultsTable[S]) -> str:
-        """What was tested, in words."""
+        """Return what was tested, in words."""
 
     def notes(self, table: ResultsTable[S]) -> list[str]:
         """Further lines for the console, before the verdict."""
 
     def calibration(self, table: ResultsTable[S]) -> list[CalibrationRow]:
-        """How far each metric is to be trusted; empty where that is not known."""
+        """Return how far each metric is to be trusted; empty where that is not known."""
 
     def chance(self, table: ResultsTable[S], metric: str) -> float | None:
-        """What a prediction at random scores; None where that is no number of its own."""
+        """Return what a prediction at random scores; None where that is no number of its own."""
 
     def tiles(self, table: ResultsTable[S], rows: Sequence[Row], baseline: Row | None, column: Column) -> list[Tile]:
-        """Numbers at the head of the table."""
+        """Return numbers at the head of the table."""
 
     def footnotes(self, table: ResultsTable[S], columns: Sequence[Column]) -> list[str]:
-        """How the table is to be read."""
+        """Return how the table is to be read."""

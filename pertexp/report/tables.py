@@ -120,7 +120,7 @@ def family_of(metric: str) -> str:
 
 
 def rows_of(aggregate: Iterable[ScoreRow], roles: RowRoles) -> list[Row]:
-    """One row per scored name, in the order of the file."""
+    """Return one row per scored name, in the order of the file."""
     values: dict[str, dict[str, Value]] = {}
     for entry in aggregate:
         values.setdefault(entry.model, {})[entry.metric] = value_of(entry)
@@ -128,24 +128,24 @@ def rows_of(aggregate: Iterable[ScoreRow], roles: RowRoles) -> list[Row]:
 
 
 def row_of(name: str, roles: RowRoles, values: dict[str, Value]) -> Row:
-    """A row by what it is; a masked one is named by what is left of the input."""
+    """Return a row by what it is; a masked one is named by what is left of the input."""
     note = f"not counted: {roles.not_counted[name]}" if name in roles.not_counted else ""
     short = roles.short(name) if name in roles.masked else ""
     return Row(name, style_of(roles.by_name.get(name, "baseline")), values, name=short, note=note)
 
 
 def style_of(role: Role) -> str:
-    """The style of a row, as style.css has it."""
+    """Return the style of a row, as style.css has it."""
     return "aside" if role == "not counted" else role
 
 
 def value_of(entry: ScoreRow) -> Value:
-    """A cell from a row of metrics.json."""
+    """Return a cell from a row of metrics.json."""
     return Value(entry.mean, entry.low, entry.high, entry.calibrated, entry.n)
 
 
 def columns_of(aggregate: Sequence[ScoreRow], trust: Iterable[CalibrationRow]) -> list[Column]:
-    """The metrics of a file, in its order; one that this version does not know is a matter of detail."""
+    """Return the metrics of a file, in its order; one that this version does not know is a matter of detail."""
     known = {entry.metric: entry for entry in trust}
     first = {entry.metric: entry for entry in reversed(aggregate)}
     columns = []
@@ -160,7 +160,7 @@ def columns_of(aggregate: Sequence[ScoreRow], trust: Iterable[CalibrationRow]) -
 
 
 def family_tables(columns: Sequence[Column], rows: Sequence[Row]) -> list[FamilyTable]:
-    """One table a family, core first, the best of each column marked; metrics that apply to no unit are left out."""
+    """Lay out a table a family, core first, the best of each column marked, without metrics that apply to no unit."""
     marked = _marked(columns, rows)
     applies = [column for column in columns if any(_defined(row, column.name) for row in rows)]
     names = sorted(dict.fromkeys(column.family for column in applies), key=lambda name: name != FIRST_FAMILY)
@@ -168,7 +168,7 @@ def family_tables(columns: Sequence[Column], rows: Sequence[Row]) -> list[Family
 
 
 def best_row(rows: Iterable[Row], column: Column) -> Row | None:
-    """The row of best mean on a metric, the first of those that tie, as a verdict has it."""
+    """Return the row of best mean on a metric, the first of those that tie, as a verdict has it."""
     defined = [row for row in rows if _defined(row, column.name)]
     sign = 1.0 if column.higher_is_better else -1.0
     best = max((sign * row.values[column.name].mean for row in defined), default=math.nan)
@@ -190,7 +190,7 @@ def left_out(aggregate: Sequence[ScoreRow], columns: Sequence[Column], model: st
 
 
 def tile(row: Row | None, what: str, column: Column) -> list[Tile]:
-    """A row's value on a metric at the head of a page; nothing where there is none."""
+    """Return a row's value on a metric at the head of a page; nothing where there is none."""
     if row is None or column.name not in row.values:
         return []
     value = row.values[column.name]
@@ -199,7 +199,7 @@ def tile(row: Row | None, what: str, column: Column) -> list[Tile]:
 
 
 def number(value: float | None, decimals: int = 3, sign: str = "") -> str:
-    """A number as text with a proper minus; `n/a` where there is none."""
+    """Return a number as text with a proper minus; `n/a` where there is none."""
     if value is None or not math.isfinite(value):
         return "n/a"
     large = abs(value) >= 1e5
@@ -209,7 +209,7 @@ def number(value: float | None, decimals: int = 3, sign: str = "") -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference, with its sign."""
+    """Return a difference, with its sign."""
     return number(value, 3, "+")
 
 
@@ -219,7 +219,7 @@ def significant(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
-    """`[low, high]`, empty where there is none."""
+    """Return `[low, high]`, empty where there is none."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"[{number(low, decimals)}, {number(high, decimals)}]"

@@ -35,7 +35,7 @@ class Multiples:
 
 
 def training_multiples(curves: pd.DataFrame, lines: Sequence[str]) -> list[Multiples]:
-    """A figure for every group of quantities that logs/metrics.csv holds; `lines` are cell lines by their number."""
+    """Draw a figure for every group of quantities in logs/metrics.csv; `lines` are cell lines by their number."""
     if "step" not in curves:
         return []
     groups: dict[str, list[str]] = {}
@@ -55,7 +55,7 @@ def _group(name: str) -> str:
 
 
 def _order(name: str) -> tuple[bool, str, int]:
-    """The task first, then by name; names that end in a number, by that number."""
+    """Return the task first, then by name; names that end in a number, by that number."""
     stem = name.rstrip("0123456789")
     return name != "train/task", stem, int(name[len(stem) :] or -1)
 
@@ -71,7 +71,7 @@ def _multiples(place: int, key: str, names: Sequence[str], curves: pd.DataFrame,
 
 
 def _points(curves: pd.DataFrame, name: str) -> np.ndarray:
-    """Steps and values `[N, 2]`, at most 200: means over equal runs of steps."""
+    """Return steps and values `[N, 2]`, at most 200: means over equal runs of steps."""
     points = curves[["step", name]].dropna().to_numpy(dtype=float)
     if len(points) <= _MOST_POINTS:
         return points

@@ -57,7 +57,7 @@ class Verdict:
     further: dict[str, list[Sentence]]
 
     def tally(self, family: str) -> str:
-        """How many sentences of a further family say what."""
+        """Return how many sentences of a further family say what."""
         said = [sentence.says for sentence in self.further[family]]
         return ", ".join(f"{said.count(key)} {key}" for key in WORDS if key != "other" and key in said)
 

@@ -184,7 +184,7 @@ def pair_up(frame: pd.DataFrame, elements: Elements, where: str, provenance: dic
 
 
 def _row(frame_or_column: pd.DataFrame | pd.Series, wrong: np.ndarray) -> int:
-    """Return row of the table, counted from 1 below its header, of the first fault."""
+    """Return the row of the table, counted from 1 below its header, of the first fault."""
     return int(frame_or_column.index[np.flatnonzero(wrong)[0]]) + 1
 
 

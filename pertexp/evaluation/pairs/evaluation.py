@@ -109,7 +109,7 @@ class PairEvaluation:
     def _tables(
         self, data: PairData, model: PairPredictor, name: str, test: Predicted, threshold: float | None
     ) -> tuple[list[pd.DataFrame], dict[str, float | None]]:
-        """The table of every row, and the threshold of each: a masked model keeps that of the whole."""
+        """Return the table of every row, and the threshold of each: a masked model keeps that of the whole."""
         tables = [tabled(data.design, test[0], name, test[1], threshold)]
         thresholds = {name: threshold}
         for mask, batches in masked_batches(data):

@@ -39,7 +39,7 @@ def over_draws(model: PairPredictor, data: PairData, first: Predicted, name: str
 
 
 def line_mean(design: PairDesign, rows: np.ndarray, probability: np.ndarray, metric: str) -> float:
-    """Mean over cell lines of a metric of the pairs `rows` `[n]`; lines where it does not apply are left out."""
+    """Average a metric of the pairs `rows` `[n]` over cell lines; lines where it does not apply are left out."""
     return _over_lines(
         design, rows, lambda own: float(PAIRS[metric].function(_view(design, rows, probability, own))[0])
     )
@@ -57,7 +57,7 @@ def _score(design: PairDesign, rows: np.ndarray, probability: np.ndarray) -> Rol
 
 
 def _over_lines(design: PairDesign, rows: np.ndarray, value: Callable[[np.ndarray], float]) -> float:
-    """Mean of a value of the pairs of each line; NaN where no line has one."""
+    """Return the mean of a value of the pairs of each line; NaN where no line has one."""
     line = design.pairs.line[rows]
     found = np.array([value(np.flatnonzero(line == number)) for number in np.unique(line)])
     defined = found[~np.isnan(found)]

@@ -15,7 +15,7 @@ PERMUTED = "permuted support"
 
 
 def unknown(batch: Batch, side: Side) -> Batch:
-    """The batch with N in place of every base of one element of the pairs; the support sets stay."""
+    """Return the batch with N in place of every base of one element of the pairs; the support sets stay."""
     return {**batch, side: torch.full_like(batch[side], UNKNOWN)}
 
 

@@ -20,7 +20,7 @@ FILE = PAIR_PREDICTIONS.file
 
 
 def predicted(model: PairPredictor, batches: Iterable[Batch], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs `[n]` of the batches, ascending, and what the model says of them `[n]`.
+    """Return the pairs `[n]` of the batches, ascending, and what the model says of them `[n]`.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def _noted(batches: Iterable[Batch], seen: list[np.ndarray]) -> Iterator[Batch]:
 def tabled(
     design: PairDesign, rows: np.ndarray, name: str, probability: np.ndarray, threshold: float | None
 ) -> pd.DataFrame:
-    """Rows of the table for one model: `COLUMNS`; `called` is missing where there is no threshold."""
+    """Return rows of the table for one model: `COLUMNS`; `called` is missing where there is no threshold."""
     units = design.pairs.units.iloc[rows].reset_index(drop=True)
     called = pd.array([pd.NA] * rows.size, dtype="boolean") if threshold is None else probability >= threshold
     return units.assign(

@@ -50,7 +50,7 @@ class PairResults(Results):
 
     @classmethod
     def averaged(cls, parts: Sequence["PairResults"]) -> "PairResults":
-        """Number the seeds, over which scores average; rows that are not in every one are left out."""
+        """Take the results as seeds that scores average over, without rows that are not in every one."""
         shared = set.intersection(*(set(part.table["model"]) for part in parts))
         tables = [
             part.table[part.table["model"].isin(shared)].assign(**{REPEAT: number}) for number, part in enumerate(parts)
@@ -95,7 +95,7 @@ class PairResults(Results):
         return tuple(PAIRS)
 
     def means(self) -> pd.DataFrame:
-        """Means over lines of the means over seeds and folds."""
+        """Return means over lines of the means over seeds and folds."""
         return self.scores(next(iter(PAIRS))).means()
 
     def without_repeated(self, first: "PairResults") -> "PairResults":
@@ -114,5 +114,5 @@ class PairResults(Results):
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    """Pairs in an order of their own, rows in theirs: resamples of any two runs hold the same pairs."""
+    """Return pairs in an order of their own, rows in theirs: resamples of any two runs hold the same pairs."""
     return table.sort_values(PAIR_AND_FOLD, kind="stable", ignore_index=True)

@@ -30,7 +30,7 @@ class _Predicted:
     called: np.ndarray | None
 
     def view(self, label: np.ndarray, weight: np.ndarray | None = None) -> ScoredPairs:
-        """The pairs as metrics see them; `label [n]` and `weight [R, n]` are of all pairs."""
+        """Return the pairs as metrics see them; `label [n]` and `weight [R, n]` are of all pairs."""
         own = None if weight is None else weight[:, self.unit]
         return ScoredPairs(self.probability, label[self.unit], self.called, own)
 
@@ -128,7 +128,7 @@ class PairScores:
         return pd.DataFrame.from_records(rows)
 
     def means(self) -> pd.DataFrame:
-        """`[model × metric]` mean over lines, without intervals: cheap, since it needs no resample."""
+        """Return `[model × metric]` mean over lines, without intervals: cheap, since it needs no resample."""
         of_seeds = self._by_cell.groupby(["model", "metric", "cell_line", REPEAT], sort=False)["value"].mean()
         of_lines = of_seeds.groupby(["model", "metric", "cell_line"], sort=False).mean()
         means = of_lines.groupby(["model", "metric"], sort=False).mean().dropna().unstack("metric")
@@ -177,7 +177,7 @@ class PairScores:
         return table[(table["model"] == model) & (table["metric"] == metric)].iloc[0]
 
     def difference(self, model: str, other: str, metric: str) -> Difference:
-        """Mean over lines of model minus other, with the interval over resamples that both share."""
+        """Return the mean over lines of model minus other, with the interval over resamples that both share."""
         drawn = self._mean_over_lines(model, metric) - self._mean_over_lines(other, metric)
         low, high = self.bootstrap.interval(drawn)
         mean = float(self.summary(model, metric)["mean"] - self.summary(other, metric)["mean"])
@@ -189,7 +189,7 @@ class PairScores:
         return Difference(mean, low, high, fewer, f"{len(self.units)} pairs ({ones} positive)")
 
     def tables(self) -> dict[str, Any]:
-        """The scores as metrics.json holds them."""
+        """Return the scores as metrics.json holds them."""
         groups = {name: documents.rows(GroupScore, getattr(self, name)) for name in ("by_line", "by_fold", "pooled")}
         bootstrap = Bootstrap(self.n_resamples, self.seed, over=self.over)
         return {"bootstrap": bootstrap, "aggregate": documents.rows(ScoreRow, self.aggregate), **groups}
@@ -236,7 +236,7 @@ class PairScores:
         return pd.DataFrame.from_records(rows)
 
     def _sizes(self, own: pd.DataFrame) -> dict[str, int]:
-        """Pairs of a line, and those in folds without a value, of the seed that has most."""
+        """Return pairs of a line, and those in folds without a value, of the seed that has most."""
         lacking = own["n"].where(own["value"].isna(), 0)
         return {
             "n": int(own.groupby(REPEAT)["n"].sum().max()),
@@ -244,7 +244,7 @@ class PairScores:
         }
 
     def _mean_over_lines(self, model: str, metric: str) -> np.ndarray:
-        """`[R]` mean over the lines where the metric applies; a resample that lacks one of them is NaN."""
+        """Return `[R]` mean over the lines where the metric applies; a resample that lacks one of them is NaN."""
         own = self.by_line[(self.by_line["model"] == model) & (self.by_line["metric"] == metric)]
         lines = own.loc[own["value"].notna(), "cell_line"]
         if lines.empty:
@@ -253,13 +253,13 @@ class PairScores:
         return mean
 
     def _mean_over_seeds(self, model: str, metric: str, line: str) -> np.ndarray:
-        """`[R]` mean over the seeds of the mean over the folds of a line; a resample that lacks a seed is NaN."""
+        """Average `[R]`, over seeds, the mean over the folds of a line; a resample that lacks a seed is NaN."""
         repeats = sorted({repeat for repeat, name, _ in self._cells[model] if name == line})
         mean: np.ndarray = np.mean([self._mean_over_folds(model, metric, repeat, line) for repeat in repeats], axis=0)
         return mean
 
     def _mean_over_folds(self, model: str, metric: str, repeat: int, line: str) -> np.ndarray:
-        """`[R]` mean over the folds of a line in which a resample has a value; NaN where it has none in any."""
+        """Return `[R]` mean over the folds of a line in which a resample has a value; NaN where it has none in any."""
         own = [place for place, cell in enumerate(self._cells[model]) if cell[:2] == (repeat, line)]
         drawn = self._drawn[model][metric][:, own]
         known = ~np.isnan(drawn)
@@ -308,6 +308,6 @@ def _joined(parts: Sequence[_Predicted]) -> _Predicted:
 
 
 def _prevalence(rows: pd.DataFrame) -> float:
-    """Mean prevalence of the rows that have a value, of all where none has: chance, as the mean of values has it."""
+    """Average the prevalence of rows that have a value, of all where none has: chance, as the mean of values has it."""
     defined = rows["value"].notna()
     return float(rows.loc[defined if defined.any() else slice(None), "prevalence"].mean())

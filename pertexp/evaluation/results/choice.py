@@ -93,7 +93,7 @@ def chosen_runs(runs: Sequence[Run], choice: Choice) -> tuple[list[Group], list[
 
 
 def _best(runs: Sequence[Run], choice: Choice, sign: float) -> tuple[list[Run], Chosen]:
-    """Runs of the value with the best mean over seeds, the first of those that tie."""
+    """Return runs of the value with the best mean over seeds, the first of those that tie."""
     by_value: dict[tuple[str, ...], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.seeds):
         by_value.setdefault(tuple(run.typed.get(key, "") for key in choice.over), []).append(run)

@@ -106,7 +106,7 @@ def _is_noise(key: str) -> bool:
 
 
 def _without(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """A configuration without folds, seeds, and what changes no number."""
+    """Return a configuration without folds, seeds, and what changes no number."""
     kept: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"

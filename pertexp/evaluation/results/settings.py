@@ -128,7 +128,7 @@ def _read(folders: Iterable[Path], read: Reader) -> tuple[list[Run], list[Refuse
 
 
 def _latest(runs: Sequence[Run]) -> tuple[list[Run], list[Refused]]:
-    """The latest run of each setting, fold and seed, in the order given; and the earlier ones."""
+    """Return the latest run of each setting, fold and seed, in the order given; and the earlier ones."""
     latest: dict[tuple[Any, ...], Run] = {}
     refused = []
     for run in sorted(runs, key=lambda run: (run.folder / METRICS_FILE).stat().st_mtime_ns):

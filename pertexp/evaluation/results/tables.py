@@ -80,7 +80,7 @@ class LabelledSetting(Generic[S]):
         return [self._row(name, role) for name, role in self.roles.by_name.items()]
 
     def value(self, name: str, metric: str) -> ResultValue:
-        """One of its rows on a metric."""
+        """Return one of its rows on a metric."""
         found = self.scores.summary(name, metric)
         mean, low, high = (float(found[key]) for key in ("mean", "low", "high"))
         calibrated = float(found.get("calibrated", math.nan))
@@ -203,7 +203,7 @@ class ResultsTable(Generic[S]):
         return key, _meaning(value)
 
     def _others(self) -> list[ResultRow]:
-        """Baselines and the replicate once; one that scores differently under some setting keeps its setting.
+        """Return baselines and the replicate once; one that scores differently under some setting keeps its setting.
 
         Masked models are those of the best setting alone: those of the others say nothing about it.
         """
@@ -259,7 +259,7 @@ def _table(settings: list[Setting]) -> ResultsTable[ScoredRows]:
 
 
 def _common_primary(settings: Sequence[Setting]) -> str:
-    """The primary metric of most runs, among those that every setting measured."""
+    """Return the primary metric of most runs, among those that every setting measured."""
     measured = set.intersection(*(set(one.results.metrics) for one in settings))
     named = [run.metrics.primary for one in settings for run in one.runs if run.metrics.primary in measured]
     return max(dict.fromkeys(named), key=named.count, default=settings[0].results.metrics[0])
@@ -273,7 +273,7 @@ def _best_first(settings: Iterable[Setting], primary: str) -> list[Setting]:
 
 
 def _typed_order(setting: Setting) -> list[tuple[str, bool, float, str]]:
-    """Numbers by size, before words."""
+    """Return a key that sorts numbers by size, before words."""
     found = []
     for key, value in sorted(setting.overrides.items()):
         try:
@@ -284,13 +284,13 @@ def _typed_order(setting: Setting) -> list[tuple[str, bool, float, str]]:
 
 
 def _own_overrides(typed: dict[str, str], shared: dict[str, str], everyone: Sequence[dict[str, str]]) -> dict[str, str]:
-    """What sets a setting apart; an evaluation only where all name theirs, since what it measures is seen anyway."""
+    """Return what sets a setting apart; an evaluation only where all name theirs: what it measures is seen anyway."""
     aside = {"data"} if all("evaluation" in one for one in everyone) else {"data", "evaluation"}
     return {key: value for key, value in typed.items() if key not in shared and key not in aside}
 
 
 def _labels(settings: Sequence[Setting], own: Sequence[dict[str, str]]) -> list[str]:
-    """A label for each setting: its model, and the overrides that set it apart; of its own in any case."""
+    """Return a label for each setting: its model, and the overrides that set it apart; of its own in any case."""
     words = [[f"{key}={value}" if value else key for key, value in one.items() if key != "model"] for one in own]
     labels = [" ".join([setting.model, *typed]) for setting, typed in zip(settings, words, strict=True)]
     labels = _told_apart(labels, [f" ({'+'.join(setting.families)})" for setting in settings])
@@ -313,7 +313,7 @@ def _without(overrides: dict[str, str], key: str) -> dict[str, str]:
 
 
 def _meaning(value: str | None) -> object:
-    """What Hydra reads in a typed value: 1e-4 is 0.0001, which is what it writes down, and quotes are no part of it."""
+    """Read a typed value as Hydra does: 1e-4 is 0.0001, which is what it writes down, and quotes are no part of it."""
     try:
         return OverridesParser.create().parse_override(f"value={value}").value()
     except HydraException:

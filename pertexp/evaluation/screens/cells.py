@@ -50,7 +50,7 @@ class TestedCells:
 
     @classmethod
     def of(cls, design: Design, seed: int) -> "TestedCells":
-        """The cells of the test units of a design."""
+        """Return the cells of the test units of a design."""
         return cls(design.screen, design.size_factor, design.units("test"), design.training.control, seed)
 
     @property
@@ -59,7 +59,7 @@ class TestedCells:
         return [np.flatnonzero(self.units.context == context) for context in np.unique(self.units.context)]
 
     def real(self, rows: np.ndarray, half: Half | None = None) -> Cells:
-        """Real cells of some units of one context, all or one half of them, and all control cells of the context."""
+        """Return real cells of some units of one context, all or half of them, and all control cells of the context."""
         group = self._group(rows)
         if half is not None:
             first = first_halves(self.screen, self.units, [self.seed, half.split])
@@ -78,7 +78,7 @@ class TestedCells:
         return cells, tuple(self.screen.perturbations[code] for code in codes)
 
     def tests(self) -> dict[str, np.ndarray]:
-        """`[U, G]` tables `de_score`, `de_fdr` and `rest_score` of the real cells, for the evaluation frame."""
+        """Return `[U, G]` tables `de_score`, `de_fdr` and `rest_score` of the real cells, for the evaluation frame."""
         values = tested_values(self.screen, self.size_factor)
         shape = (len(self.units), self.screen.n_genes)
         found = {name: np.full(shape, np.nan) for name in ("de_score", "de_fdr", "rest_score")}
@@ -122,7 +122,7 @@ class TestedCells:
         return moved_logs(cells, before, profile)
 
     def _given(self, cells: Cells, rows: np.ndarray, own_control: bool) -> Cells:
-        """The cells of some units, under the numbers that these have among `rows`, and control cells."""
+        """Return the cells of some units, under the numbers that these have among `rows`, and control cells."""
         keep_own = own_control and bool((cells.group == -1).any())
         position = np.full(len(self.units) + 1, -2)
         position[rows], position[-1] = np.arange(rows.size), -1 if keep_own else -2
@@ -139,7 +139,7 @@ class TestedCells:
         return self._cells(expression, np.concatenate(groups), rows.size, np.concatenate(factors))
 
     def _group(self, rows: np.ndarray) -> np.ndarray:
-        """`[N]` position of each cell's unit among `rows`, -1 for control cells of their context, else -2."""
+        """Return `[N]` position of each cell's unit among `rows`, -1 for control cells of their context, else -2."""
         group = unit_groups(self.screen, self.units.take(rows))
         control = (self.screen.perturbation == 0) & (self.screen.context == self.units.context[rows[0]])
         return np.where(control, -1, np.where(group < 0, -2, group))
@@ -150,7 +150,7 @@ class TestedCells:
 
 
 def _perturbed(cells: Cells) -> tuple[Cells, sp.csr_matrix]:
-    """The perturbed cells alone, those of units that are not tested as one more unit."""
+    """Return the perturbed cells alone, those of units that are not tested as one more unit."""
     kept = np.flatnonzero(cells.group != -1)
     group = np.where(cells.group[kept] == -2, cells.n_units, cells.group[kept])
     rest = Cells(cells.expression[kept], group, cells.n_units + 1, cells.scale, cells.size_factor[kept])
@@ -158,5 +158,5 @@ def _perturbed(cells: Cells) -> tuple[Cells, sp.csr_matrix]:
 
 
 def _whole_rows(table: np.ndarray) -> np.ndarray:
-    """A unit that could not be tested in some gene was not tested."""
+    """Mark a unit as not tested where some gene of it could not be tested."""
     return np.where(np.isnan(table).any(axis=1, keepdims=True), np.nan, table)

@@ -158,7 +158,7 @@ class ScreenEvaluation:
         return evaluation_frame(design, predictions, self.seed, self.n_splits, self.frame_type)
 
     def measure_negatives(self, design: Design) -> Measured:
-        """What the predictions that know nothing of a perturbation and the replicate score on a fold; no model."""
+        """Score the predictions that know nothing of a perturbation, and the replicate, on a fold; no model."""
         self.require_scale(design)
         units = design.units("test")
         predictions = {name: make().fit(design.training).predict(units) for name, make in self.negatives.items()}
@@ -168,7 +168,7 @@ class ScreenEvaluation:
         return measure(frame, TestedCells.of(design, self.seed), self.families)
 
     def scores(self, frame: EvaluationFrame, cells: TestedCells) -> Scores:
-        """Every metric of every family."""
+        """Return every metric of every family."""
         measured = measure(frame, cells, self.families)
         return Scores.of(measured, self.primary, self.n_resamples, self.seed)
 

@@ -58,7 +58,7 @@ class ExternalPrediction:
         return tuple(name for name in self.screen.perturbations if name != CONTROL)
 
     def on(self, design: Design) -> "OnDesign":
-        """The predictions of a design's test units; those that are not predicted are left out of the design."""
+        """Return the predictions of a design's test units; those that are not predicted are left out of the design."""
         return OnDesign(self, design)
 
 
@@ -70,11 +70,11 @@ class OnDesign:
     design: Design
 
     def covered(self) -> np.ndarray:
-        """`[U]` which test units are predicted."""
+        """Return `[U]` which test units are predicted."""
         return np.array([bool(rows.size) for rows in self._rows()])
 
     def predictions(self) -> np.ndarray:
-        """`[U, G]` profiles; NaN rows where a unit is not predicted."""
+        """Return `[U, G]` profiles; NaN rows where a unit is not predicted."""
         screen = self._screen()
         rows = self._rows()
         if self.external.scale not in OF_CELLS:
@@ -85,7 +85,7 @@ class OnDesign:
         return profiles(screen, sums)
 
     def cells(self) -> Cells | None:
-        """The predicted cells by test unit, their own controls as -1; None where no cells were predicted."""
+        """Return the predicted cells by test unit, their own controls as -1; None where no cells were predicted."""
         if self.external.scale not in OF_CELLS:
             return None
         screen = self._screen()
@@ -102,7 +102,7 @@ class OnDesign:
         return self.design.units("test")
 
     def _rows(self) -> list[np.ndarray]:
-        """Rows of the predicted cells of each test unit."""
+        """Return rows of the predicted cells of each test unit."""
         truth, own, units = self.design.screen, self.external.screen, self._units()
         position = {name: code for code, name in enumerate(own.perturbations)}
         rows = []
@@ -152,7 +152,7 @@ class OnDesign:
         return replace(screen, expression=natural.astype(np.float32))
 
     def _depth(self) -> float:
-        """The depth that the counts of the truth were normalised to."""
+        """Return the depth that the counts of the truth were normalised to."""
         depth = self.design.screen.depth
         if depth is None or not self.design.notes.get("normalised_at_median_depth"):
             raise MismatchError(
@@ -178,7 +178,7 @@ class OnDesign:
 
 
 def _typical_sum(screen: Screen, rows: np.ndarray) -> float:
-    """Median over cells of Σ expm1(x)."""
+    """Return the median over cells of Σ expm1(x)."""
     values = screen.expression[np.flatnonzero(rows)]
     sums = np.asarray(values.astype(np.float64).expm1().sum(axis=1)).ravel()
     return max(float(np.median(sums)), 1e-9)
@@ -298,7 +298,7 @@ def _declared(path: str, scale: PredictionScale | None, truth: Screen, wanted: _
 
 
 def _said_by(path: str) -> tuple[str, str]:
-    """What a file says of its scale and of what it predicts; empty where it does not."""
+    """Return what a file says of its scale and of what it predicts; empty where it does not."""
     import h5py
 
     if not Path(path).is_file():
@@ -346,7 +346,7 @@ def _on_genes_of(truth: Screen, screen: Screen, shared: bool) -> Screen:
 
 
 def known_perturbations(external: ExternalPrediction, truth: Screen) -> tuple[str, ...]:
-    """Perturbations that are both predicted and in the truth; those that are not are named in a warning."""
+    """Return Perturbations that are both predicted and in the truth; those that are not are named in a warning."""
     both = tuple(name for name in external.perturbations if name in truth.perturbations)
     strangers = sorted(set(external.perturbations) - set(both))
     if not both:

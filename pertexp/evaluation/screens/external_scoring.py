@@ -90,12 +90,12 @@ class _OnFold(NamedTuple):
 
 
 def _as_scored(screen: Screen, data: ScreenData) -> Screen:
-    """The truth under the scale that it is scored on."""
+    """Return the truth under the scale that it is scored on."""
     return replace(screen, scale="log1p") if data.normalize and screen.scale == "counts" else screen
 
 
 def _columns(data: ScreenData) -> dict[str, Any]:
-    """Which columns mean what: those of the truth, where it comes from a file."""
+    """Return which columns mean what: those of the truth, where it comes from a file."""
     if not isinstance(data, H5adFile):
         return {"perturbation_key": "perturbation", "control": CONTROL, "context_key": None}
     kept = {field.name for field in fields(H5adFile)} - {"path", "scale", "layer", "expected"}
@@ -115,7 +115,7 @@ def _designs(screen: Screen, data: ScreenData, tested: tuple[str, ...], by_split
 
 
 def _on_fold(design: Design, external: ExternalPrediction, evaluation: ScreenEvaluation) -> list[_OnFold]:
-    """Those test units of a fold that are predicted; an empty list where none is."""
+    """Return those test units of a fold that are predicted; an empty list where none is."""
     evaluation.require_scale(design)
     on = external.on(design)
     covered = on.covered()

@@ -54,7 +54,7 @@ class OnFrame:
     metrics: dict[str, Metric]
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:  # noqa: ARG002
-        """All that these metrics look at is in the frame."""
+        """Return all that these metrics look at is in the frame."""
         return _OnFrame(frame, self.metrics)
 
 
@@ -102,7 +102,7 @@ class OnCells:
     own_control = False  # whether predictions that bring control cells are compared with those
 
     def view(self, truth: Any, prediction: Any, frame: EvaluationFrame, rows: np.ndarray, pool_facts: Any) -> Any:
-        """What the family's metrics see of a pool."""
+        """Return what the family's metrics see of a pool."""
         raise NotImplementedError
 
     def pool_facts(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> Any:  # noqa: ARG002
@@ -165,7 +165,7 @@ class CellEval(OnCells):
         rows: np.ndarray,
         pool_facts: None,  # noqa: ARG002
     ) -> cell_eval.CellEvalView:
-        """A perturbation is its own target where a gene bears its name."""
+        """Return a perturbation is its own target where a gene bears its name."""
         column = {gene: position for position, gene in enumerate(frame.genes)}
         return cell_eval.CellEvalView(
             truth, prediction, np.array([column.get(frame.perturbation[row], -1) for row in rows])
@@ -186,7 +186,7 @@ class Vcc2026(OnCells):
         return vcc2026.CountView(truth, prediction, frame.own_target[rows], np.array(frame.genes), pool_facts)
 
     def pool_facts(self, cells: TestedCells, frame: EvaluationFrame, rows: np.ndarray) -> float:
-        """How large effects are, over all perturbations of the context: over the few of one fold it may be noise."""
+        """Measure the size of effects over all perturbations of the context: over those of one fold it may be noise."""
         everyone, names = cells.all_perturbed(rows)
         column = {gene: position for position, gene in enumerate(frame.genes)}
         own = np.zeros((len(names), len(frame.genes)), dtype=bool)
@@ -210,5 +210,5 @@ class Gears(OnCells):
         rows: np.ndarray,  # noqa: ARG002
         pool_facts: None,  # noqa: ARG002
     ) -> gears.LogView:
-        """Both sides are all there is to see."""
+        """Return both sides are all there is to see."""
         return gears.LogView(truth, prediction)

@@ -211,7 +211,7 @@ class EvaluationFrame:
         return self.predictions[name], self.truth
 
     def _half_tables(self) -> dict[str, np.ndarray]:
-        """Every half of every split by the name of its layer: `replicate_a_0`, ..."""
+        """Return every half of every split by the name of its layer: `replicate_a_0`, ..."""
         sides = zip(_HALVES, self.replicate or (), strict=False)
         return {f"{name}_{split}": table for name, side in sides for split, table in enumerate(side)}
 
@@ -312,7 +312,7 @@ def _splits(name: str, values: Any) -> np.ndarray:
 
 
 def _splits_in(adata: Any) -> int:
-    """Number of splits whose two halves are stored."""
+    """Return the number of splits whose two halves are stored."""
     number: int = min(sum(layer.startswith(f"{name}_") for layer in adata.layers) for name in _HALVES)
     return number
 

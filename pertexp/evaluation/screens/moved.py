@@ -38,7 +38,7 @@ def moved_counts(
 
 
 def _scattered(per_gene: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> sp.csr_matrix:
-    """Counts `[n, G]` of given column sums; each count falls to a cell by its share `[n]` (Poisson splitting)."""
+    """Draw counts `[n, G]` of given column sums; each count falls to a cell by its share `[n]` (Poisson splitting)."""
     gene = np.repeat(np.arange(per_gene.size), per_gene)
     cell = rng.choice(share.size, size=gene.size, p=share)
     ones = np.ones(gene.size, dtype=np.float32)

@@ -87,7 +87,7 @@ class ScreenResults(Results):
         return tuple(self.measured.per_unit["metric"].unique())
 
     def means(self) -> pd.DataFrame:
-        """Means over the units."""
+        """Return means over the units."""
         table = self.measured.per_unit
         means = table.pivot_table(index="model", columns="metric", values="value", aggfunc="mean", sort=False)
         return means.loc[list(dict.fromkeys(table["model"])), [m for m in self.metrics if m in means]]

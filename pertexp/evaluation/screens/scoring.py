@@ -111,7 +111,7 @@ class Scores:
         return () if table.empty else tuple(table.loc[table["bds"] < TRUSTED, "metric"])
 
     def rows(self, model: str, metric: str) -> pd.DataFrame:
-        """Units of one model and metric, in the order of the frame."""
+        """Return units of one model and metric, in the order of the frame."""
         table = self.per_unit
         return table[(table["model"] == model) & (table["metric"] == metric)]
 
@@ -127,14 +127,14 @@ class Scores:
         return "over contexts and folds" if alone else "over perturbations"
 
     def difference(self, model: str, other: str, metric: str) -> Difference:
-        """Paired difference model - other; over perturbations, of a single one over its contexts and folds."""
+        """Compare model - other, paired over perturbations, or over contexts and folds of a single one."""
         a, b = self.rows(model, metric), self.rows(other, metric)
         names = a["perturbation"].to_numpy(dtype=str)
         left, right = a["value"].to_numpy(dtype=float), b["value"].to_numpy(dtype=float)
         return _difference(paired_difference(left, right, names, self.n_resamples, self.seed))
 
     def roles(self, model: str) -> RowRoles:
-        """What each row is, where the model is called `model`."""
+        """Return what each row is, where the model is called `model`."""
         aside = (model, REPLICATE)
         baselines = tuple(name for name in self.models if name not in aside)
         return RowRoles(model, baselines=baselines, replicate=tuple(name for name in self.models if name == REPLICATE))

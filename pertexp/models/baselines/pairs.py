@@ -192,7 +192,7 @@ def folded(words: np.ndarray, k: int) -> np.ndarray:
 
 
 def same_place(elements: Elements, among: np.ndarray) -> np.ndarray:
-    """Number the places of elements `among` `[n]`: those that overlap, directly or in a chain, share a number.
+    """Give numbers to places of elements `among` `[n]`: those that overlap, directly or in a chain, share a number.
 
     Without places, elements of one sequence share it.
     """

@@ -33,7 +33,7 @@ class TrainMean:
     """
 
     def fit(self, training: TrainingProfiles) -> Self:
-        """Return average effects by context."""
+        """Average effects by context."""
         self._control = training.control
         self._mean = training.mean_effect
         return self

@@ -33,7 +33,7 @@ def run_console(report: ScoredPairRun, title: str) -> list[RenderableType]:
 
 
 def _details(metrics: PairMetrics) -> list[str]:
-    """The generalisation gap, the spread over support sets, and notes."""
+    """Return the generalisation gap, the spread over support sets, and notes."""
     gap = metrics.generalisation
     of_role = (("train", gap.train), ("val", gap.val), ("test", gap.test))
     said = "; ".join(f"{role} {_role_score(score)}" for role, score in of_role if score is not None)
@@ -73,7 +73,7 @@ def _diagnostic(found: Diagnostic) -> str:
 
 
 def rows_of(scores: PairScores, roles: RowRoles) -> list[TableRow]:
-    """The rows in order; masked ones are no competitors, and those that are not counted are marked."""
+    """Return the rows in order; masked ones are no competitors, and those that are not counted are marked."""
     present = roles.among(scores.models)
     masked = [TableRow(name, f"  {present.short(name)}", competes=False) for name in present.masked]
     baselines = [TableRow(name, name, opens_section=place == 0) for place, name in enumerate(present.baselines)]
@@ -85,7 +85,7 @@ def rows_of(scores: PairScores, roles: RowRoles) -> list[TableRow]:
 
 
 def _units(scores: PairScores) -> list[str]:
-    """How many pairs of which lines, with the share of positives."""
+    """Return how many pairs of which lines, with the share of positives."""
     lines = [
         f"{name}: {len(rows)} pairs, {scores.units['label'].to_numpy()[rows].mean():.1%} positive"
         for name, rows in scores.lines.items()
@@ -114,7 +114,7 @@ def _of_folds(scores: PairScores) -> str:
 
 
 def _left_out(scores: PairScores) -> list[str]:
-    """Metrics that do not apply to some pairs, and why."""
+    """Return metrics that do not apply to some pairs, and why."""
     found: dict[str, list[str]] = {}
     for row in scores.aggregate.to_dict("records"):
         if row["model"] == scores.models[0] and row["n_left_out"]:

@@ -29,7 +29,7 @@ class Ranking:
 
 
 def ranking(label: str, views: Views, position: int) -> Ranking:
-    """How a model, and the best baseline after it, rank the pairs of a group: drawings, and what each shows."""
+    """Return how a model, and the best baseline after it, rank the pairs of a group: drawings, and what each shows."""
     kinds: tuple[tuple[str, Callable[[str, Views, int], str]], ...] = (
         ("Precision over recall. Dashed: the share of positives, where what knows nothing stands.", _precision),
         ("Share of positives that are called over share of negatives that are. Dashed: what knows nothing.", _roc),

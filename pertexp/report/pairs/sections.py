@@ -138,7 +138,7 @@ def _groups(summary: PairMetrics, roles: RowRoles, columns: Sequence[Column]) ->
 
 
 def _only(summary: PairMetrics) -> str:
-    """The line and fold that all was tested on, with its size; empty where there are several."""
+    """Return the line and fold that all was tested on, with its size; empty where there are several."""
     cells = {(value.cell_line, value.fold): group_label(value.cell_line, value) for value in summary.by_fold}
     return next(iter(cells.values())) if len(cells) == 1 else ""
 

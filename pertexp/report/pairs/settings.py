@@ -17,7 +17,7 @@ class PairSettings:
         return f"{table.best.setting.results.where}; {len(table.best.scores.units):,} pairs"
 
     def notes(self, table: ResultsTable[PairScores]) -> list[str]:
-        """The best setting line by line, and what intervals are over."""
+        """Return the best setting line by line, and what intervals are over."""
         scores, model = table.best.scores, table.best.setting.model
         own = scores.by_line[(scores.by_line["model"] == model) & (scores.by_line["metric"] == table.primary)]
         lines = "; ".join(
@@ -37,11 +37,11 @@ class PairSettings:
     def tiles(
         self, table: ResultsTable[PairScores], rows: Sequence[Row], baseline: Row | None, column: Column
     ) -> list[Tile]:
-        """The model, the best baseline, chance."""
+        """Return the model, the best baseline, chance."""
         return pair_tiles(rows, baseline, column, _prevalence(table))
 
     def footnotes(self, table: ResultsTable[PairScores], columns: Sequence[Column]) -> list[str]:  # noqa: ARG002
-        """How the table is to be read."""
+        """Return how the table is to be read."""
         said = pair_footnotes(table.best.roles, _prevalence(table), table.best.scores.over)
         return [*said, "Masked rows are those of the best setting."] if table.best.roles.masked else said
 

@@ -9,13 +9,13 @@ from pertexp.runs.schema import GroupScore
 
 
 def chance_of(metric: str, prevalence: float) -> float | None:
-    """What a prediction at random scores on a ranking metric; None where that is no number of its own."""
+    """Return what a prediction at random scores on a ranking metric; None where that is no number of its own."""
     known = {"auprc": prevalence, "auroc": 0.5}.get(metric)
     return None if known is None or math.isnan(known) else known
 
 
 def pair_tiles(rows: Sequence[Row], baseline: Row | None, column: Column, prevalence: float) -> list[Tile]:
-    """The model, the best baseline, and chance."""
+    """Return the model, the best baseline, and chance."""
     own = next((row for row in rows if row.kind == "model"), None)
     found = tile(own, own.label if own else "", column)
     found += tile(baseline, f"best baseline: {baseline.label}" if baseline else "", column)
@@ -27,7 +27,7 @@ def pair_tiles(rows: Sequence[Row], baseline: Row | None, column: Column, preval
 
 
 def pair_footnotes(roles: RowRoles, prevalence: float, intervals: str) -> list[str]:
-    """How the table of pairs is to be read."""
+    """Return how the table of pairs is to be read."""
     said = [
         "Mean over cell lines of the mean over folds: each fold has a model of its own, which ranks its own pairs.",
         f"In brackets: 95 % bootstrap interval {intervals}.",
@@ -43,7 +43,7 @@ def pair_footnotes(roles: RowRoles, prevalence: float, intervals: str) -> list[s
 def group_table(
     values: Iterable[GroupScore], column: Column, roles: RowRoles, group: Callable[[GroupScore], str]
 ) -> GroupTable:
-    """A metric by group of pairs, a row for every scored name."""
+    """Return a metric by group of pairs, a row for every scored name."""
     own = [value for value in values if value.metric == column.name]
     sizes: Mapping[str, GroupScore] = {group(value): value for value in own}
     named = {name: group_label(name, size) for name, size in sizes.items()}
@@ -58,7 +58,7 @@ def group_table(
 
 
 def group_label(name: str, size: GroupScore) -> str:
-    """A group with how many pairs it holds, and the share of positives."""
+    """Return a group with how many pairs it holds, and the share of positives."""
     share = "n/a" if math.isnan(size.prevalence) else f"{100 * size.prevalence:.0f} %"
     return f"{name} ({size.n:,} pairs, {share} positive)"
 

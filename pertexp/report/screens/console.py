@@ -39,7 +39,7 @@ def run_console(report: ScoredScreenRun, title: str) -> list[RenderableType]:
 
 
 def render_calibration(scores: CalibrationScores, title: str) -> RenderableType:
-    """One row a metric: negative control, replicate, DRF and BDS with intervals, and a mark where not to trust it."""
+    """Lay out a row a metric: negative control, replicate, DRF and BDS with intervals, a mark where not to trust it."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("metric", overflow="fold")
     for name in ("knows nothing", "replicate", "DRF", "BDS"):

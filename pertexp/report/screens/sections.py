@@ -164,7 +164,7 @@ def _caution(aggregate: Sequence[ScoreRow], model: str) -> list[str]:
 
 
 def _subgroups(by_seen: Sequence[ScoreRow], columns: Sequence[Column], roles: RowRoles) -> list[GroupTable]:
-    """The headline metrics by subgroup; none where there are no combinations."""
+    """Return the headline metrics by subgroup; none where there are no combinations."""
     found = []
     for column in columns:
         entries = [entry for entry in by_seen if entry.metric == column.name]

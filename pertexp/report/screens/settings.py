@@ -34,7 +34,7 @@ class ScreenSettings:
     """Units, calibration and footnotes of screens."""
 
     def tested(self, table: ResultsTable[UnitScores]) -> str:
-        """Folds, perturbations, contexts and scale."""
+        """Return folds, perturbations, contexts and scale."""
         scores = table.best.scores
         units, folds = scores.per_unit, table.best.setting.results.tested
         several = len(folds) > 1 or folds == (SEVERAL,)
@@ -67,9 +67,9 @@ class ScreenSettings:
         baseline: Row | None,
         column: Column,
     ) -> list[Tile]:
-        """The model, the best baseline, the replicate."""
+        """Return the model, the best baseline, the replicate."""
         return screen_tiles(rows, baseline, column)
 
     def footnotes(self, table: ResultsTable[UnitScores], columns: Sequence[Column]) -> list[str]:  # noqa: ARG002
-        """How the table is to be read."""
+        """Return how the table is to be read."""
         return screen_footnotes(columns)

@@ -7,7 +7,7 @@ from pertexp.report.tables import ARROWS, Column, Row, Tile, number, tile
 
 
 def screen_tiles(rows: Sequence[Row], baseline: Row | None, column: Column) -> list[Tile]:
-    """The model, the best baseline, the replicate, and where the model lies between train mean and replicate."""
+    """Return the model, the best baseline, the replicate, and where the model lies between train mean and replicate."""
     own = next((row for row in rows if row.kind == "model"), None)
     replicate = next((row for row in rows if row.kind == REPLICATE), None)
     found = tile(own, own.label if own else "", column)
@@ -21,7 +21,7 @@ def screen_tiles(rows: Sequence[Row], baseline: Row | None, column: Column) -> l
 
 
 def screen_footnotes(columns: Sequence[Column]) -> list[str]:
-    """How the table of a screen is to be read."""
+    """Return how the table of a screen is to be read."""
     said = [
         f"★ best of the column, the replicate aside. {ARROWS}",
         "In brackets: 95 % bootstrap interval over perturbations.",

@@ -71,7 +71,7 @@ class Effect:
 
 
 def units_of(run: ScreenFolder, metric: str, baseline: str | None) -> list[Unit]:
-    """Units on one metric, in the order of the file; empty where metrics.parquet is not there."""
+    """Return units on one metric, in the order of the file; empty where metrics.parquet is not there."""
     if run.per_unit is None:
         return []
     table = run.per_unit[run.per_unit["metric"] == metric]
@@ -90,14 +90,14 @@ def units_of(run: ScreenFolder, metric: str, baseline: str | None) -> list[Unit]
 
 
 def ranked(units: list[Unit], higher_is_better: bool) -> list[int]:
-    """Positions of the units from best to worst on the primary metric; those without a value are left out."""
+    """Return Positions of the units from best to worst on the primary metric; those without a value are left out."""
     sign = -1.0 if higher_is_better else 1.0
     defined = [position for position, unit in enumerate(units) if np.isfinite(unit.own)]
     return sorted(defined, key=lambda position: (sign * units[position].own, units[position].label))
 
 
 def effects_of(run: ScreenFolder, units: list[Unit], higher_is_better: bool) -> list[Effect]:
-    """Effects of the three best, the three worst and the two largest units; empty where there is no frame."""
+    """Return effects of the three best, the three worst and the two largest units; empty where there is no frame."""
     if run.frame is None or run.per_unit is None:
         return []
     if run.metrics.model not in run.frame.predictions:
@@ -112,7 +112,7 @@ def effects_of(run: ScreenFolder, units: list[Unit], higher_is_better: bool) -> 
 
 
 def _chosen(units: list[Unit], higher_is_better: bool) -> dict[int, str]:
-    """Which units to show, each once, and why."""
+    """Return which units to show, each once, and why."""
     order = ranked(units, higher_is_better)
     n = min(SHOWN, (len(order) + 1) // 2)
     sizes = [position for position, unit in enumerate(units) if np.isfinite(unit.effect)]
