@@ -17,7 +17,7 @@ from pertexp.runs.naming import sweep_name
 if TYPE_CHECKING:
     from pertexp.evaluation.contract import ScoredRun
 
-SWEEP = "PERTEXP_SWEEP"
+SWEEP_VARIABLE = "PERTEXP_SWEEP"
 MULTIRUN = ("-m", "--multirun")
 
 
@@ -42,7 +42,9 @@ def _value(report: "ScoredRun | None") -> float | None:
 def main() -> None:
     """Run the command."""
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in MULTIRUN)  # argparse wants no words on both sides
-    os.environ[SWEEP] = sweep_name(sys.argv[1:])  # in the environment, so that the jobs of any launcher know it
+    os.environ[SWEEP_VARIABLE] = sweep_name(
+        sys.argv[1:]
+    )  # in the environment, so that the jobs of any launcher know it
     hydra.main(config_path=config_folder(), config_name="run", version_base="1.3")(job)()
 
 

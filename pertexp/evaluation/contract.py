@@ -13,7 +13,7 @@ from pertexp.metrics.metric import Metric
 from pertexp.metrics.output import OutputName
 from pertexp.runs.documents import dumped
 from pertexp.runs.record import whole
-from pertexp.runs.schema import METRICS, RunMetrics
+from pertexp.runs.schema import METRICS_FILE, RunMetrics
 
 if TYPE_CHECKING:
     from pertexp.data.contract import RunData
@@ -40,7 +40,7 @@ class ScoredRun(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         text = dumped(self.metrics)
         self.write_units(folder)
-        with whole(folder / METRICS) as partial:
+        with whole(folder / METRICS_FILE) as partial:
             partial.write_text(text, encoding="utf-8")
 
     @abstractmethod

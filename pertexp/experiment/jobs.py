@@ -18,7 +18,7 @@ from pertexp import threads
 from pertexp.config.cli import is_request, message_of
 from pertexp.runs.documents import dumped
 from pertexp.runs.record import write_text
-from pertexp.runs.schema import FAILURE, METRICS, Failure
+from pertexp.runs.schema import FAILURE, METRICS_FILE, Failure
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def job_of_sweep(run: Callable[[], float | None], folder: Path) -> float | None:
     """
     try:
         with FileLock(folder / ".lock", blocking=False):
-            if (folder / METRICS).is_file():
+            if (folder / METRICS_FILE).is_file():
                 log.info("already done: %s", folder)
                 return stored_value(folder)
             return _attempt(run, folder)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pertexp.config.cli import WRONG_REQUEST, one_message
 from pertexp.config.errors import RequestError
-from pertexp.runs.jobs import SWEEP, failed_jobs, finished_jobs
+from pertexp.runs.jobs import SWEEP_FILE, failed_jobs, finished_jobs
 from pertexp.runs.record import whole
 from pertexp.runs.schema import Failure
 
@@ -78,7 +78,7 @@ class SweepTable(Callback):
 
 def sweep_options(folder: Path) -> tuple["Choice | None", str | None]:
     """Return what the sweep in a folder chose on validation, and its reference; nothing where it is no sweep."""
-    path = folder / SWEEP
+    path = folder / SWEEP_FILE
     node = OmegaConf.select(OmegaConf.load(path), "hydra.callbacks.sweep_table") if path.is_file() else None
     if node is None:
         return None, None

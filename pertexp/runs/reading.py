@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pertexp.config.errors import DataError
 from pertexp.metrics.registry import register
 from pertexp.runs.documents import load, require_format, validated
-from pertexp.runs.schema import DATA, ENVIRONMENT, METRICS, DataRecord, Environment, RunMetrics
+from pertexp.runs.schema import DATA, ENVIRONMENT, METRICS_FILE, DataRecord, Environment, RunMetrics
 
 T = TypeVar("T")
 M = TypeVar("M", bound=RunMetrics)
@@ -72,7 +72,7 @@ class RunFolder:
         time = re.match(r"(\d\d)-(\d\d)-(\d\d)", self.folder.name)
         if time and re.fullmatch(r"\d{4}-\d\d-\d\d", self.folder.parent.name):
             return f"{self.folder.parent.name} {time[1]}:{time[2]}"
-        written = (self.folder / METRICS).stat().st_mtime
+        written = (self.folder / METRICS_FILE).stat().st_mtime
         return pd.Timestamp(written, unit="s").strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -127,9 +127,9 @@ def read_metrics(folder: Path, kind: type[M]) -> M:
 
 
 def _metrics_path(folder: Path) -> Path:
-    path = folder / METRICS
+    path = folder / METRICS_FILE
     if not path.is_file():
-        raise DataError(f"{folder} is no folder of a finished run (no {METRICS}): name outputs/runs/<date>/<run>.")
+        raise DataError(f"{folder} is no folder of a finished run (no {METRICS_FILE}): name outputs/runs/<date>/<run>.")
     return path
 
 

@@ -14,7 +14,7 @@ from pertexp.metrics.metric import Level, Metric
 from pertexp.metrics.output import OutputName, ProfileScale
 
 FORMAT = 3  # of run folders; raised whenever what is written changes its meaning or its shape
-METRICS = "metrics.json"
+METRICS_FILE = "metrics.json"
 DATA = "data.json"
 ENVIRONMENT = "environment.json"
 FAILURE = "failure.json"

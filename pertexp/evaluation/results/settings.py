@@ -14,7 +14,7 @@ from pertexp.evaluation.results.finding import Refused
 from pertexp.evaluation.results.results import Results
 from pertexp.evaluation.results.run import REPEATS, Reader, Run, run_of
 from pertexp.metrics.registry import METRICS
-from pertexp.runs.schema import METRICS as METRICS_FILE
+from pertexp.runs.schema import METRICS_FILE
 
 FIRST_FAMILY = "core"
 

@@ -64,7 +64,7 @@ class Core(OnFrame):
     metrics = CORE
 
 
-class Impact(OnFrame):
+class ImpactRankings(OnFrame):
     """Rankings of genes, with tests of differential expression on the real cells."""
 
     metrics = IMPACT

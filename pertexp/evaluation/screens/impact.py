@@ -9,7 +9,7 @@ import numpy as np
 from pertexp.config.errors import DataError
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
-from pertexp.evaluation.screens.families import Family, Impact
+from pertexp.evaluation.screens.families import Family, ImpactRankings
 from pertexp.evaluation.screens.frame import EvaluationFrame
 from pertexp.metrics.core import effect_of
 from pertexp.metrics.output import OutputName
@@ -82,7 +82,7 @@ class ImpactEvaluation(ScreenEvaluation):
         "|profile − control| for an impact."
     )
 
-    families: dict[str, Family] = field(default_factory=lambda: {"impact": Impact()})
+    families: dict[str, Family] = field(default_factory=lambda: {"impact": ImpactRankings()})
 
     def require_model(self, data: ScreenData, model: Any, name: str) -> None:
         """Refuse nothing: impacts have no scale."""

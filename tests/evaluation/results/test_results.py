@@ -18,7 +18,7 @@ from pertexp.report.results import selection_text, settings_frame
 from pertexp.report.sentences import verdict_sentences
 from pertexp.runs.documents import dumped, validated
 from pertexp.runs.record import write_text
-from pertexp.runs.schema import METRICS, ScreenMetrics
+from pertexp.runs.schema import METRICS_FILE, ScreenMetrics
 from pertexp.tasks.registry import read_results
 
 UNITS = [f"p{number}" for number in range(16)]
@@ -49,11 +49,13 @@ def write_run(
     scores = Scores.of(Measured(per_unit, trust, "log1p"), "mse", 200)
     metrics = scores.metrics_of("m", verdict(scores, scores.roles("m")), "profile")
     scores.write_units(folder)
-    write_text(folder / METRICS, dumped(metrics).replace('"validation": {}', f'"validation": {validation or "{}"}'))
+    write_text(
+        folder / METRICS_FILE, dumped(metrics).replace('"validation": {}', f'"validation": {validation or "{}"}')
+    )
 
 
 def gathered(root: Path, choice: Choice | None = None) -> Gathered:
-    return gather(sorted(path.parent for path in root.glob(f"*/{METRICS}")), read_results, choice)
+    return gather(sorted(path.parent for path in root.glob(f"*/{METRICS_FILE}")), read_results, choice)
 
 
 def the_table(root: Path, choice: Choice | None = None) -> ResultsTable:
@@ -197,7 +199,7 @@ def test_one_fold_of_several_splits_is_scored_on_all_units_that_any_of_them_held
 
 
 def test_runs_of_an_earlier_format_are_refused_in_one_message(rates):
-    path = next(rates.glob(f"*/{METRICS}"))
+    path = next(rates.glob(f"*/{METRICS_FILE}"))
     path.write_text(path.read_text().replace('"format": 3,', ""))
     reasons = {refused.folder: refused.reason for refused in gathered(rates).refused}
     start = f"{path} was written before run folders had a format, and this version reads format"
@@ -205,14 +207,14 @@ def test_runs_of_an_earlier_format_are_refused_in_one_message(rates):
 
 
 def test_metrics_with_a_key_that_no_run_writes_are_refused(rates):
-    path = next(rates.glob(f"*/{METRICS}"))
+    path = next(rates.glob(f"*/{METRICS_FILE}"))
     path.write_text(path.read_text().replace('"format": 3,', '"format": 3, "extra": 1,'))
     reasons = {refused.folder: refused.reason for refused in gathered(rates).refused}
     assert reasons[path.parent].startswith(f"{path} is not what a run writes (extra:")
 
 
 def test_the_order_of_runs_changes_nothing(rates):
-    folders = sorted(path.parent for path in rates.glob(f"*/{METRICS}"))
+    folders = sorted(path.parent for path in rates.glob(f"*/{METRICS_FILE}"))
     frames = [
         settings_frame(tables_of(gather(order, read_results).settings)) for order in (folders, list(reversed(folders)))
     ]

@@ -15,7 +15,7 @@ from pertexp.data.screens.profiles import unit_profiles
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 from pertexp.evaluation.screens.external import read_external
-from pertexp.evaluation.screens.families import Core, Impact
+from pertexp.evaluation.screens.families import Core, ImpactRankings
 from pertexp.evaluation.screens.frame import EvaluationFrame, concatenate
 from pertexp.evaluation.screens.impact import ImpactEvaluation, ImpactFrame
 from pertexp.models.baselines.impacts import AbsoluteEffect, MeanImpact
@@ -141,7 +141,7 @@ def test_metrics_of_something_else_are_refused():
     with pytest.raises(RequestError, match="pearson_delta is computed from a predicted profile, and this evaluation"):
         ImpactEvaluation(families={"core": Core()})
     with pytest.raises(RequestError, match="impact/auprc is computed from a predicted impact, and this evaluation"):
-        ScreenEvaluation(families={"impact": Impact()})
+        ScreenEvaluation(families={"impact": ImpactRankings()})
 
 
 CHOICES = {"profile": "evaluation=core", "impact": "evaluation=impact"}
