@@ -42,9 +42,7 @@ def _value(report: "ScoredRun | None") -> float | None:
 def main() -> None:
     """Run the command."""
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in MULTIRUN)  # argparse wants no words on both sides
-    os.environ[SWEEP_VARIABLE] = sweep_name(
-        sys.argv[1:]
-    )  # in the environment, so that the jobs of any launcher know it
+    os.environ[SWEEP_VARIABLE] = sweep_name(sys.argv[1:])  # in the environment, for the jobs of any launcher
     hydra.main(config_path=config_folder(), config_name="run", version_base="1.3")(job)()
 
 
