@@ -7,9 +7,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := .ci/constraints.txt
 ARGS ?=
 SEED ?=
+PATHS ?= pure
+N ?= 150
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: run install test test-fast test-all lint format types help
+.PHONY: run install test test-fast test-all mutants lint format types help
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -28,6 +30,9 @@ test-fast: $(VENV)/.test ## run the fast tests alone (two minutes)
 
 test-all: $(VENV)/.test ## run all tests
 	@$(PYTEST)
+
+mutants: $(VENV)/.test ## see how many mutations the tests notice: make mutants PATHS=wiring N=60 SEED=0
+	@$(BIN)/python -m benchmarks.mutants $(PATHS) --n $(N) --seed $(or $(SEED),0)
 
 lint: $(VENV)/.test ## ruff
 	@$(BIN)/ruff check .
