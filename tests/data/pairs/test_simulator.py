@@ -203,10 +203,30 @@ def test_some_pairs_keep_their_truth(pairs):
         ({"noise": 1.5}, "0 to 1"),
         ({"enhancer_length": (50, 400)}, "which hold all motifs"),
         ({"n_pairs": 10**6}, "at most 1610"),
-        ({"effect": -1.0}, "0 or more"),
-        ({"n_lines": 0}, "1 or more"),
+        ({"effect": -1e-9}, "effect=.* 0 or more"),
+        ({"leak": -1e-9}, "leak=.* 0 or more"),
+        ({"gated_share": -1e-9}, "gated_share=.* 0 to 1"),
+        ({"gated_share": 1 + 1e-9}, "gated_share=.* 0 to 1"),
+        ({"noise": -1e-9}, "noise=.* 0 to 1"),
+        ({"enrichment": -1e-9}, "enrichment=.* 0 to 0.35"),
+        ({"enrichment": 0.35 + 1e-9}, "enrichment=.* 0 to 0.35"),
+        ({"n_motifs": 0}, "an even number from 2"),
+        ({"motif_length": 7}, "8 to 20"),
+        ({"motif_length": 21}, "8 to 20"),
+        ({"enhancer_length": (59, 400)}, "ascending lengths from 60"),
+        ({"promoter_length": (300, 299)}, "promoter_length=.* ascending lengths from 60"),
+        ({"n_pairs": 1611}, "at most 1610"),
+        *(({name: 0}, f"{name}=0 .* 1 or more") for name in ("n_lines", "n_pairs", "n_enhancers", "n_promoters")),
     ],
 )
 def test_fields_out_of_range(options, said):
     with pytest.raises(RequestError, match=said):
         SimulatedPairs(**options)
+
+
+def test_fields_at_the_ends_of_their_ranges():
+    least = {"n_lines": 1, "n_pairs": 1, "n_enhancers": 1, "n_promoters": 1, "n_motifs": 2, "motif_length": 8}
+    low = {"effect": 0.0, "leak": 0.0, "gated_share": 0.0, "noise": 0.0, "enrichment": 0.0}
+    short = {"enhancer_length": (16, 16), "promoter_length": (16, 16)}
+    assert len(SimulatedPairs(**least, **low, **short)()) == 1
+    SimulatedPairs(n_pairs=1610, gated_share=1.0, noise=1.0, enrichment=0.35, motif_length=20, n_motifs=10)

@@ -227,21 +227,37 @@ def test_memory_is_the_sparse_matrix_and_one_block():
     assert peak < matrix + 12 * block
 
 
+COUNTS = ("n_genes", "n_perturbations", "cells_per_perturbation", "n_controls", "n_contexts", "gene_dim",
+          "perturbation_dim")  # fmt: skip
+SPREADS = ("interaction", "context_sd", "effect_sd", "log_theta_sd", "log_size_sd", "cell_cycle_sd")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("n_genes", 0, "1 or more"),
-        ("gene_dim", 0, "1 or more"),
-        ("effect_sd", -0.1, "0 or more"),
+        *((name, 0, "1 or more") for name in COUNTS),
+        *((name, -1e-9, "0 or more") for name in SPREADS),
         ("alpha", 0.0, "above 0"),
+        ("median_depth", 0.0, "above 0"),
+        ("n_combinations", -1, "0 to 15, the number of pairs"),
         ("n_combinations", 16, "0 to 15, the number of pairs"),
-        ("measured_share", 1.5, "0 to 1"),
+        ("measured_share", -1e-9, "0 to 1"),
+        ("measured_share", 1 + 1e-9, "0 to 1"),
         ("mean_range", (2.0, 1.0), "ascending"),
+        ("mean_range", (0.0, 1.0), "ascending"),
     ],
 )
 def test_fields_out_of_range_are_refused(field, value, expected):
     with pytest.raises(RequestError, match=rf"{field}=.*{expected}"):
         replace(SMALL, **{field: value})
+
+
+def test_fields_at_the_ends_of_their_ranges():
+    least = replace(SMALL, **dict.fromkeys(COUNTS, 1), **dict.fromkeys(SPREADS, 0.0), n_combinations=0)
+    screen = replace(least, measured_share=1.0, mean_range=(1.0, 1.0), interaction_programs=1)()
+    assert (screen.n_cells, screen.n_genes) == (2, 1)
+    np.testing.assert_array_equal(screen.truth.control_mean, 1.0)
+    replace(SMALL, n_combinations=15, measured_share=0.0)
 
 
 def test_it_can_be_composed_by_hydra():
