@@ -150,13 +150,22 @@ def test_a_new_sampler_continues_where_the_old_one_stopped(done):
     [
         ({"support_size": 23}, "Cell line line 1 has 23 training pairs, too few for a support set of 23"),
         ({"lines_per_step": 4}, "there are 3 training lines"),
+        ({"lines_per_step": 0}, "there are 3 training lines: type a number from 1 to 3"),
         ({"positives": (0.6, 0.4)}, "is no range of shares"),
+        ({"positives": (0.0, 0.4)}, "is no range of shares"),
+        ({"positives": (0.4, 1.0)}, "is no range of shares"),
         ({"positives": (0.45, 0.55), "share": 1.0}, "of one label alone"),
     ],
 )
 def test_samplers_that_cannot_be_made(options, said):
     with pytest.raises(RequestError, match=said):
         sampler(**options)
+
+
+def test_samplers_at_the_ends_of_what_can_be_asked_for():
+    of = sampler(support_size=22, lines_per_step=3, positives=(0.5, 0.5))
+    assert of.sizes == {0: 8, 1: 1, 2: 8}
+    assert {len(step) for step in in_epoch(of, 0)} == {3}
 
 
 def spaced(pairs, windows=Windows(40, 80)):  # noqa: B008

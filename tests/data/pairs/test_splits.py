@@ -184,18 +184,43 @@ def test_tables_that_do_not_fit(tmp_path, change, said):
     [
         (LineAndChromosome(line="L9"), "not among the 3 cell lines"),
         (LineAndChromosome(line="L1", fold=5), "chromosome folds 0 to 4"),
+        (LineAndChromosome(line="L1", fold=-1), "chromosome folds 0 to 4"),
         (LineAndChromosome(fold=15), "folds 0 to 14"),
         (Chromosome(chromosomes=[["1"], ["2"], ["3"]]), "in no fold of data.split.chromosomes"),
         (Chromosome(chromosomes=[["1"], ["2"]]), "expected three or more"),
         (Chromosome(chromosomes=[["Y"], ["1"], ["2", "3", "6", "11"]]), r"fold 0|Fold 0"),
         (Line(line="L1", fold=2), "give one of them"),
+        (Line(line="L1", fold=-1), "give one of them"),
         (Line(val_fraction=1.0), "is no share"),
+        (Line(val_fraction=-1e-9), "is no share"),
+        (Random(val_fraction=1.0), "is no share"),
         (Random(folds=1), "expected 2 to"),
+        (Random(folds=len(PAIRS) + 1), "expected 2 to"),
     ],
 )
 def test_splits_that_cannot_be_made(builder, said):
     with pytest.raises(RequestError, match=said):
         builder(PAIRS)
+
+
+def test_splits_at_the_ends_of_what_can_be_asked_for():
+    thirds = [["1", "2"], ["3", "6"], ["11"]]
+    kept = PAIRS.take(np.flatnonzero(np.isin(PAIRS.chromosome, ["chr1", "chr2", "chr3", "chr6", "chr11"])))
+    assert Chromosome(chromosomes=thirds)(kept).folds == [0, 1, 2]
+    assert Line(line="L1", fold=1, val_fraction=0.0)(PAIRS).fold == 1
+    assert len(Random(folds=len(PAIRS), val_fraction=0.0)(PAIRS).folds) == len(PAIRS)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.9])
+def test_validation_of_a_held_out_line_takes_whole_chromosomes_up_to_its_share(fraction):
+    """A chromosome is taken while half of it fits, and the last one never."""
+    split = Line(val_fraction=fraction)(PAIRS)
+    role, others = split.role(), PAIRS.line != 0
+    parts = pd.DataFrame({"chromosome": PAIRS.chromosome[others], "val": role[others] == "val"})
+    shares = parts.groupby("chromosome")["val"].mean()
+    assert set(shares) == {0.0, 1.0}
+    largest = parts.groupby("chromosome").size().max()
+    assert abs((role[others] == "val").sum() - fraction * others.sum()) <= largest / 2 or shares.eq(0).sum() == 1
 
 
 def test_one_line_cannot_be_held_out():

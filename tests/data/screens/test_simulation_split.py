@@ -60,6 +60,21 @@ def test_combinations_of_three_and_the_order_of_rows():
         assert trained.isdisjoint(unseen["perturbation"])
 
 
-def test_a_fraction_that_is_none_is_refused():
-    with pytest.raises(RequestError, match=r"data\.split\.train_gene_fraction=1\.5"):
-        GearsSimulation(train_gene_fraction=1.5)(units(["control", "A", "B"]))
+FRACTIONS = ("train_gene_fraction", "seen2_train_fraction", "val_fraction")
+
+
+@pytest.mark.parametrize("name", FRACTIONS)
+@pytest.mark.parametrize("value", [-1e-9, 1 + 1e-9])
+def test_a_fraction_that_is_none_is_refused(name, value):
+    with pytest.raises(RequestError, match=rf"data\.split\.{name}={value} is no share"):
+        GearsSimulation(**{name: value})(units(["control", "A", "B"]))
+
+
+def test_no_draw_is_refused_and_one_is_enough():
+    with pytest.raises(RequestError, match=r"data\.split\.folds=0"):
+        GearsSimulation(folds=0)(units(["control", "A", "B"]))
+    names = ["control", *(f"G{n}" for n in range(8))]
+    split = GearsSimulation(folds=1, train_gene_fraction=0.5, seen2_train_fraction=0.0, val_fraction=0.0)(units(names))
+    assert split.roles()["role"].value_counts().to_dict() == {"train": 4, "test": 4, "control": 1}
+    split = GearsSimulation(folds=1, train_gene_fraction=0.5, seen2_train_fraction=1.0, val_fraction=0.25)(units(names))
+    assert split.roles()["role"].value_counts().to_dict() == {"train": 3, "val": 1, "test": 4, "control": 1}

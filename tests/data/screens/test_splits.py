@@ -131,10 +131,14 @@ def test_an_exact_small_case_of_the_leak_rule():
         assert set(rows.index[rows == "excluded"]) == expected
 
 
-@pytest.mark.parametrize(("count", "fraction", "expected"), [(20, 0.25, 4), (8, 0.01, 1), (8, 0.0, 0), (4, 0.1, 0)])
-def test_the_number_of_validation_perturbations(count, fraction, expected):
-    split = UnseenPerturbation(folds=4, val_fraction=fraction)(grid([f"T{number:02d}" for number in range(count)]))
-    assert [len(in_role(split.roles(fold), "val")) for fold in split.folds] == [expected] * 4
+@pytest.mark.parametrize(
+    ("count", "folds", "fraction", "expected"),
+    [(20, 4, 0.25, 4), (8, 4, 0.01, 1), (8, 4, 0.0, 0), (4, 4, 0.1, 0), (5, 5, 0.01, 1), (5, 5, 0.99, 3)],
+)
+def test_the_number_of_validation_perturbations(count, folds, fraction, expected):
+    units = grid([f"T{number:02d}" for number in range(count)])
+    split = UnseenPerturbation(folds=folds, val_fraction=fraction)(units)
+    assert [len(in_role(split.roles(fold), "val")) for fold in split.folds] == [expected] * folds
 
 
 @pytest.mark.medium
@@ -260,6 +264,7 @@ def test_seeds_differ_and_repeat():
         (DoubleHoldOut(folds=4), r"at least 4 units.*in context 'A172': type data\.split\.folds=3"),
         (UnseenPerturbation(folds=1), r"folds=1 leaves nothing to train on"),
         (UnseenPerturbation(folds=2, val_fraction=1.0), r"val_fraction=1\.0 is no share"),
+        (UnseenPerturbation(folds=2, val_fraction=-0.1), r"val_fraction=-0\.1 is no share"),
         (UnseenPerturbation(folds=3, fold=3), r"Fold 3 was asked for, the split has folds 0 to 2"),
     ],
 )
