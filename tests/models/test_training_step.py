@@ -429,3 +429,95 @@ def test_prism_ramps_a_term_up_to_its_cap(pairs):
         term = np.abs(array(views[1].invariant)).mean() + np.abs(array(views[1].line)).mean()
     rises = [later - earlier for earlier, later in pairwise(totals)]
     assert rises == pytest.approx([0.25 * term, 0.25 * term, 0.5 * term, 0.0], abs=1e-6)
+
+
+# What is logged
+
+
+def logged(model, method, batch) -> tuple[dict[str, float], dict[str, dict]]:
+    """Values and options of what a step logs, by name."""
+    values, options = {}, {}
+
+    def log(name, value, **chosen):
+        values[name] = value
+        options[name] = chosen
+
+    model.log = log
+    getattr(model, method)(batch, 0)
+    return values, options
+
+
+OF_STEP = {"on_step": True, "on_epoch": False}
+OF_EPOCH = {"on_step": False, "on_epoch": True}
+SHOWN_EPOCH = {**OF_EPOCH, "prog_bar": True, "sync_dist": True}
+
+
+def test_nbglm_logs_its_data_loss_and_weighs_validation_by_cells():
+    data = simulated(PseudobulkBatches())
+    model, rows = fitted_nbglm(data, counts.nb, regularization={"l2": 0.02}), rows_of(data)
+    loss, n_cells = data_loss(model, rows, FORMULAS["nb"]), int(rows["cells"].sum())
+    assert n_cells > len(rows["cells"])
+    values, options = logged(model, "training_step", rows)
+    assert values["train/loss"].item() == pytest.approx(loss, rel=2e-5)
+    assert options == {"train/loss": {**OF_STEP, "prog_bar": True}}
+    values, options = logged(model, "validation_step", rows)
+    assert values["val/loss"].item() == pytest.approx(loss, rel=2e-5)
+    assert options == {"val/loss": {**SHOWN_EPOCH, "batch_size": n_cells}, "val/mae": OF_EPOCH}
+    mu = array(model.network(rows["perturbation"], rows["context"], rows["phase"], rows["log_size"]).exp())
+    error = np.abs(mu - array(rows["counts"])) / array(rows["cells"])[:, None]
+    assert values["val/mae"].compute().item() == pytest.approx(error.mean(), rel=1e-5)
+
+
+def test_gears_logs_its_loss_and_weighs_validation_by_cells(cells):
+    data, batch = cells
+    model = gears(data).eval()
+    loss, n_cells = step(model, batch).item(), len(batch["control"])
+    values, options = logged(model, "training_step", batch)
+    assert values["train/loss"].item() == loss
+    assert options == {"train/loss": {**OF_STEP, "prog_bar": True, "batch_size": n_cells}}
+    values, options = logged(model, "validation_step", batch)
+    assert values["val/loss"].item() == loss
+    assert options == {"val/loss": {**SHOWN_EPOCH, "batch_size": n_cells}, "val/mae": OF_EPOCH}
+    y, predicted, _, _ = perturbed(model, batch)
+    assert values["val/mae"].compute().item() == pytest.approx(np.abs(predicted - y).mean(), rel=1e-5)
+
+
+def test_prism_logs_its_terms_and_what_its_energy_reads(pairs):
+    model = prism(pairs, BinaryCrossEntropy(), terms=TERMS)
+    model.begin_epoch(StageEpoch("joint", 5, {"environment": ACTIVE}))
+    batch = next(iter(pairs.train_dataloader()))
+    values, options = logged(model, "training_step", batch)
+    of_lines = {f"resistance/line{number}" for number in batch["line"].unique().tolist()}
+    assert options.keys() == {
+        "train/loss", "train/task", "energy/lambda", "energy/temperature", "adversary/accuracy", *of_lines,
+        *(f"train/{name}" for name in TERMS), *(f"weight/{name}" for name in TERMS),
+        *(f"sparsity/{name}" for name in ("invariant", "environment")),
+    }  # fmt: skip
+    shown = {name: chosen.pop("prog_bar") for name, chosen in options.items()}
+    assert [name for name, bar in shown.items() if bar] == ["train/loss"]
+    assert all(chosen == {**OF_STEP, "batch_size": 1} for chosen in options.values())
+    assert {name: values[f"weight/{name}"] for name in TERMS} == pytest.approx(WEIGHTS)
+    weighted = sum(WEIGHTS[name] * values[f"train/{name}"].item() for name in TERMS)
+    assert values["train/loss"].item() == pytest.approx(values["train/task"].item() + weighted, rel=1e-5)
+    assert values["energy/lambda"].item() == pytest.approx(0.1)
+    values, options = logged(model.eval(), "validation_step", batch)
+    assert options == {"val/loss": {**SHOWN_EPOCH, "batch_size": len(batch["label"])}}
+
+
+def test_epochs_of_prism_log_the_metrics_of_their_pairs(pairs):
+    model, found = prism(pairs, BinaryCrossEntropy()), {}
+    model.log = lambda name, value, **chosen: found.__setitem__(name, (value, chosen))
+    batches = [batch for batch, _ in zip(pairs.train_dataloader(), range(3), strict=False)]
+    for batch in batches:
+        model.training_step(batch, 0)
+        model.validation_step(batch, 0)
+    for role, ends in (("train", model.on_train_epoch_end), ("val", model.on_validation_epoch_end)):
+        found.clear()
+        ends()
+        assert found.keys() == {f"{role}/{name}" for name in ("auprc", "auroc", "f1")}
+        for name, (value, chosen) in found.items():
+            assert 0 < value <= 1
+            assert chosen == {**OF_EPOCH, "prog_bar": name.endswith("auprc"), "sync_dist": True}
+        found.clear()
+        ends()  # an epoch without a batch has no value
+        assert found == {}
