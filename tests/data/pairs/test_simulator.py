@@ -125,6 +125,14 @@ def test_the_ceiling_by_its_definition():
     assert bayes_ceiling(np.full(50, 0.3))["auprc"] == pytest.approx(0.3)
 
 
+def test_the_ceiling_of_few_pairs_and_of_labels_that_are_certain():
+    found = bayes_ceiling(np.array([0.3, 0.1]))
+    assert found == pytest.approx({"auroc": 0.27 / 0.34, "auprc": (0.3 * 0.3 + 0.1 * 0.2) / 0.4, "prevalence": 0.2})
+    none, all_ = bayes_ceiling(np.zeros(3)), bayes_ceiling(np.ones(3))
+    np.testing.assert_array_equal(list(none.values()), [np.nan, np.nan, 0.0])
+    np.testing.assert_array_equal(list(all_.values()), [np.nan, 1.0, 1.0])
+
+
 def test_the_null_has_nothing_to_find(null):
     truth = null.truth
     assert (truth.gate == 1).all()
