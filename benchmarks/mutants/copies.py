@@ -1,6 +1,5 @@
 """Copies of the checkout, in which the code is mutated and the tests run."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -20,15 +19,6 @@ def copy(root: Path, target: Path) -> Path:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / name, target / name)
     return target
-
-
-def fingerprint(root: Path) -> str:
-    """Name the state of code, configuration and tests: what tests run, and what they say of it."""
-    digest = hashlib.sha256()
-    for name in files(root):
-        if name.split("/")[0] in ("pertexp", "conf", "tests", "pyproject.toml"):
-            digest.update(f"{name}\0".encode() + (root / name).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def environment(folder: Path) -> dict[str, str]:
