@@ -14,10 +14,12 @@ def files(root: Path) -> list[str]:
 
 
 def copy(root: Path, target: Path) -> Path:
-    """Copy them into an empty folder, and return it."""
+    """Copy them into an empty folder, which becomes a repository as tests ask git for files, and return it."""
     for name in files(root):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / name, target / name)
+    for words in (["git", "init", "--quiet"], ["git", "add", "--all"]):
+        subprocess.run(words, cwd=target, check=True)
     return target
 
 
