@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from command import TINY, command
 from resuming import assert_same_end, interrupted, run
-from small_gears import gears, screen_data
+from small_gears import SIMULATOR, gears, screen_data
 
 from pertexp.config.errors import DataError, MismatchError, RequestError
 from pertexp.data.screens.batch_layouts import CellBatches, PseudobulkBatches
@@ -21,8 +21,9 @@ from pertexp.evaluation.screens.scoring import Scores
 from pertexp.losses.counts import nb
 from pertexp.losses.gears import GearsLoss
 from pertexp.losses.squared_error import SquaredError
+from pertexp.metrics.interactions import interaction_scores
 from pertexp.models.gears import GEARS
-from pertexp.models.gears.graphs import coexpression_graph
+from pertexp.models.gears.graphs import as_sets, coexpression_graph
 from pertexp.models.gears.options import Neighbours
 
 TINY_GEARS = ("model=gears", *TINY, "data.batch_size=16", "model.hidden_size=8")
@@ -143,6 +144,12 @@ def test_the_interaction_of_a_pair(model):
     found = model.interaction(model.nodes[0], model.nodes[7], genes=model.genes[:30])
     assert set(found) >= {"c1", "c2", "mag", "dominance", "corr_fit"}
     assert -1 <= found["corr_fit"] <= 1
+    sets = [[model.nodes[0]], [model.nodes[7]], [model.nodes[0], model.nodes[7]]]
+    effects = model.predict_sets(sets, "context1").X - model.control[0].numpy()
+    expected = interaction_scores(*effects[:, :30])
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True)
+    with pytest.raises(RequestError, match="does not interact with itself"):
+        model.interaction(model.nodes[0], model.nodes[0])
     with pytest.raises(RequestError, match="GENE99999"):
         model.interaction(model.nodes[0], model.nodes[7], genes=["GENE99999"])
 
@@ -161,7 +168,35 @@ def test_a_checkpoint_alone_predicts_the_same(uncertainty, scope, data, tmp_path
     assert ("sd" in ours.layers) == (uncertainty != "none")
     if uncertainty != "none":
         np.testing.assert_array_equal(ours.layers["sd"], theirs.layers["sd"])
-        assert (ours.obs["confidence"] > 0).all()
+        confidence = np.exp(-2 * np.log(ours.layers["sd"]).mean(axis=1))
+        np.testing.assert_allclose(ours.obs["confidence"], confidence, rtol=1e-6)
+
+
+@pytest.mark.parametrize("uncertainty", ["none", "gaussian"])
+def test_as_released_a_prediction_is_the_mean_over_300_cells_whose_first_alone_is_mixed(uncertainty, data):
+    model = gears(data, GearsLoss(uncertainty=uncertainty), coexpress_scope="first_cell").eval()
+    asked = as_sets([["TARGET00001"], [model.nodes[2], model.nodes[4]]], model.nodes, model.options.signs)
+    with torch.no_grad():
+        model.network.emb_pos.weight.mul_(100)  # so that mixing them matters
+        parts = [model.network(asked, torch.ones(2), torch.full((2,), variant)) for variant in (0, 1)]
+    found = model._effects(asked, np.array([1, 0, 1]), np.zeros(3, dtype=np.int64))
+    for own, mixed, alone in zip(found, *parts, strict=True):
+        if own is None:
+            assert (mixed, alone, uncertainty) == (None, None, "none")
+            continue
+        expected = (mixed.numpy() + 299 * alone.numpy()) / 300
+        np.testing.assert_allclose(own, expected[[1, 0, 1]], rtol=1e-5, atol=1e-7)
+        assert np.abs(mixed.numpy() - alone.numpy()).max() > 1e-3
+    assert not model.training
+
+
+def test_the_only_context_need_not_be_named():
+    model = gears(screen_data(simulator=replace(SIMULATOR, n_contexts=1)))
+    found = model.predict_sets([[], [model.nodes[0]]])
+    assert found.obs["context"].tolist() == ["context1"] * 2
+    assert found.obs["perturbation"].tolist() == ["control", model.nodes[0]]
+    with pytest.raises(RequestError, match="context=other"):
+        model.predict_sets([[]], "other")
 
 
 def test_squared_error_trains_and_its_checkpoint_predicts_the_same(data):
