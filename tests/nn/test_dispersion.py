@@ -5,9 +5,10 @@ import pytest
 import scipy.sparse as sp
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
+from scipy.stats import norm
 
 from pertexp.config.errors import DataError, MismatchError
-from pertexp.nn.dispersion import control_mean, estimate_dispersion, moment_dispersion
+from pertexp.nn.dispersion import _smoother, control_mean, estimate_dispersion, moment_dispersion
 
 GENES, CELLS = 300, 4340
 INFINITE = 1e5
@@ -82,6 +83,24 @@ def test_error_within_ten_percent_of_maximum_likelihood():
     assert root_mean_square(mine[often]) < 1.1 * root_mean_square(oracle[often])
     # Without a maximum the prior decides, and its width is 1.
     assert root_mean_square(np.concatenate(infinite)) < 1.5
+
+
+def test_the_trend_is_a_gaussian_smoother_over_the_log_mean():
+    """At each of its grid points, half a width apart, the kernel average; genes never seen take that of the rarest."""
+    rng = np.random.default_rng(0)
+    mean, values = np.exp(rng.normal(size=40)), rng.normal(size=40)
+    mean[3] = 0
+    seen = mean > 0
+    x = np.log(mean[seen])
+    width = 1.06 * x.std() * 39**-0.2
+    grid = np.arange(x.min(), x.max() + width, width / 2)
+    weight = norm.pdf(grid[:, None], x, width)
+    smooth = (weight * values[seen]).sum(axis=1) / weight.sum(axis=1)
+    found = _smoother(mean)(values)
+    np.testing.assert_allclose(found[seen], np.interp(x, grid, smooth), rtol=1e-9)
+    assert found[3] == pytest.approx(found[seen][x.argmin()])
+    np.testing.assert_allclose(_smoother(np.zeros(4))(np.arange(4.0)), 1.5)
+    np.testing.assert_allclose(_smoother(np.ones(4))(np.arange(4.0)), 1.5)
 
 
 def test_the_mode_is_that_of_the_likelihood_over_every_cell():

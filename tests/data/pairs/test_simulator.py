@@ -70,6 +70,16 @@ def test_the_truth_is_what_the_sequences_hold(pairs):
     assert not truth.grammar.sum(axis=1).any()
 
 
+def test_short_motifs_differ_in_four_letters_on_either_strand():
+    truth = SimulatedPairs(n_motifs=12, motif_length=8)().truth
+    words = [encode(word) for word in (*truth.enhancer_motifs, *truth.promoter_motifs)]
+    assert len(words) == 24
+    for number, word in enumerate(words):
+        others = words[:number] + words[number + 1 :]
+        strands = [reverse_complement(word), *others, *(reverse_complement(other) for other in others)]
+        assert min((word != other).sum() for other in strands) >= 4
+
+
 def test_gates_are_recovered_from_the_enrichment_of_unlabelled_sequences(pairs):
     """A line fitted on some lines' enrichment tells the gates of others; flips are told from the rest."""
     found = np.stack([enrichment(pairs, number, 230) for number in range(len(pairs.lines))])
