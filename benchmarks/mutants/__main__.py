@@ -73,6 +73,8 @@ def _run(jobs: Sequence[Job], processes: int) -> list[Outcome]:
             done.append(outcome)
             if not outcome.noticed_by:
                 console.print(_survivor(outcome), markup=False)
+            if not console.is_terminal and len(done) % 10 == 0:
+                console.print(f"{len(done)} of {len(jobs)} done")
             progress.advance(task)
     return done
 
