@@ -36,14 +36,14 @@ def _running(place: Place, found: CoverageMap, root: Path) -> set[str]:
     if place.scope and (tests := found.running(place.path, place.scope[0] + 1, place.scope[1])):
         return tests
     whole = found.running(place.path, 1, len((root / place.path).read_text().splitlines()))
-    return whole | {test for file in _importing(place.path, found, root) for test in found.of_file(file)}
+    return whole | {test for file in _about(place.path, found, root) for test in found.of_file(file)}
 
 
-def _importing(path: str, found: CoverageMap, root: Path) -> set[str]:
-    """Name the test files that name the module."""
-    module = path.removesuffix(".py").replace("/", ".")
+def _about(path: str, found: CoverageMap, root: Path) -> set[str]:
+    """Name the test files that name the module, and those that mirror it and its neighbours."""
+    module, folder = path.removesuffix(".py").replace("/", "."), mirror(path).rpartition("/")[0]
     files = {test.split("::")[0] for test in found.seconds}
-    return {file for file in files if module in (root / file).read_text()} | ({mirror(path)} & files)
+    return {file for file in files if file.rpartition("/")[0] == folder or module in (root / file).read_text()}
 
 
 def _is_of(test: str, file: str) -> bool:

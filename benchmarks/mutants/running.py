@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.util import cache_from_source
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,6 +155,7 @@ def _be_pytest(tests: Sequence[str], target: Path) -> None:
     code = 4
     try:
         os.setsid()
+        resource_tracker._resource_tracker._fd = None  # type: ignore[attr-defined]  # tests have a tracker of their own
         output = os.open(target.with_name("output"), os.O_WRONLY | os.O_CREAT)
         os.dup2(output, 1)
         os.dup2(output, 2)

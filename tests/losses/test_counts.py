@@ -180,3 +180,15 @@ def test_the_bias_that_the_docstrings_name(loss, mu, biased):
     for unbiased in (losses.nb, losses.poisson_deviance):
         found = optimize.minimize_scalar(lambda x: expected(unbiased, x), bounds=(-3, 4), method="bounded").x  # noqa: B023
         assert np.exp(found) == pytest.approx(mu, rel=1e-3)
+
+
+def test_a_loss_is_documented_by_its_formula():
+    """Where a reader looks for it: in the module, and under the words, of the function."""
+    own = CountLoss("own", count_of_cells)
+    assert (own.__doc__, own.__module__) == ("Count the cells of a row.", count_of_cells.__module__)
+    assert losses.nb.__module__ == "pertexp.losses.counts"
+
+
+def count_of_cells(counts, log_mu, theta, cells):
+    """Count the cells of a row."""
+    return cells

@@ -182,6 +182,7 @@ def test_excess_follows_its_seed_and_constant_columns_count_zero():
     a, b = (x.numpy().copy() for x in pair(30, 4, 0.6))
     first, again, other = (excess_cross_correlation(a, b, 5, seed) for seed in (1, 1, 2))
     assert first == again
+    assert excess_cross_correlation(a, b) == excess_cross_correlation(a, b, n_permutations=20, seed=0)
     assert first.permutation_mean != other.permutation_mean
     a[:, :2] = 0.1
     assert excess_cross_correlation(a, b).value == pytest.approx(excess_cross_correlation(a[:, 2:], b).value / 2)

@@ -197,6 +197,9 @@ def test_targetfinder_tables_count_from_one(tmp_path):
     assert pairs.elements.start[pairs.promoter].tolist() == [1000, 1000]
     with pytest.raises(DataError, match="in hg19 it is 249250621"):
         coordinates(tmp_path, frame, layout="targetfinder")
+    for column in frame.columns.drop("distance"):  # in the words of TargetFinder, not in ours
+        with pytest.raises(DataError, match=rf"has no column '{column}' \("):
+            coordinates(tmp_path, frame.drop(columns=column), layout="targetfinder", build="any")
 
 
 def bengi(**changes):

@@ -401,3 +401,22 @@ def test_a_preset_without_its_file_says_what_to_get(tmp_path, name):
 def test_where_may_be_typed(tmp_path, data_dir, where):
     node = data_node(tmp_path, data_dir, "data=norman_mcfaline_mini", where)
     assert build(node, "data").read().n_cells == 3375
+
+
+def test_test_units_that_are_not_kept_are_excluded_from_the_fold_in_use_alone(screen):
+    design = build_design(screen, options(split=UnseenPerturbation(val_fraction=0.2, fold=1)))
+    units = design.units("test")
+    kept = np.arange(len(units.perturbation)) % 3 != 0
+    fewer = design.testing(kept)
+    left = fewer.units("test")
+    np.testing.assert_array_equal(left.perturbation, units.perturbation[kept])
+    np.testing.assert_array_equal(left.context, units.context[kept])
+    before, after = design.split.table, fewer.split.table
+    changed = before[(before["role"] != after["role"]) | (before["seen"] != after["seen"])]
+    assert len(changed) == (~kept).sum()
+    assert set(changed["fold"]) == {1}
+    now = after.loc[changed.index]
+    assert (set(now["role"]), set(now["seen"]), fewer.split.fold) == ({"excluded"}, {-1}, 1)
+    gone = np.isin(design.role, "test") & ~np.isin(fewer.role, "test")
+    assert set(fewer.role[gone]) == {"excluded"}
+    np.testing.assert_array_equal(fewer.role[~gone], design.role[~gone])
