@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from benchmarks.mutants.coverage_map import CoverageMap
 from benchmarks.mutants.places import Place
 
+DEFAULTS = "tests/config/test_defaults.py"  # looks at defaults without running what has them
 STARTING = 0.5  # seconds until a further test file is imported
 
 
@@ -34,9 +35,13 @@ def _running(place: Place, found: CoverageMap, root: Path) -> set[str]:
     if place.called:
         return found.running(place.path, *place.lines)
     if place.scope and (tests := found.running(place.path, place.scope[0] + 1, place.scope[1])):
-        return tests
+        return tests | found.of_file(DEFAULTS)
     whole = found.running(place.path, 1, len((root / place.path).read_text().splitlines()))
-    return whole | {test for file in _about(place.path, found, root) for test in found.of_file(file)}
+    return (
+        whole
+        | found.of_file(DEFAULTS)
+        | {test for file in _about(place.path, found, root) for test in found.of_file(file)}
+    )
 
 
 def _about(path: str, found: CoverageMap, root: Path) -> set[str]:
