@@ -21,7 +21,7 @@ from pertexp.config.errors import RequestError
 from pertexp.config.instantiate import build
 from pertexp.losses.counts import nb
 from pertexp.models.nbglm import NBGLM
-from pertexp.training.schedulers import configured, cosine, step
+from pertexp.training.schedulers import configured, cosine, step, warm_up
 
 BATCHES = 3  # of an epoch
 LR = 0.1
@@ -137,7 +137,11 @@ def test_each_parameter_group_keeps_its_share():
         ("scheduler=step +scheduler.gama=0.5", r"scheduler\.gama is not an option of .*did you mean gamma"),
         ("scheduler=cosine trainer.max_epochs=null", r"scheduler\.duration=null.*type trainer\.max_epochs"),
         ("scheduler=cosine trainer.max_epochs=-1", r"scheduler\.duration=-1.*type trainer\.max_epochs"),
-        ("scheduler=cosine scheduler.floor=1.5", r"scheduler\.floor=1\.5.*from 0 to 1"),
+        ("scheduler=step scheduler.gamma=1.000001", r"scheduler\.gamma=1\.000001"),
+        ("scheduler=cosine scheduler.floor=1.000001", r"scheduler\.floor=1\.000001.*from 0 to 1"),
+        ("scheduler=cosine scheduler.floor=-1e-9", r"scheduler\.floor=-1e-09.*from 0 to 1"),
+        ("scheduler=warm_up scheduler.floor=-1e-9", r"scheduler\.floor=-1e-09.*from 0 to 1"),
+        ("scheduler=warm_up scheduler.start=1.000001", r"scheduler\.start=1\.000001"),
         ("scheduler=warm_up scheduler.steps=0", r"scheduler\.steps=0"),
         ("scheduler=warm_up scheduler.start=-1", r"scheduler\.start=-1"),
         ("scheduler=warm_up scheduler.decay_steps=0", r"scheduler\.decay_steps=0"),
@@ -146,6 +150,16 @@ def test_each_parameter_group_keeps_its_share():
 def test_values_out_of_range_are_refused_by_name(words, said):
     with pytest.raises(RequestError, match=said):
         build(composed(*words.split()).scheduler, "scheduler")(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]))
+
+
+def test_values_at_the_ends_of_their_ranges():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=LR)
+    step(optimizer, gamma=1.0, step_size=1, interval="epoch")
+    for floor in (0.0, 1.0):
+        cosine(optimizer, duration=1, floor=floor, interval="epoch")
+        warm_up(optimizer, steps=1, start=floor, decay_steps=1, floor=floor, interval="step")
+    of_none = cosine(optimizer, duration=0, floor=0.5, interval="epoch")["scheduler"]  # trainer.max_epochs=0
+    assert of_none.get_last_lr() == [LR]
 
 
 def test_advice_about_the_cosine_works_when_followed():

@@ -318,7 +318,12 @@ def test_every_annotated_gene_can_be_a_node(data, tmp_path):
     ("options", "said"),
     [
         ({"hidden_size": 0}, r"model\.hidden_size=0"),
-        ({"coexpress": {"k": -1}}, r"model\.coexpress\.k=-1"),
+        ({"encoder_lr_factor": 0.0}, r"model\.encoder_lr_factor=0"),
+        *(
+            ({graph: {name: -1}}, rf"model\.{graph}\.{name}=-1(\.0)?: expected at least 0")
+            for graph in ("coexpress", "ontology")
+            for name in ("k", "layers", "threshold")
+        ),
         ({"signs": {"_KO": 2}}, r"model\.signs\._KO"),
         ({"reference_mode": True, "coexpress_scope": "none"}, r"model\.reference_mode=true"),
         ({"rank": 3}, r"model\.rank is not an option"),

@@ -27,7 +27,7 @@ from pertexp.models.baselines.screens import BilinearRidge
 from pertexp.models.learned_scalar import LearnedScalar
 from pertexp.models.nbglm import NBGLM
 from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
-from pertexp.models.nbglm.module import NBGLMOptions, build_network
+from pertexp.models.nbglm.module import Initialisation, NBGLMOptions, Regularization, Sampling, build_network
 from pertexp.models.nbglm.network import Facts, NBGLMNetwork
 from pertexp.models.samples import write_samples
 from pertexp.nn.negative_binomial import nb_log_prob
@@ -283,18 +283,24 @@ def test_l2_shrinks_the_kernel_and_not_the_bias(data):
         ({"rank": 0}, r"model\.rank=0"),
         ({"rank": 2, "regularization": {"l1": 0.1}}, r"model\.regularization\.group=\.\.\."),
         ({"regularization": {"group": 0.1}}, r"type model\.rank"),
-        ({"regularization": {"l2": -1.0}}, r"model\.regularization\.l2=-1"),
+        *(({"regularization": {name: -1e-9}}, rf"regularization\.{name}=-1e-09: .*≥ 0") for name in ("l1", "l2")),
+        ({"rank": 1, "regularization": {"group": -1e-9}}, r"regularization\.group=-1e-09: .*≥ 0"),
+        ({"regularization": {"l2": math.inf}}, r"model\.regularization\.l2=inf"),
         ({"regularization": {"l1": math.nan}}, r"model\.regularization\.l1=nan"),
         ({"alpha": {"value": 0.0}}, r"model\.alpha\.value=0"),
+        ({"alpha": {"value": -1.0}}, r"model\.alpha\.value=-1"),
         ({"alpha": {"value": math.nan}}, r"model\.alpha\.value=nan"),
         ({"alpha": {"mode": "free"}}, r"model\.alpha\.mode='?free"),
         ({"bound": "sigmoid"}, r"model\.bound='?sigmoid"),
         ({"dispersion": "mle"}, r"model\.dispersion='?mle"),
-        ({"pseudo_count": -0.5}, r"model\.pseudo_count=-0\.5"),
+        ({"pseudo_count": -1e-9}, r"model\.pseudo_count=-1e-09"),
+        ({"pseudo_count": math.inf}, r"model\.pseudo_count=inf"),
         ({"start": {"kind": "random"}}, r"model\.start\.kind='?random"),
-        ({"start": {"ridge": -1.0}}, r"model\.start\.ridge=-1"),
+        ({"start": {"ridge": -1e-9}}, r"model\.start\.ridge=-1e-09"),
+        ({"start": {"ridge": math.inf}}, r"model\.start\.ridge=inf"),
         ({"sampling": {"sampler": "normal"}}, r"model\.sampling\.sampler='?normal"),
         ({"sampling": {"heterogeneity": 0.0}}, r"model\.sampling\.heterogeneity=0"),
+        ({"sampling": {"heterogeneity": math.inf}}, r"model\.sampling\.heterogeneity=inf"),
         ({"sampling": {"cells_per_unit": -1}}, r"model\.sampling\.cells_per_unit=-1"),
         ({"lasso": 1.0}, r"model\.lasso"),
         ({"cell_cycle": True}, r"data\.phase_key"),
@@ -303,6 +309,14 @@ def test_l2_shrinks_the_kernel_and_not_the_bias(data):
 def test_options_that_cannot_be_are_refused_in_one_message(data, options, said):
     with pytest.raises(RequestError, match=said):
         NBGLM.from_data(data, losses.nb, ADAMW, **options)
+
+
+def test_options_at_the_ends_of_what_can_be():
+    zero = {"l1": 0.0, "l2": 0.0, "group": 0.0}
+    for rank, penalty in ((1, {"group": 1e-9}), (None, {"l1": 1e-9}), (1, zero), (None, zero)):
+        NBGLMOptions(rank=rank, regularization=typed(Regularization, penalty, "model.regularization"))
+    NBGLMOptions(pseudo_count=0.0, start=Initialisation(ridge=0.0), alpha=LearnedScalar(value=1e-9))
+    NBGLMOptions(sampling=Sampling(heterogeneity=1e-9, cells_per_unit=0))
 
 
 BLIND_TO_THETA = [

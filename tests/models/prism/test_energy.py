@@ -149,9 +149,18 @@ def test_without_resistance_the_environment_is_not_looked_at() -> None:
         ({"low": 0.5}, "has one bound"),
         ({"value": 3.0, "low": 0.5, "high": 2.0}, "expected a number between 0.5 and 2"),
         ({"value": 0.0}, "expected a number between 0 and inf"),
-        ({"l2": -1.0}, "l2=-1.0: expected 0 or more"),
+        ({"value": 0.5, "low": 0.5, "high": 2.0}, "expected a number between 0.5 and 2"),
+        ({"value": 2.0, "low": 0.5, "high": 2.0}, "expected a number between 0.5 and 2"),
+        ({"low": 1.0, "high": 1.0}, "low=1 and high=1: expected 0 or more, and more"),
+        ({"low": -1e-9, "high": 2.0}, "low=-1e-09 and high=2: expected 0 or more, and more"),
+        ({"l2": -1e-9}, "l2=-1e-09: expected 0 or more"),
+        ({"l2": float("inf")}, "l2=inf: expected 0 or more"),
     ],
 )
 def test_temperatures_that_cannot_be_are_refused(options: dict, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         Temperature(**options)
+
+
+def test_temperatures_at_the_ends_of_what_can_be() -> None:
+    assert Temperature(value=1e-9, low=0.0, high=1e-8, l2=0.0).of(torch.tensor(0.0)).item() == pytest.approx(1e-9)
