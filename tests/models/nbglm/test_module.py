@@ -437,6 +437,10 @@ def test_sampled_cells_have_the_predicted_mean_at_their_depth(data):
         z = (drawn.mean(axis=0) - mean) / np.sqrt((mean + mean**2 / theta) / n)
         assert np.abs(z).max() < 4.5
     np.testing.assert_array_equal(model.sample(cells, np.full(n, size), seed=3), drawn)
+    plain = NBGLM.from_data(data, losses.nb, ADAMW, size_factor={"use_sf": False})
+    mean = np.expm1(plain.predict(unit)[0])
+    z = (plain.sample(cells, np.full(n, 2.0), seed=3).mean(axis=0) - mean) / np.sqrt((mean + mean**2 / theta) / n)
+    assert np.abs(z).max() < 4.5
 
 
 def test_a_run_writes_sampled_cells_where_it_was_asked_to(tmp_path):
