@@ -115,7 +115,7 @@ def _place(tree: Node, path: str, span: Span, ways: list[Way]) -> Place:
         path,
         span,
         (statement.start_pos[0], last),
-        (scope.start_pos[0], scope.end_pos[0]) if scope is not None else None,
+        (scope.start_pos[0], scope.get_last_leaf().start_pos[0]) if scope is not None else None,
         any(_in_body(leaf, node) for node in around if node.type in FUNCTIONS),
         tuple(ways),
     )
