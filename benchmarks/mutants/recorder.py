@@ -39,8 +39,9 @@ class Recorder:
         self.outcomes: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what a test took in all of its phases; the worst outcome counts."""
-        self.seconds[report.nodeid] = sum(value for name, value in report.user_properties if name == SECONDS)
+        """Add up what the phases of a test took; the worst outcome counts."""
+        taken = dict(report.user_properties)
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + float(str(taken.get(SECONDS, 0.0)))
         if report.outcome != "passed" or report.nodeid not in self.outcomes:
             self.outcomes[report.nodeid] = report.outcome
 
