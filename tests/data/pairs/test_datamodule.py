@@ -1,6 +1,7 @@
 """Pairs from the command line's side: the presets say what the code's defaults say, and splits fit them."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -8,9 +9,11 @@ from pair_runs import SMALL, composed, made
 
 import pertexp.run  # noqa: F401  (its resolvers)
 from pertexp.config.errors import MismatchError, RequestError
+from pertexp.data.pairs import datamodule
 from pertexp.data.pairs.datamodule import PairData
+from pertexp.data.pairs.loader import Windows
 from pertexp.data.pairs.simulator import SimulatedPairs
-from pertexp.data.pairs.splits import HUMAN
+from pertexp.data.pairs.splits import HUMAN, LineAndChromosome
 
 SPLITS = ["line_and_chromosome", "chromosome", "line", "random"]
 
@@ -103,3 +106,60 @@ def test_the_real_presets_build_their_design(data_dir, monkeypatch):
 def test_a_split_of_the_other_kind_is_refused_in_one_message(words, said):
     with pytest.raises(MismatchError, match=said):
         _ = made(*words).design
+
+
+def loaded(monkeypatch, trainer=None, **options):
+    """A data module whose samplers and loaders are kept as they are made."""
+    made = []
+    for name in ("CellBatchSampler", "FixedSteps", "PairLoader"):
+        monkeypatch.setattr(datamodule, name, lambda *given, _name=name, **named: made.append((_name, given, named)))
+    small = SimulatedPairs(n_lines=4, n_pairs=120, n_enhancers=69, n_promoters=69)
+    of = datamodule.SimulatedPairData(name="simulated_pairs", split=LineAndChromosome(), simulator=small, **options)
+    of.trainer = trainer
+    return of, made
+
+
+@pytest.mark.parametrize(
+    ("trainer", "place"),
+    [
+        (None, {"rank": 0, "world_size": 1}),
+        (SimpleNamespace(global_rank=1, world_size=2), {"rank": 1, "world_size": 2}),
+    ],
+)
+def test_training_pairs_are_sampled_and_held_out_ones_gone_through(trainer, place, monkeypatch):
+    chosen = {"batch_size": 9, "support_size": 4, "lines_per_step": 2, "positives": (0.4, 0.6), "loader_seed": 7}
+    windows = {"enhancer_length": 50, "promoter_length": 60, "crop": "random", "reverse_complement": True}
+    of, made = loaded(monkeypatch, trainer, **chosen, **windows)
+    of.train_dataloader()
+    (_, (index, line, label), named), (_, loader, _) = made
+    assert line is of.design.pairs.line
+    assert label is of.design.pairs.label
+    assert index.tolist() == of.design.index("train").tolist()
+    assert named == {
+        "batch_size": 9, "support_size": 4, "lines_per_step": 2, "positives": (0.4, 0.6), "names": of.design.lines,
+        "seed": 7, **place,
+    }  # fmt: skip
+    assert loader[2:] == (Windows(50, 60, random=True, both_strands=True), 7)
+    for role, call in (("val", of.val_dataloader), ("test", of.test_dataloader)):
+        made.clear()
+        call()
+        (_, (rows, _, support), named), (_, loader, _) = made
+        assert rows.tolist() == of.design.scored(role).tolist()
+        assert {number: one.tolist() for number, one in support.items()} == {
+            number: one.tolist() for number, one in of.design.support(role).items()
+        }
+        assert named == {"batch_size": 9, **place}
+        assert loader[2:] == (Windows(50, 60, random=False, both_strands=False),)
+
+
+def test_what_is_scored_is_read_by_one_process_whatever_the_trainer(monkeypatch):
+    of, made = loaded(monkeypatch, SimpleNamespace(global_rank=1, world_size=2), support_size=4)
+    of.loader("test", 1)
+    (_, (rows, _, support), named), _ = made
+    assert named == {"batch_size": 64, "rank": 0, "world_size": 1}
+    assert rows.tolist() == of.design.scored("test", 1).tolist()
+    assert support[0].tolist() == of.design.support("test", 1)[0].tolist()
+    made.clear()
+    of.loader("test", rows=rows[:3], support={0: rows[3:5]})
+    (_, (some, _, given), _), _ = made
+    assert (some.tolist(), given[0].tolist()) == (rows[:3].tolist(), rows[3:5].tolist())
