@@ -151,7 +151,7 @@ def test_every_debug_choice_runs(debug, steps):
     tiny = [word for word in TINY if not word.startswith("trainer.max_epochs")]
     done = command(*tiny, f"debug={debug}", "data.batch_size=13")
     assert done.code == 0, done.err
-    assert done.out.count("FIT Profiler ScoredRun") == (1 if debug == "profile" else 0)
+    assert done.out.count("FIT Profiler Report") == (1 if debug == "profile" else 0)
     if steps is None:
         assert not (done.folder / "checkpoints").exists()
     else:

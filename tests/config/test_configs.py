@@ -25,7 +25,11 @@ from pertexp.models.backbones.backbone import SequenceBackbone
 from pertexp.training.stages import Stages
 
 CONF = ROOT / "conf"
-FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
+FILES = sorted(
+    str(path.relative_to(CONF).with_suffix(""))
+    for path in CONF.rglob("*.yaml")
+    if path.parent.name != "predict"  # options of pertexp.predict: tests/inference/test_predicting.py reads them all
+)
 NEEDS = {
     "data/screen": ["data.path=my.h5ad"],
     "data/perturb_processed": ["data.path=my.h5ad"],

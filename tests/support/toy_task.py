@@ -160,7 +160,7 @@ class ToyScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyReport(ScoredRun):
+class ScoredToyRun(ScoredRun):
     table: pd.DataFrame
 
     def write_units(self, folder: Path) -> None:
@@ -181,7 +181,7 @@ class ToyEvaluation:
     def require_model(self, data: ToyData, model: ToyModel, name: str) -> None:
         """So can all models of them."""
 
-    def __call__(self, data: ToyData, model: ToyModel, name: str) -> ToyReport:
+    def __call__(self, data: ToyData, model: ToyModel, name: str) -> ScoredToyRun:
         rows = np.flatnonzero(data.split.test)
         known = {"toy": rows, "fold": data.split.fold, "price": data.design.price[rows]}
         parts = [pd.DataFrame(known).assign(model=row, said=said) for row, said in
@@ -191,7 +191,7 @@ class ToyEvaluation:
             task=NAME, predicts="impact", model=name, primary="mse", scale="price", roles=roles.by_name,
             aggregate=documents.rows(ScoreRow, scores.aggregate), verdict=verdict(scores, roles),
         )  # fmt: skip
-        return ToyReport(metrics=metrics, table=scores.table)
+        return ScoredToyRun(metrics=metrics, table=scores.table)
 
 
 @dataclass(frozen=True)
