@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 
 import anndata
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from command import TINY, command, fresh_command
 from omegaconf import OmegaConf
+from places import ROOT
 
 pytestmark = pytest.mark.medium
 
@@ -58,6 +60,9 @@ def test_a_run_says_what_it_was(ran):
     config = OmegaConf.load(ran.folder / "config" / "config.yaml")
     assert (config.data.simulator.n_genes, list(config.tags)) == (30, ["first", "tiny"])
     environment = json.loads((ran.folder / "environment.json").read_text())
+    if (ROOT / ".git").exists():
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert environment["git_revision"].removesuffix("+changes") == head.strip()
     assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert "tags=[first,tiny]" in environment["command"]
     data = json.loads((ran.folder / "data.json").read_text())

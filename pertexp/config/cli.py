@@ -139,10 +139,23 @@ def _unknown_key(fault: Exception) -> str | None:
     name = where.group(1) if where else unknown.group(1)
     if (now := renamed(name)) is not None:
         return now
+    if "/" in name:
+        return f"there is no group '{name}'; {nearest(name, _groups())}"
     siblings = getattr(cause, "parent_node", None)
     known = [str(key) for key in siblings or () if not str(key).startswith("_")]
-    hint = nearest(unknown.group(1), known) if known else "look at --help"
-    return f"there is no option '{name}' in this composition; {hint} (+{name}=... hands a further one through)"
+    above = name.rpartition(unknown.group(1))[0]
+    hint = nearest(unknown.group(1), known, above=above) if known else "look at --help"
+    further = f" (+{name}=... adds an option that is not listed)" if above else ""
+    return f"there is no option '{name}' in this composition; {hint}{further}"
+
+
+def _groups() -> list[str]:
+    """Return the groups as they are typed, those of parts of a choice included."""
+    tree = Path(config_folder())
+    found = {path.parent.relative_to(tree).as_posix() for path in tree.rglob("*.yaml")} - {"."}
+    return sorted(
+        {name.rpartition("/")[0] if name.rpartition("/")[0] in choices_by_task.GROUPS else name for name in found}
+    )
 
 
 def _misplaced_group(said: str) -> str | None:

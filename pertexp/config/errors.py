@@ -19,11 +19,11 @@ class MismatchError(RequestError):
     """Parts that do not fit one another: a model on data of another task, a loss on another scale."""
 
 
-def nearest(word: str, choices: Iterable[str], limit: int = 5) -> str:
-    """Name the choices that look like `word`, or the first ones: the tail of many an error message."""
+def nearest(word: str, choices: Iterable[str], limit: int = 5, *, above: str = "") -> str:
+    """Name the choices that look like `word`, or the first ones, each behind `above`: the tail of many a message."""
     known = sorted({str(choice) for choice in choices})
     close = get_close_matches(word, known, n=limit, cutoff=0.5)
     if close:
-        return f"did you mean {' or '.join(close)}?"
-    shown = ", ".join(known[:limit]) or "none"
+        return f"did you mean {' or '.join(above + one for one in close)}?"
+    shown = ", ".join(above + one for one in known[:limit]) or "none"
     return f"known: {shown}{', ...' if len(known) > limit else ''}"

@@ -75,4 +75,6 @@ def _message(fault: ValidationError, where: str) -> str:
     path = ".".join(name for name in (where, *names) if name and name not in PLAIN_TYPES)
     if error["type"] == "unexpected_keyword_argument":
         return f"{path} is not an option: remove it, or look at what there is with --help."
+    if error["type"] == "list_type" and isinstance(error["input"], str | int | float):
+        return f"{path}={error['input']}: expected a list: type '{path}=[{error['input']}]'."
     return f"{path}={error['input']}: {error['msg'][0].lower()}{error['msg'][1:]}."

@@ -60,7 +60,7 @@ def require_metrics(metrics: Iterable[Metric], output: OutputName) -> None:
     if wrong is not None:
         raise RequestError(
             f"{wrong.name} is computed from a predicted {wrong.output}, and this evaluation scores models that predict "
-            f"{output}: choose metric families of one kind, as evaluation=core or evaluation=pairs."
+            f"{output}: leave it out, or score a model that predicts {wrong.output} with it alone."
         )
 
 

@@ -81,6 +81,12 @@ class Column:
         return "↑" if self.higher_is_better else "↓"
 
     @property
+    def zero(self) -> str:
+        """The prediction whose calibrated value is 0, in words."""
+        negative = self.trust.negative if self.trust is not None else ""
+        return negative.replace("_", " ") or "knows nothing"
+
+    @property
     def trusted(self) -> bool:
         """Whether it passes its calibration on this data."""
         return self.trust is None or self.trust.trusted

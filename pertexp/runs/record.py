@@ -144,7 +144,7 @@ def _version(package: str) -> str:
 
 def _git_revision() -> str | None:
     """Revision of the checkout that the package lies in, `+changes` where it is not clean; None outside a checkout."""
-    home = Path(__file__).resolve().parents[1]
+    home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None
     try:

@@ -14,12 +14,15 @@ from pertexp.config.errors import nearest
 from pertexp.config.renamed import RENAMED
 
 WRONG = {
+    "data/spilt=table": ["there is no group 'data/spilt'", "did you mean data/split"],
+    "evalation=core": ["no option 'evalation'", "did you mean evaluation?"],
+    "model.start.knd=zero": ["model.start.knd", "did you mean model.start.kind?"],
     "loss=nbb": ["loss=nbb", "did you mean nb?"],
     "experiment=nope": ["experiment=nope", "kang_unseen_cell_type"],
     "logger=[csv,foo]": ["logger=foo", "tensorboard"],
     "data/split=foo": ["data/split=foo", "leave_context_out"],
     "data/split/pairs=line": ["data/split/pairs holds the choices of data/split", "type data/split=..."],
-    "model.rnk=3": ["model.rnk", "did you mean rank?"],
+    "model.rnk=3": ["model.rnk", "did you mean model.rank?"],
     "+trainer.max_epoch=3": ["trainer.max_epoch", "max_epochs"],
     "+optimizer.learning_rate=3": ["optimizer.learning_rate", "torch.optim.AdamW"],
     "+data.n_genes=3": ["data.n_genes"],
@@ -34,7 +37,7 @@ WRONG = {
     "optimizer.lr=fast": ["optimizer.lr=fast", "number"],
     "optimizer.lr=-1": ["optimizer", "learning rate", "-1"],
     "optimizer.betas=[a,b]": ["optimizer.betas", "number"],
-    "tags=abc": ["tags=abc", "list"],
+    "tags=abc": ["tags=abc", "type 'tags=[abc]'"],
     "print_config=maybe": ["print_config=maybe", "boolean"],
     "model=3": ["group=choice"],
     "logger=null": ["null", "group=choice"],

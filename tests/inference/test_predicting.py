@@ -45,7 +45,7 @@ def test_lines_that_are_typed_reach_their_options():
     (OF_PROFILES, "cells=many", "cells=many: input should be a valid integer"),
     (OF_PROFILES, "genes=some", "genes=some: input should be 'refuse' or 'shared'"),
     (OF_PROFILES, "data.scale=logs", "data.scale=logs: input should be 'counts', 'log1p' or 'log2fc'"),
-    (OF_IMPACTS, "perturbations=A", "perturbations=A: input should be a valid list"),
+    (OF_IMPACTS, "perturbations=A", "perturbations=A: expected a list: type 'perturbations=[A]'"),
     (OF_PAIRS, "draws=0", "draws=0: input should be greater than or equal to 1"),
     (OF_PAIRS, "data.coordinates=two_based", "data.coordinates=two_based: input should be 'zero_based' or 'one_based'"),
 ])  # fmt: skip

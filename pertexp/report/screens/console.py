@@ -53,9 +53,10 @@ def render_calibration(scores: CalibrationScores, title: str) -> RenderableType:
 
 
 _CALIBRATION = (
-    "knows nothing: the mean of the training perturbations (no change, for effects against that mean). DRF: the share "
-    "of the way from there to perfect that half of the cells covers, median over perturbations. BDS: how often half of "
-    "the cells scores better; below 0.5 (†) a metric cannot tell models apart here. Brackets: 95 % bootstrap intervals."
+    "knows nothing: the mean of the training perturbations (no change, for effects against that mean; their mean "
+    "impact, for rankings of genes). DRF: the share of the way from there to perfect that half of the cells covers, "
+    "median over perturbations. BDS: how often half of the cells scores better; below 0.5 (†) a metric cannot tell "
+    "models apart here. Brackets: 95 % bootstrap intervals."
 )
 
 

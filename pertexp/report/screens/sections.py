@@ -103,7 +103,15 @@ def calibration(run: ScreenFolder) -> Values | None:
     """Show how far each metric is to be trusted on this data."""
     known = {column.name: column for column in _table(run).columns}
     rows = [(trust, known[trust.metric]) for trust in run.metrics.calibration if trust.metric in known]
-    return {"calibration": rows} if rows else None
+    if not rows:
+        return None
+    further = [trust for trust, column in rows if column.level != "headline"]
+    unknown = sum(math.isnan(trust.bds) for trust in further)
+    return {
+        "calibration": rows,
+        "doubted": sum(not trust.trusted for trust in further) - unknown,
+        "unknown": unknown,
+    }
 
 
 def split(run: ScreenFolder) -> Values | None:

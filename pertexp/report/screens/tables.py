@@ -7,7 +7,7 @@ from pertexp.report.tables import ARROWS, Column, Row, Tile, number, tile
 
 
 def screen_tiles(rows: Sequence[Row], baseline: Row | None, column: Column) -> list[Tile]:
-    """Return the model, the best baseline, the replicate, and where the model lies between train mean and replicate."""
+    """Return the model, the best baseline, the replicate, and the calibrated value of the model."""
     own = next((row for row in rows if row.kind == "model"), None)
     replicate = next((row for row in rows if row.kind == REPLICATE), None)
     found = tile(own, own.label if own else "", column)
@@ -16,7 +16,7 @@ def screen_tiles(rows: Sequence[Row], baseline: Row | None, column: Column) -> l
     if own is not None and column.name in own.values:
         doubt = "" if column.trusted else " † not to be trusted here"
         calibrated = number(own.values[column.name].calibrated, 2)
-        found.append(Tile("", "calibrated: train mean 0, replicate 1", calibrated, f"{column.name}{doubt}"))
+        found.append(Tile("", f"calibrated: {column.zero} 0, replicate 1", calibrated, f"{column.name}{doubt}"))
     return found
 
 
@@ -25,7 +25,8 @@ def screen_footnotes(columns: Sequence[Column]) -> list[str]:
     said = [
         f"★ best of the column, the replicate aside. {ARROWS}",
         "In brackets: 95 % bootstrap interval over perturbations.",
-        "cal: the same score on the line where the training mean is 0 and the replicate 1.",
+        "cal: the same score on the line where a prediction that knows nothing of the perturbation is 0 and the "
+        "replicate 1.",
         "replicate: one half of the real cells predicts the other half; no bound, since a model can be less noisy "
         "than half of the cells.",
     ]
