@@ -342,7 +342,7 @@ def test_an_unknown_option_is_refused_before_any_job():
     done = sweep("model.rnk=1,2")
     assert done.code == 2
     assert done.err.count("\n") == 1
-    assert "did you mean rank?" in done.err
+    assert "did you mean model.rank?" in done.err
 
 
 def test_jobs_of_an_earlier_sweep_under_other_defaults_stay_out_of_the_table(outputs):

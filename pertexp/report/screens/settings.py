@@ -34,12 +34,13 @@ class ScreenSettings:
     """Units, calibration and footnotes of screens."""
 
     def tested(self, table: ResultsTable[UnitScores]) -> str:
-        """Return folds, perturbations, contexts and scale."""
+        """Return folds, what was predicted of how many perturbations, contexts and scale."""
         scores = table.best.scores
         units, folds = scores.per_unit, table.best.setting.results.tested
         several = len(folds) > 1 or folds == (SEVERAL,)
         words = [f"folds {table.best.setting.results.where} pooled" if several else f"fold {folds[0]}"]
-        words.append(f"{units['perturbation'].nunique()} held-out perturbations")
+        predicted = table.best.setting.runs[0].metrics.predicts
+        words.append(f"{predicted}s of {units['perturbation'].nunique()} held-out perturbations")
         contexts = units["context"].nunique()
         words += [f"{contexts} contexts"] if contexts > 1 else []
         return f"{', '.join(words)}; scale: {scores.scale}"
