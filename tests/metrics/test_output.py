@@ -14,5 +14,5 @@ def test_a_profile_is_on_its_own_scale_or_on_that_of_the_data(declared, data):
 
 
 def test_a_scale_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="a profile cannot be on the scale 'log2': write one of .*as_data"):
+    with pytest.raises(ValueError, match=r"a profile cannot be on the scale 'log2': write one of .*as_data"):
         Profile("log2")
