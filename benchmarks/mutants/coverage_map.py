@@ -19,7 +19,7 @@ from benchmarks.mutants.recorder import TARGET
 CACHE = Path(".cache") / "mutants"
 CODE = ("pertexp", "conf", "tests", "pyproject.toml")  # what tests run, and what they say of it
 SETTINGS = "[run]\nsource = pertexp\nrelative_files = true\n"
-NO_TESTS = 5  # exit code of pytest where a file holds slow tests alone
+SOME_FAILED, NO_TESTS = 1, 5  # exit codes of pytest; without tests where a file holds slow ones alone
 Lines = dict[str, dict[str, dict[str, list[int]]]]  # of each test, phase and module
 
 
@@ -110,10 +110,15 @@ def _record(place: Path, test_files: Sequence[str], kept: dict[str, Path]) -> No
     variables = {**environment(place), TARGET: str(place / "tests.json"), "COVERAGE_FILE": str(place / "coverage")}
     words = [sys.executable, *words]
     done = subprocess.run(words, cwd=place, env=variables, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, NO_TESTS):
+    if done.returncode not in (0, SOME_FAILED, NO_TESTS):
         raise FailingTestsError(done.stdout)
     recorded = json.loads((place / "tests.json").read_text())
-    write_records(recorded, lines_of(place / "coverage"), {file: kept[file] for file in test_files})
+    ran = {test.split("::")[0] for test, outcome in recorded["outcomes"].items() if outcome != "failed"}
+    failed = {test.split("::")[0] for test, outcome in recorded["outcomes"].items() if outcome == "failed"}
+    sound = {*test_files} if done.returncode != SOME_FAILED else ran - failed
+    write_records(recorded, lines_of(place / "coverage"), {file: kept[file] for file in sound})
+    if done.returncode == SOME_FAILED:
+        raise FailingTestsError(done.stdout)
 
 
 def lines_of(data_file: Path) -> Lines:

@@ -28,6 +28,7 @@ CHOSEN = {
     "data/screen.yaml": {"name"},
     "data/simulated_pairs.yaml": {"name", "enhancer_length", "promoter_length"},
     "data/simulated_screen.yaml": {"name"},
+    "evaluation/impact.yaml": {"link"},
     "evaluation/pairs.yaml": {"both_strands"},
     "evaluation/screens.yaml": {"link"},
 }

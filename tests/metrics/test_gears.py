@@ -9,7 +9,7 @@ from differential_cells import screen
 from scipy.stats import pearsonr, ttest_ind
 
 from pertexp.metrics.cells import Cells
-from pertexp.metrics.gears import GEARS, TOP, Side, View, prepare
+from pertexp.metrics.gears import GEARS, TOP, LogSummary, LogView, summarise
 
 UNITS, GENES = 3, 40
 DROPOUT = 5  # expressed in control, and not in the cells of unit 0
@@ -26,7 +26,7 @@ def cells_of(seed: int) -> Cells:
 
 
 REAL, PREDICTED = cells_of(0), cells_of(1)
-VIEW = View(prepare(REAL), prepare(PREDICTED))
+VIEW = LogView(summarise(REAL), summarise(PREDICTED))
 
 
 def logs_of(cells: Cells, unit: int) -> np.ndarray:
@@ -70,33 +70,33 @@ def test_a_gene_that_the_cells_have_lost_is_not_among_the_top_ones():
     assert DROPOUT not in VIEW.truth.top[0]
     assert DROPOUT in VIEW.truth.top[1]
     assert VIEW.truth.top.shape == (UNITS, TOP)
-    assert prepare(screen(genes=7)).top.shape == (UNITS, 7)
+    assert summarise(screen(genes=7)).top.shape == (UNITS, 7)
 
 
 def test_logs_are_taken_as_they_are():
     logs = REAL.expression.copy()
     logs.data = np.log1p(logs.data)
-    side = prepare(Cells(logs, REAL.group, UNITS, "log1p", np.ones(len(REAL.group))))
+    side = summarise(Cells(logs, REAL.group, UNITS, "log1p", np.ones(len(REAL.group))))
     np.testing.assert_allclose(side.mean[1], logs.toarray()[REAL.group == 1].mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(side.sd[1], logs.toarray()[REAL.group == 1].std(axis=0, ddof=1), rtol=1e-5, atol=1e-7)
 
 
 def test_one_cell_has_no_spread():
     one = Cells(sp.csr_matrix(np.ones((3, 4))), np.array([0, -1, -1]), 1, "log1p", np.ones(3))
-    assert prepare(one).sd.tolist() == [[0.0] * 4]
+    assert summarise(one).sd.tolist() == [[0.0] * 4]
 
 
-def side(mean: np.ndarray) -> Side:
+def side(mean: np.ndarray) -> LogSummary:
     top = np.tile(np.arange(3), (len(mean), 1))
-    return Side(mean, np.zeros(4), np.ones_like(mean), top)
+    return LogSummary(mean, np.zeros(4), np.ones_like(mean), top)
 
 
 def test_where_nothing_moves_there_is_nothing_to_divide_by_and_the_worst_correlation():
     still, moved = np.zeros((1, 4)), np.array([[1.0, 2.0, 3.0, 4.0]])
     unchanged = GEARS["gears/normalised_mse_top20_non_dropout"].function
-    assert np.isnan(unchanged(View(side(still), side(moved)))).all()
-    assert unchanged(View(side(moved), side(still))).tolist() == [1.0]
+    assert np.isnan(unchanged(LogView(side(still), side(moved)))).all()
+    assert unchanged(LogView(side(moved), side(still))).tolist() == [1.0]
     for name in ("gears/pearson_delta", "gears/pearson_delta_top20_non_dropout"):
-        assert GEARS[name].function(View(side(moved), side(still))).tolist() == [-1.0]
-        assert GEARS[name].function(View(side(still), side(moved))).tolist() == [-1.0]
-        assert GEARS[name].function(View(side(moved), side(2 * moved))) == pytest.approx(1.0)
+        assert GEARS[name].function(LogView(side(moved), side(still))).tolist() == [-1.0]
+        assert GEARS[name].function(LogView(side(still), side(moved))).tolist() == [-1.0]
+        assert GEARS[name].function(LogView(side(moved), side(2 * moved))) == pytest.approx(1.0)

@@ -62,6 +62,11 @@ BOUNDS = {
     "gears/mse": LOW,
     "gears/opposite_direction_top20_non_dropout": (0.0, 1.0),
     "gears/within_one_sigma_top20_non_dropout": HIGH,
+    "impact/auprc": HIGH,
+    "impact/spearman": SIGNED,
+    "impact/auroc": HIGH,
+    "impact/spearman_t": SIGNED,
+    **{f"impact/{name}_at_{k}": HIGH for name in ("precision", "overlap") for k in (20, 50, 100)},
     "auprc": HIGH,
     "auroc": HIGH,
     "f1": HIGH,
@@ -75,15 +80,16 @@ HEADLINES = {
     "cell_eval/discrimination_score_l1", "cell_eval/mae", "vcc2026/pds_cosine",
     "vcc2026/expr_mse_unbiased_capped_norm", "vcc2026/direction_fidelity_yield", "vcc2026/direction_reach",
     "vcc2026/sig_jaccard", "vcc2026/lfc_nmae", "gears/mse_top20_non_dropout",
-    "gears/pearson_delta_top20_non_dropout", "auprc", "auroc",
+    "gears/pearson_delta_top20_non_dropout", "impact/auprc", "impact/spearman", "auprc",
+    "auroc",
 }  # fmt: skip
 WITHOUT_TESTS = {
     "pearson_delta", "pearson_delta_mean", "mse", "discrimination_cosine", "discrimination_cosine_t", "mae",
     "discrimination_l2", "discrimination_l2_t", "centroid_accuracy", "cell_eval/mse", "cell_eval/mae",
     "cell_eval/mse_delta", "cell_eval/mae_delta", "cell_eval/pearson_delta", "cell_eval/discrimination_score_l1",
     "cell_eval/discrimination_score_l2", "cell_eval/discrimination_score_cosine", "cell_eval/pearson_edistance",
-    "vcc2026/pds_cosine", "vcc2026/expr_mse_unbiased_capped_norm", "gears/pearson_delta", "gears/mse", "auprc",
-    "auroc", "f1", "precision", "recall", "calibration_error", "brier",
+    "vcc2026/pds_cosine", "vcc2026/expr_mse_unbiased_capped_norm", "gears/pearson_delta", "gears/mse",
+    "impact/spearman", "auprc", "auroc", "f1", "precision", "recall", "calibration_error", "brier",
 }  # fmt: skip
 
 
@@ -94,9 +100,11 @@ def test_best_and_worst_of_every_metric():
 def test_what_a_verdict_is_about_and_what_needs_tested_genes():
     assert {name for name, row in METRICS.items() if row.level == "headline"} == HEADLINES
     assert {name for name, row in METRICS.items() if not row.needs_de} == WITHOUT_TESTS
-    assert {name for name, row in METRICS.items() if row.negative != "train_mean"} == {
-        "pearson_delta_mean", "auprc", "auroc", "f1", "precision", "recall", "calibration_error", "brier",
-    }  # fmt: skip
+    of_pairs = {"auprc", "auroc", "f1", "precision", "recall", "calibration_error", "brier"}
+    negatives = {name: row.negative for name, row in METRICS.items() if row.negative != "train_mean"}
+    of_impacts = {name for name in METRICS if name.startswith("impact/")}
+    expected = dict.fromkeys(of_pairs, "prevalence") | dict.fromkeys(of_impacts, "mean_impact")
+    assert negatives == expected | {"pearson_delta_mean": "no_change"}
     ends = {name: row.clamp for name, row in METRICS.items() if row.clamp != (-np.inf, np.inf)}
     assert ends == {"vcc2026/expr_mse_unbiased_capped_norm": (0.0, 1.0), "vcc2026/lfc_nmae": (-6.0, np.inf)}
 

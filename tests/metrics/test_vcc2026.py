@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from pertexp.metrics.vcc2026 import VCC2026, Side, View, mean_effect_size, pds_cosine
+from pertexp.metrics.vcc2026 import VCC2026, CountSummary, CountView, mean_effect_size, pds_cosine
 
 GENES = np.array([f"g{number:02d}" for number in range(13)])
 U, G = 4, len(GENES)
 
 
-def side(fdr: dict, lfc: dict, p: dict | None = None) -> Side:
+def side(fdr: dict, lfc: dict, p: dict | None = None) -> CountSummary:
     """Entries by (unit, gene): all others have an adjusted p-value of 1 and a fold change of 0.5."""
     tables = []
     for default, entries in ((1.0, fdr), (0.5, lfc), (0.2, p or {})):
@@ -18,11 +18,11 @@ def side(fdr: dict, lfc: dict, p: dict | None = None) -> Side:
             table[place] = value
         tables.append(table)
     nothing = np.zeros((U, G))
-    return Side(nothing, np.zeros(G), nothing, np.zeros(G), tables[2], tables[0], tables[1])
+    return CountSummary(nothing, np.zeros(G), nothing, np.zeros(G), tables[2], tables[0], tables[1])
 
 
-def value(name: str, truth: Side, prediction: Side, own: np.ndarray | None = None) -> list[float]:
-    view = View(truth, prediction, np.zeros((U, G), dtype=bool) if own is None else own, GENES)
+def value(name: str, truth: CountSummary, prediction: CountSummary, own: np.ndarray | None = None) -> list[float]:
+    view = CountView(truth, prediction, np.zeros((U, G), dtype=bool) if own is None else own, GENES)
     return VCC2026[f"vcc2026/{name}"].function(view).tolist()
 
 
@@ -86,10 +86,10 @@ def test_the_error_of_fold_changes_needs_ten_genes():
     assert np.isnan(value("lfc_nmae", flat, prediction)).all()
 
 
-def profiles(bulk: np.ndarray, control: np.ndarray, jackknife: float, of_control: float = 0.0) -> Side:
+def profiles(bulk: np.ndarray, control: np.ndarray, jackknife: float, of_control: float = 0.0) -> CountSummary:
     unused = np.empty(0)
     variance = np.full_like(bulk, jackknife)
-    return Side(bulk, control, variance, np.full_like(control, of_control), unused, unused, unused)
+    return CountSummary(bulk, control, variance, np.full_like(control, of_control), unused, unused, unused)
 
 
 def drawn(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -103,7 +103,7 @@ def drawn(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 def test_the_unbiased_error_by_its_formula(claim):
     true, predicted, control, own = drawn()
     truth, prediction = profiles(true, control, 0.02, 0.03), profiles(predicted, control, claim)
-    view = View(truth, prediction, own, GENES[:8])
+    view = CountView(truth, prediction, own, GENES[:8])
     sampling, claimed = 8 * 0.02, 8 * min(claim, 0.02)
     use = ~own
     weight = use / 7
@@ -121,7 +121,7 @@ def test_a_prediction_without_spread_may_claim_none():
     """All perturbations alike: what it claims for its own sampling is scaled to nothing."""
     true, _, control, own = drawn()
     alike = profiles(np.tile(true[0], (5, 1)), control, 0.02)
-    view = View(profiles(true, control, 0.02), alike, own, GENES[:8], effect_size=2.0)
+    view = CountView(profiles(true, control, 0.02), alike, own, GENES[:8], effect_size=2.0)
     error = ((true[0] - true) ** 2 * ~own).sum(axis=1) - 8 * 0.02
     np.testing.assert_allclose(
         VCC2026["vcc2026/expr_mse_unbiased_capped_norm"].function(view), error / 7 / 2, rtol=1e-9
@@ -130,19 +130,19 @@ def test_a_prediction_without_spread_may_claim_none():
 
 def test_no_effect_beyond_sampling_leaves_no_scale():
     true, predicted, control, own = drawn()
-    view = View(profiles(true, control, 9.0), profiles(predicted, control, 0.0), own, GENES[:8])
+    view = CountView(profiles(true, control, 9.0), profiles(predicted, control, 0.0), own, GENES[:8])
     assert np.isnan(VCC2026["vcc2026/expr_mse_unbiased_capped_norm"].function(view)).all()
 
 
 def test_discrimination_is_the_rank_among_all_truths():
     true, predicted, control, own = drawn()
     own[3, 3] = own[4, 4] = False
-    view = View(profiles(true, control, 0.0), profiles(predicted, control, 0.0), own, GENES[:8])
+    view = CountView(profiles(true, control, 0.0), profiles(predicted, control, 0.0), own, GENES[:8])
     unit = [(rows - control)[:, 3:] for rows in (predicted, true)]
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in unit]
     distance = 1 - unit[0] @ unit[1].T
     np.testing.assert_allclose(pds_cosine(view), 1 - (distance < np.diagonal(distance)[:, None]).sum(axis=1) / 4)
-    still = View(view.truth, profiles(np.tile(control, (5, 1)), control, 0.0), own, GENES[:8])
+    still = CountView(view.truth, profiles(np.tile(control, (5, 1)), control, 0.0), own, GENES[:8])
     assert pds_cosine(still).tolist() == [0.5] * 5  # every distance ties
-    alone = View(profiles(true[:1], control, 0.0), profiles(predicted[:1], control, 0.0), own[:1], GENES[:8])
+    alone = CountView(profiles(true[:1], control, 0.0), profiles(predicted[:1], control, 0.0), own[:1], GENES[:8])
     assert np.isnan(pds_cosine(alone)).all()

@@ -198,6 +198,16 @@ def test_noise_lowers_the_ceiling():
     assert ceilings[2] == pytest.approx(0.5)
 
 
+def test_distances_are_the_bases_between_two_elements(pairs):
+    of = pairs.elements
+    first = [np.minimum(side[pairs.enhancer], side[pairs.promoter]) for side in (of.start, of.end)]
+    second = [np.maximum(side[pairs.enhancer], side[pairs.promoter]) for side in (of.start, of.end)]
+    np.testing.assert_array_equal(pairs.distance, second[0] - first[1])  # no two elements overlap
+    assert pairs.distance.min() > 0
+    assert (of.start[pairs.enhancer] < of.start[pairs.promoter]).any()
+    assert (of.start[pairs.enhancer] > of.start[pairs.promoter]).any()
+
+
 def test_distances_do_not_tell_the_label(pairs):
     assert abs(auroc(pairs.label, pairs.distance) - 0.5) < 0.02
     assert abs(auroc(pairs.label, pairs.elements.store.lengths[pairs.enhancer].astype(float)) - 0.5) < 0.02
