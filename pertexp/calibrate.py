@@ -1,4 +1,4 @@
-"""`python -m pertexp.calibrate`: how far every metric is to be trusted on a data set."""
+"""`python -m pertexp.calibrate`: how reliable every metric is on a data set."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How many threads compute on the CPU. Sums are rounded as they are cut up, so equal bits need equal counts.
+"""Number of CPU threads. Floating-point sums depend on it, so equal results need equal numbers of threads.
 
 One count rules all that computes: that of torch, which follows OMP_NUM_THREADS. Once it is decided it stands there too:
 Lightning leaves alone what it finds there, and processes of our own read it.

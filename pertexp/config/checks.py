@@ -1,4 +1,4 @@
-"""Checks of a composed configuration, before the first thing is built."""
+"""Checks of a composed configuration, before any object is built."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -18,7 +18,7 @@ GROUPS = ("data/split", "model/ablation")  # whose subfolders are tasks, or fami
 
 
 class ChoicesByTask(FileConfigSource):
-    """The tree once more, with the files of the subfolders of a group as choices of the group itself."""
+    """A configuration source that offers the files in the subfolders of a group as choices of the group itself."""
 
     @staticmethod
     def scheme() -> str:
@@ -57,7 +57,7 @@ class ChoicesByTask(FileConfigSource):
 
 
 class ChoicesByTaskPath(SearchPathPlugin):
-    """Puts the source behind a tree whose groups are sorted so."""
+    """Search-path plug-in that adds this source after a tree whose groups are sorted by task."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the source."""

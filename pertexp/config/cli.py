@@ -51,7 +51,7 @@ def guarded(command: Callable[[], None]) -> Callable[[], None]:
 
 @contextmanager
 def one_message() -> Iterator[None]:
-    """Print what a user can mend and exit with code 2; let every other failure through with its traceback.
+    """Print what a user can fix and exit with code 2; let every other failure through with its traceback.
 
     Around the job as well as around the command: Hydra would print a line of its own for a failure that it sees.
     """
@@ -75,7 +75,7 @@ def _leave(said: str, code: int) -> NoReturn:
 
 
 def is_request(fault: Exception) -> bool:
-    """Return whether a user can mend it; a failed construction is a fault of ours (the builder unwraps requests)."""
+    """Return whether a user can fix it; a failed construction is a fault of ours (the builder unwraps requests)."""
     kinds = (RequestError, HydraException, OmegaConfBaseException)
     ours = (InstantiationException, ReadonlyConfigError)
     if isinstance(fault, kinds):

@@ -1,4 +1,4 @@
-"""What a user can mend, said in one message."""
+"""Errors that a user can fix, each with one message."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""The configuration trees that a command composes from: the package's own, those of plug-ins, and those that are typed.
+"""Configuration trees that a command composes from: the package's own, those of plug-ins and of the command line.
 
 A plug-in is an installed distribution with an entry point of the group `pertexp.conf`, whose value is a package that
 holds a configuration tree:
@@ -61,7 +61,7 @@ def _tree_of(point: Any) -> str:
 
 
 class PluginTrees(SearchPathPlugin):
-    """Puts the trees of plug-ins on the search path of every command, behind the package's own, which wins."""
+    """Search-path plug-in that adds the trees of other packages after the package's own, which has priority."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append them where the tree of this package is composed from."""

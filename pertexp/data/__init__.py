@@ -1,1 +1,1 @@
-"""What goes in."""
+"""Reading, splits, designs, batches, simulators."""

@@ -1,4 +1,4 @@
-"""What a run asks of its data."""
+"""The interface of the data of a run."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from pertexp.runs.record import RecordedDesign
 
 
 class RunData(LightningDataModule):
-    """Data of a run, of whatever task: loaders over the roles of a design.
+    """Data of a run of any task: loaders over the roles of a design.
 
     Attributes
     ----------

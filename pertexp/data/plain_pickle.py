@@ -37,7 +37,7 @@ def read_plain_pickle(path: str | Path) -> Any:
 
 
 class _ForbiddenError(Exception):
-    """Something that plain data do not name."""
+    """A name in a pickle that plain data do not need."""
 
 
 def _storage(raw: bytes) -> Any:
@@ -73,7 +73,7 @@ def _builders() -> dict[tuple[str, str], Any]:
 
 
 class _Plain(pickle.Unpickler):
-    """An unpickler that knows the builders of plain data and no other name."""
+    """An unpickler that accepts only the names that plain data need."""
 
     known = _builders()
 

@@ -1,4 +1,4 @@
-"""What every split table shares, whatever its units: its text and hash, its files, and its fold in use."""
+"""What the split tables of all tasks share: text and hash, files, and the fold in use."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""What a paired difference shows: records of comparisons, and the verdict on a model. No words: those come last."""
+"""Records of comparisons: paired differences with their outcomes, and the verdict on a model. No text."""
 
 import math
 from collections.abc import Mapping, Sequence

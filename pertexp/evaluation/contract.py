@@ -1,4 +1,4 @@
-"""What a run asks of whatever scores its model."""
+"""The interface of what scores the model of a run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -69,7 +69,7 @@ ModelT = TypeVar("ModelT", contravariant=True)
 
 
 class Evaluation(Protocol[DataT, ModelT]):
-    """What scores a trained model on the data of its run.
+    """An evaluation: it scores a trained model on the data of its run.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ RunEvaluation: TypeAlias = Evaluation["RunData", object]
 
 
 class CalibrationScores(Protocol):
-    """How far every metric is to be trusted on a data set."""
+    """How reliable every metric is on a data set."""
 
     @property
     def calibration(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What each row of a table of scores is: the model, a baseline, or a row that competes with none."""
+"""Roles of the rows of a table of scores: the model, a baseline, or a row that is only shown."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ REPLICATE: Role = "replicate"
 
 @dataclass(frozen=True)
 class RowRoles:
-    """The scored rows by what they are, in the order of the table.
+    """The scored rows by role, in the order of the table.
 
     Attributes
     ----------

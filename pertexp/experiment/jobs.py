@@ -1,4 +1,4 @@
-"""The jobs of a sweep: each runs once, and its failure costs the others nothing."""
+"""The jobs of a sweep: each runs once, and a failed one does not stop the others."""
 
 import logging
 import math

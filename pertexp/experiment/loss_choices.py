@@ -1,4 +1,4 @@
-"""Choices of the group `loss` that fit a model: what the refusal of another one advises."""
+"""Choices of the group `loss` that fit a model, for the message that refuses another one."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Data, model, trainer and evaluation of a run, built and found to fit together before anything is trained."""
+"""Build data, model, trainer and evaluation of a run, and check that they fit together before training."""
 
 import logging
 import warnings
@@ -21,7 +21,7 @@ SETTING = ("model", "data", "loss", "optimizer", "scheduler", "stages")
 
 
 class Prepared(NamedTuple):
-    """What a run is made of, built and found to fit together."""
+    """Data, model, trainer and evaluation of a run, built and checked."""
 
     data: "RunData"
     model: "LightningModule"

@@ -1,4 +1,4 @@
-"""What a command that scored something shows: a table, where it was written, and the page."""
+"""Show scores on the console: a table, where files were written, and the page."""
 
 import sys
 from pathlib import Path

@@ -62,7 +62,7 @@ class TableOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions:
-    """What can be asked of a model of pairs.
+    """Options of a prediction with a model of pairs.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class PairOptions:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a model saw of the pairs that it was trained on, as `PairData` says."""
+    """How the model was shown pairs in training (windows, support sets), as `PairData` has it."""
 
     enhancer_length: Count
     promoter_length: Count

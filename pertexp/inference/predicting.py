@@ -1,4 +1,4 @@
-"""What can be asked of a trained model of a task, and where the answer goes."""
+"""Predictions with the trained models of a task: options, and where the result is written."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass

@@ -1,4 +1,4 @@
-"""The way back from a checkpoint, which is untrusted input: only what a file on the search path names is built."""
+"""Restore models from checkpoints, which are untrusted input: only what a file on the search path names is built."""
 
 import functools
 import inspect

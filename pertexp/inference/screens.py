@@ -1,4 +1,4 @@
-"""Predictions as AnnData: mean profiles, cells drawn from a model, or real control cells moved as it predicts."""
+"""Predictions as AnnData: mean profiles, cells drawn from a model, or control cells shifted to its predicted means."""
 
 import logging
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ FILE = tuple(field.name for field in fields(H5adFile) if field.name != "expected
 
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """Options of `H5adFile`, of a file whose control cells are moved; None: as in the data of the model."""
+    """Options of `H5adFile`, of a file whose control cells are shifted; None: as in the data of the model."""
 
     path: str | None
     perturbation_key: str | None
@@ -49,7 +49,7 @@ class FileOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ImpactOptions:
-    """What can be asked of a model of impacts.
+    """Options of a prediction with a model of impacts.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class ImpactOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileOptions(ImpactOptions):
-    """What can be asked of a model of profiles.
+    """Options of a prediction with a model of profiles.
 
     Attributes
     ----------

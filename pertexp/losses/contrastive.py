@@ -1,4 +1,4 @@
-"""Contrast of environment features: near to those of the same cell line, far from those of other lines."""
+"""Contrastive loss of environment features: those of one cell line are pulled together, others pushed apart."""
 
 import torch
 from torch import Tensor, nn

@@ -22,7 +22,7 @@ Elementwise = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class CountLoss(Loss[CountPrediction]):
-    """A loss on counts that says what it can and cannot tell.
+    """A loss on counts that states what it needs, and whether it identifies dispersions.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How much two sets of features tell of each other: their correlations, or a bound on their mutual information."""
+"""Dependence of two sets of features: their correlations, or a bound on their mutual information."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Losses of pairs: from logits and labels to one number, with the classes balanced or not.
+"""Losses of pairs on logits and labels, with or without balanced classes.
 
 Labels are 0 or 1 in floating point, and s = ±1 is the sign that goes with them. Everything is computed from logits:
 no probability is formed, so no logit is too large for a finite loss and gradient.
@@ -19,7 +19,7 @@ SMALLEST, LARGEST = 0.02, 1.98
 
 
 class PairLoss(nn.Module, Loss[PairPrediction]):
-    """A loss of pairs; what it learns of the training labels and batches lies in buffers, and so in checkpoints.
+    """A loss of pairs; what it learns from training labels and batches is kept in buffers, and so in checkpoints.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What keeps features few and lines together: sparsity, and prototypes of lines."""
+"""Sparsity and prototype penalties."""
 
 from typing import Literal
 

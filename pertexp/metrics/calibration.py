@@ -1,4 +1,4 @@
-"""Is a metric to be trusted here? What the replicate gains over a prediction that knows nothing of the perturbation.
+"""Calibration of a metric: the replicate compared with a prediction that knows nothing of the perturbation.
 
 Dynamic range fraction and bound discrimination score after Miller et al. 2025 (as in scPertEval): with one half of the
 cells as truth, the other half is the positive control and the training mean the negative one.

@@ -1,4 +1,4 @@
-"""The metrics of cell-eval 0.8.2, its names, values and conventions: a parity preset.
+"""The metrics of cell-eval 0.8.2, with its names and conventions; values equal those of the package, which tests check.
 
 Counts are brought to the median depth of the data set at hand, then log1p; log1p values stay as they are. Each side
 has its own controls. Wilcoxon against control, adjusted over all genes within a perturbation; fold changes are those of
@@ -66,7 +66,7 @@ class CellEvalSummary:
 
 @dataclass(frozen=True, eq=False)
 class CellEvalView:
-    """Both sides, and which gene a unit is named after: `own [U]` index, or -1."""
+    """Summaries of truth and prediction, and the gene that a unit is named after: `own [U]` index, or -1."""
 
     truth: CellEvalSummary
     prediction: CellEvalSummary

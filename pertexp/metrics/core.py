@@ -23,7 +23,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One prediction and the truth, as every metric sees them; U units = (perturbation, context), G genes.
+    """One prediction and the truth: the input of every metric; U units = (perturbation, context), G genes.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How far features depend on one another, or tell a class, beyond what chance gives."""
+"""Dependence between features, or between features and a class, compared with chance."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class CrossCorrelation(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """How well a class is read from features; chance is the balanced accuracy of a guess, 1/K."""
+    """How well a linear classifier reads a class from features; chance is the balanced accuracy of a guess, 1/K."""
 
     balanced_accuracy: float
     chance: float

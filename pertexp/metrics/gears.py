@@ -42,7 +42,7 @@ class LogSummary:
 
 @dataclass(frozen=True, eq=False)
 class LogView:
-    """Both sides."""
+    """Summaries of truth and prediction."""
 
     truth: LogSummary
     prediction: LogSummary

@@ -1,4 +1,4 @@
-"""What a metric is: one row of the table of its family."""
+"""Definition of a metric: one row of the table of its family."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ Level = Literal["headline", "shown", "detail"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of the table: what is computed, between which bounds, in which space, from cells or not.
+    """A metric: its function, its bounds, its space, and what it needs.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a model predicts, as it declares it; a metric is computed from one of these, and from no other."""
+"""Kinds of prediction that a model declares; a metric is computed from exactly one of them."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args

@@ -1,4 +1,4 @@
-"""Metrics of a set of pairs: probabilities against labels, with weights, so that a bootstrap sorts once.
+"""Metrics of a set of pairs: probabilities and labels, with weights, so that a bootstrap sorts only once.
 
 Every function takes a `ScoredPairs` and gives one value for each row of its weights: 1 for the set as it is, R for R
 resamples. A value that the labels leave undefined is NaN, never a number.
@@ -17,7 +17,7 @@ ONE_CLASS = "the pairs have one label alone"
 
 @dataclass(frozen=True, eq=False)
 class ScoredPairs:
-    """A set of n pairs as every metric sees it.
+    """A set of n pairs: the input of every metric.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How well scores rank: areas under curves, and the highest of a row; tied scores count alike wherever they stand."""
+"""Ranking metrics: areas under curves, and the top entries of a row; tied scores count alike in any order."""
 
 import numpy as np
 from scipy.stats import rankdata

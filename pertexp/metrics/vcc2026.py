@@ -1,4 +1,4 @@
-"""The six metrics of the Virtual Cell Challenge 2026, as cell-eval2 0.20.0 computes them: a parity preset on counts.
+"""The six metrics of the Virtual Cell Challenge 2026, on counts; tests check the values against cell-eval2 0.20.0.
 
 Real controls on both sides. Profiles are group sums, log1p(5e4 Σ_c y_cg / Σ_cg y_cg): a mean of per-cell logs falls
 with the dispersion of the cells, so no prediction without dispersion could meet it. Differential expression is Wilcoxon

@@ -1,4 +1,4 @@
-"""What a model and a baseline must offer, and what they may offer in addition: the contracts, as typed protocols.
+"""Typed protocols of models and baselines: required methods, and optional ones.
 
 Nothing has to be inherited from: a class with these methods fits. A model is a `LightningModule` in addition, so its
 training is `training_step`, `validation_step` and `configure_optimizers`, as Lightning has them.
@@ -269,7 +269,7 @@ class PairBaseline(Protocol):
 
 @runtime_checkable
 class MayBeUnfair(Protocol):
-    """A baseline that is no fair rival on some data."""
+    """A baseline that is shown but not counted on some data."""
 
     def unfair(self, design: PairDesign) -> str | None:
         """Why it is not counted there, in words; None where it is."""

@@ -1,4 +1,4 @@
-"""Cells drawn from a fitted model: what a run writes where `model.sampling.cells_per_unit` asks for them."""
+"""Cells drawn from a fitted model, which a run writes where `model.sampling.cells_per_unit` is set."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a trained model can be asked for: perturbations by name, seen or not, whose members its embedding knows."""
+"""Perturbations that a trained model can predict by name: those whose members its embedding knows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

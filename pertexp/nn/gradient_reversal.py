@@ -1,4 +1,4 @@
-"""Gradient reversal (Ganin & Lempitsky 2015): what follows learns to tell, what precedes learns not to be told."""
+"""Gradient reversal (Ganin & Lempitsky 2015): the identity forward; backward, gradients are multiplied by −strength."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ class _Reversal(torch.autograd.Function):
 
 
 def gradient_reversal(x: Tensor, strength: float) -> Tensor:
-    """x itself on the way forward; on the way back the gradient, times −strength.
+    """Return x unchanged; in the backward pass multiply its gradient by −strength.
 
     Parameters
     ----------
     x
         Of any shape.
     strength
-        ≥ 0; with 0 nothing before it hears of what follows.
+        ≥ 0; with 0 no gradient passes.
     """
     same: Tensor = _Reversal.apply(x, strength)  # type: ignore[no-untyped-call]
     return same

@@ -181,7 +181,7 @@ def _fold_first(sides: _Sides, weight: Tensor, gamma: Tensor, beta: Tensor, eps:
 
 
 class _GridDecoder(torch.autograd.Function):
-    """Forward in three visits of the grid, backward in two; see the module for the algebra."""
+    """Forward in three passes over the grid, backward in two; see the module for the algebra."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
@@ -257,7 +257,7 @@ class _SecondGradient(NamedTuple):
 
 
 class _Visited(NamedTuple):
-    """What one visit of the grid gathers: gradient sums, and the gradient of X before the terms of the first norm."""
+    """What one pass over the grid sums up: gradient sums, and the gradient of X before the terms of the first norm."""
 
     d_w2: Tensor
     d_beta: Tensor

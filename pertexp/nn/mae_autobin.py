@@ -141,7 +141,7 @@ class FeedForward(nn.Module):
 
 
 class _Named(nn.Module):
-    """Holds a module as `fn`, as the released names want it."""
+    """A wrapper that holds a module as `fn`, as in the names of the released weights."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class GeneDecoder(nn.Module):
 
 
 class MaeAutobin(nn.Module):
-    """Values of a cell → one vector a gene that knows the rest of the cell."""
+    """Values of a cell → one vector per gene that depends on the whole cell."""
 
     def __init__(self, shape: MaeAutobinShape) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which nodes of a graph are alike: shared annotations, or correlated values; the k most similar of each."""
+"""Similarity of nodes: shared annotations, or correlated values; the k most similar nodes of each."""
 
 from collections.abc import Iterator
 

@@ -1,1 +1,1 @@
-"""What the console and the pages show of results: they are rendered here, and computed elsewhere."""
+"""Rendering of results on the console and as pages; nothing is computed here."""

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to SVG that lives in a page: text stays text, colours follow the page's light and dark."""
+"""Turn a matplotlib figure into SVG for a page: text stays text, colours follow light and dark mode."""
 
 import io
 import re

@@ -203,7 +203,7 @@ def _thinned(points: np.ndarray) -> np.ndarray:
 
 
 class Series:
-    """One line of a sweep: a metric over the values of a parameter, other things held."""
+    """One line of a sweep: a metric over the values of a parameter, all else fixed."""
 
     def __init__(self, label: str, points: Sequence[tuple[str, float, float]]) -> None:
         """`points`: value as typed, mean of the metric, half the length of its bar (NaN: none)."""

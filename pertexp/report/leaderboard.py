@@ -39,7 +39,7 @@ _MOST_NAMES = 3
 
 @dataclass(frozen=True)
 class Listed:
-    """A run in the list: where its page is, and what became of it."""
+    """A run in the list: the link to its page, and its status."""
 
     name: str
     link: str

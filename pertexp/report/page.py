@@ -1,4 +1,4 @@
-"""The page of a run: title, verdict, the sections of its task, and where it all comes from."""
+"""The page of a run: title, verdict, the sections of its task, and provenance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ Folder = TypeVar("Folder", bound=RunFolder)
 
 @dataclass(frozen=True)
 class RunPage(Generic[Folder]):
-    """What the page of a run is made of; ValueError where two sections have one id.
+    """The contents of the page of a run; ValueError where two sections have one id.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What every page says of where a run comes from: title, configuration, versions, how to repeat it."""
+"""Provenance of a run on its page: title, configuration, versions, how to repeat it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From what a page says to one self-contained HTML file."""
+"""Render a page as one self-contained HTML file."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Tables of settings for the console and for CSV files: what `results.tables` holds, and nothing computed."""
+"""Tables of settings for the console and for CSV files: rendered from `results.tables`; nothing is computed."""
 
 import math
 from collections.abc import Iterable, Sequence

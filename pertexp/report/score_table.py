@@ -1,4 +1,4 @@
-"""The scores of one run as its page shows them: what several of its sections have in common."""
+"""The table of scores of one run, which several sections of its page use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A section of the page of a run: one function that says what it shows, and one template that shows it.
+"""A section of the page of a run: one function that returns the values, and one template that renders them.
 
 Each task lists its own. A package adds some by an entry point of the group `pertexp.sections`, whose name is that of a
 task, and whose value a tuple of sections:

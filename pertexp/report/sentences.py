@@ -1,4 +1,4 @@
-"""Comparisons in words: the last step, for the console and for pages alike."""
+"""Comparisons as sentences, the same for the console and for pages."""
 
 import math
 from collections.abc import Mapping, Sequence

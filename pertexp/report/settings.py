@@ -1,4 +1,4 @@
-"""What a task says about a table of settings: in words, at its head, and beneath it."""
+"""Text around a table of settings, which each task provides: heading and footnotes."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
@@ -12,7 +12,7 @@ S = TypeVar("S", bound=ScoredRows, contravariant=True)
 
 
 class SettingsText(Protocol[S]):
-    """What a task says about a table of settings, from scores as it computes them."""
+    """Interface of the text that a task provides for a table of settings."""
 
     def tested(self, table: ResultsTable[S]) -> str:
         """Return what was tested, in words."""

@@ -1,4 +1,4 @@
-"""Tables of scores as a page shows them: rows are models or settings, columns are metrics, one table a family."""
+"""Tables of scores on a page: rows are models or settings, columns are metrics, one table a family."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a model, a baseline, or a setting, whose words stand beneath its name.
+    """A row of the table: a model, a baseline, or a setting, with a description beneath its name.
 
     Beside them are rows that no verdict counts: the replicate, a model that was `masked`, a baseline set `aside`.
     """
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric, and how its numbers are to be read."""
+    """A metric with its direction, calibration and format."""
 
     name: str
     level: Level

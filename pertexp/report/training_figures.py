@@ -1,4 +1,4 @@
-"""What was logged in training, as small multiples: a group of quantities is a figure, a quantity one line in it."""
+"""Logged quantities as small multiples: one figure per group, one line per quantity."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

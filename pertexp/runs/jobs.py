@@ -1,4 +1,4 @@
-"""The job folders of a sweep: which are done, and which failed."""
+"""The job folders of a sweep: finished and failed ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Names of run folders and sweeps, worked out while a configuration is composed."""
+"""Names of run folders and sweeps, computed while a configuration is composed."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""What a run folder holds, read from its files alone and checked against what a run writes."""
+"""Read a run folder from its files alone, checked against the schema of what a run writes."""
 
 import json
 import re
@@ -25,7 +25,7 @@ UNNAMED = "screen"  # what the configuration calls data that have no preset
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunFolder:
-    """What a run of any task left behind; None for a file that is not there.
+    """Files of a run of any task; None for a file that is not there.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a run leaves behind so that it can be repeated and trusted."""
+"""Record of a run: configuration, split, data and environment, from which it can be repeated."""
 
 import json
 import os
@@ -24,7 +24,7 @@ CONFIG = Path("config") / "config.yaml"
 
 
 class RecordedSplit(Protocol):
-    """A split that can be written down."""
+    """A split that can be written to a file."""
 
     @property
     def fold(self) -> int:
@@ -35,7 +35,7 @@ class RecordedSplit(Protocol):
 
 
 class RecordedDesign(Protocol):
-    """A design of any task, as far as the record of a run goes."""
+    """A design of any task, as the record of a run needs it."""
 
     @property
     def split(self) -> RecordedSplit:

@@ -1,4 +1,4 @@
-"""What a run writes, as types: the same classes are dumped when it is written and validated when it is read.
+"""Typed schema of what a run writes: the same classes are dumped when writing and validated when reading.
 
 In memory a missing number is NaN; in JSON it is null, which has no NaN and no infinity.
 """
@@ -340,7 +340,7 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class SuccessCriterion:
-    """A value that a model's document expects, and what became of it.
+    """A value that the design of a model expects, and whether it was reached.
 
     Attributes
     ----------
@@ -368,7 +368,7 @@ class SuccessCriterion:
 
 @dataclass(frozen=True, kw_only=True)
 class RunMetrics:
-    """metrics.json, as far as the runs of every task write it.
+    """metrics.json: what the runs of every task write.
 
     Attributes
     ----------
@@ -478,7 +478,7 @@ class PairMetrics(RunMetrics):
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecord:
-    """data.json, as far as the runs of every task write it."""
+    """data.json: what the runs of every task write."""
 
     __pydantic_config__: ClassVar = _STRICT
 
@@ -515,7 +515,7 @@ class PairRecord(DataRecord):
 
 @dataclass(frozen=True)
 class Environment:
-    """environment.json: what computed."""
+    """environment.json: command, revision, threads and versions."""
 
     __pydantic_config__: ClassVar = _STRICT
 

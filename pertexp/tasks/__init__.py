@@ -1,1 +1,1 @@
-"""The tasks, screens and pairs: what each brings, in one place."""
+"""The tasks, screens and pairs: all that depends on the task, in one object each."""

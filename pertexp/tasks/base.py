@@ -1,4 +1,4 @@
-"""What a task is: all that depends on it, in one object."""
+"""Definition of a task: all that depends on it, in one object."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ External = Callable[Concatenate[DataT, EvaluationT, ...], tuple[ScoredRun, Recor
 
 @dataclass(frozen=True)
 class Calibration(Generic[DataT, DesignT, EvaluationT]):
-    """How a task measures which metrics to trust.
+    """How a task calibrates metrics.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Calibration(Generic[DataT, DesignT, EvaluationT]):
 
 @dataclass(frozen=True)
 class Evaluator(Generic[DataT, EvaluationT]):
-    """What a task does with models that declare one output.
+    """How a task scores models that declare one output, and predicts with them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The registry of tasks: what depends on the task of a run is looked up here, and nowhere else."""
+"""The registry of tasks: all that depends on the task of a run is looked up here."""
 
 import pydoc
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Checkpoints that can be used elsewhere, and from which a killed run goes on to the same numbers."""
+"""Checkpoints that can be used elsewhere, and from which a killed run resumes to the same numbers."""
 
 import json
 import os
@@ -107,7 +107,7 @@ class KeepBest(ModelCheckpoint):
 
 
 class EpochClock(Callback):
-    """Tells the training loader which epoch begins: Lightning does so for its own samplers alone."""
+    """Callback that tells the training loader which epoch begins; Lightning does so for its own samplers alone."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Not called when a run resumes in mid-epoch: the loader's own state says where it was."""

@@ -1,4 +1,4 @@
-"""The fit loop: Lightning's, with its failures in words, and the weights of the best epoch at its end."""
+"""The fit loop: Lightning's, with readable errors, and the weights of the best epoch at the end."""
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException

@@ -1,4 +1,4 @@
-"""Loggers that behave the same with and without an account, and that are always closed."""
+"""Loggers that work with and without an account, and are always closed."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Proximal steps after Adam: penalties that reach zero exactly, which a gradient step never does."""
+"""Proximal steps after Adam: penalties that set weights exactly to zero, which gradient steps do not."""
 
 import torch
 from torch import Tensor, nn

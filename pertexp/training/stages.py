@@ -21,7 +21,7 @@ COUNTED = {"best": KeepBest, "early_stopping": EarlyStopping}  # by their names 
 
 
 class Stages(BaseFinetuning):
-    """Freezes and trains the parts of a model by a plan, and tells the model which epoch of which stage begins.
+    """Callback that freezes and trains the parts of a model by a plan, and tells the model which stage and epoch begin.
 
     The optimizer holds all parameters from the start; a frozen one has no gradient, so the optimizer neither moves it
     nor changes its moments. The stage follows from the epoch alone: a run that is resumed goes on in the right one.

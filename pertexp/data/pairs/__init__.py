@@ -1,1 +1,1 @@
-"""Pairs: an enhancer and a promoter, seen to interact or not in a cell line."""
+"""Pairs: an enhancer and a promoter, observed to interact or not in a cell line."""

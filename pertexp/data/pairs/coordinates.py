@@ -1,4 +1,4 @@
-"""From tables of places and the user's own genome to verified pairs."""
+"""Read pairs from tables of coordinates and the user's own genome, and verify them."""
 
 import logging
 import os
@@ -44,7 +44,7 @@ TARGETFINDER = {
 
 @dataclass(kw_only=True)
 class CoordinatePairTable:
-    """Pairs given by place, and a genome to cut their sequences from.
+    """Pairs given by coordinates, and a genome to cut their sequences from.
 
     Attributes
     ----------
@@ -173,7 +173,7 @@ class CoordinatePairTable:
 
 
 class Genome:
-    """A FASTA file by address.
+    """Random access to a FASTA file.
 
     Parameters
     ----------

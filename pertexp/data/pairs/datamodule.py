@@ -1,4 +1,4 @@
-"""Pairs as Lightning sees them: a design, and loaders over its roles."""
+"""Lightning data modules of pairs: a design, and loaders over its roles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ MANY = 4  # lines in a step: enough to compare a pair with those of other lines
 
 @dataclass(kw_only=True, eq=False)
 class PairData(RunData):
-    """Loaders over pairs; `PairLoader` says what a batch holds.
+    """Loaders over pairs; see `PairLoader` for the fields of a batch.
 
     Attributes
     ----------
@@ -188,7 +188,7 @@ class TablePairData(SequencePairTable, PairData):
 
 @dataclass(kw_only=True, eq=False)
 class CoordinatePairData(CoordinatePairTable, PairData):
-    """Pairs given by place, with a genome."""
+    """Pairs given by coordinates, with a genome."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""Pairs with their roles, and what a model may look at of a cell line that it never saw."""
+"""Pairs with their roles, and the support set that describes a held-out cell line to a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From steps to batches of tensors: windows cut by address, the strand drawn on the fly."""
+"""Turn steps into batches of tensors: windows are cut from stored tokens, the strand is drawn for each batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

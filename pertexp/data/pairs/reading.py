@@ -1,4 +1,4 @@
-"""From tables on disk to verified pairs."""
+"""Read pairs from tables on disk and verify them."""
 
 import hashlib
 import zlib

@@ -1,4 +1,4 @@
-"""Which pairs a step sees: pure batches of one cell line, with support sets, in an order that survives a kill."""
+"""Samplers of pairs: pure batches of one cell line, with support sets, in an order that can be resumed."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from pertexp.config.errors import DataError, RequestError
 
 
 class PureBatch(NamedTuple):
-    """Pairs of one line, and others of that line that tell what the line is like.
+    """Pairs of one cell line, and a support set of others that describe it.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ Step = list[PureBatch]
 
 
 class Steps:
-    """Steps of an epoch by number, shared among processes, with a position that survives a kill.
+    """Steps of an epoch by number, shared among processes, with a position that can be resumed.
 
     `state_dict` after step i says i + 1, and the steps of an epoch depend on its number alone, so a resumed run sees
     the steps that the killed one would have seen. Every process gets the same number of steps: where the division

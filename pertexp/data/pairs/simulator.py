@@ -1,4 +1,4 @@
-"""Simulated pairs with known truth: planted motifs, a grammar that all lines share, and lines that gate it.
+"""Simulated pairs with known truth: planted motifs, a grammar that all cell lines share, and gates of each cell line.
 
     logit P(y = 1) = effect · Σ_ab gate[c, a] · E[i, a] · W[a, b] · P[j, b] + leak_j
 

@@ -1,4 +1,4 @@
-"""The split of pairs as a table: one row a pair, one column a fold, with a hash."""
+"""The split of pairs as a table: one row per pair, one column per fold, with a hash."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""How pairs are split: builders of the split table.
+"""Builders of the split table of pairs.
 
 Every builder takes pairs and returns one `PairSplit` over all of its folds. Equal pairs and an equal seed give an equal
 table, whatever the order of the rows.
@@ -148,7 +148,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Random:
-    """Pairs at random. It leaks: elements stand on both sides, and a lookup of promoters alone scores high."""
+    """Pairs at random. It leaks: training and test share elements, so a lookup of promoters alone scores high."""
 
     folds: int = 5
     fold: int = 0

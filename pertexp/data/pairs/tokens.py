@@ -1,4 +1,4 @@
-"""DNA as numbers: every element encoded once into one array, windows cut from it by address."""
+"""DNA as integer tokens: every element is encoded once into one array, from which windows are cut by position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is known of genes beforehand: sets of genes that share a term."""
+"""Prior knowledge of genes: sets of genes that share a term."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Batch layouts: what the rows of a batch are, and which loader deals them."""
+"""Batch layouts: what the rows of a batch are, and which loader yields them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ ROW_FIELDS = frozenset({"counts", "perturbation", "context", "phase", "log_size"
 
 @dataclass(frozen=True)
 class Dealing:
-    """How a loader deals its rows.
+    """How a loader orders its rows and forms batches.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class RowLayout(ABC):
 
 @dataclass(kw_only=True, eq=False)
 class CellBatches(RowLayout):
-    """Single cells; `Rows` says what a batch holds."""
+    """Single cells; see `Rows` for the fields of a batch."""
 
     choice: ClassVar[str] = "cells"
     fields: ClassVar[frozenset[str]] = ROW_FIELDS

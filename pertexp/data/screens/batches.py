@@ -1,4 +1,4 @@
-"""Batches of cells: a seeded order, one vectorised gather a batch, and a position that survives a kill."""
+"""Batches of cells: a seeded order, one vectorised gather per batch, and a position that can be resumed."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ Batch = dict[str, Tensor]
 
 
 class BatchRows(Protocol):
-    """What batches are cut from."""
+    """The interface of what batches are cut from."""
 
     def take(self, rows: np.ndarray) -> Batch:
         """Return the batch of these row indices `[B]`."""

@@ -1,4 +1,4 @@
-"""Screens as Lightning sees them: a design, and loaders over its roles."""
+"""Lightning data modules of screens: a design, and loaders over its roles."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar

@@ -1,4 +1,4 @@
-"""The design of an experiment on a screen: who is trained on, and all that is learnt from training rows alone."""
+"""The design of an experiment on a screen: roles of cells, and all that is estimated from training rows alone."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingProfiles:
-    """What a baseline may learn from.
+    """Training profiles, embeddings and controls: all that a baseline may be fitted on.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ class Design:
 
 @dataclass(kw_only=True)
 class DesignOptions:
-    """How to go from a screen to an experiment.
+    """Options of the design: split, gene selection, normalisation, embeddings.
 
     Attributes
     ----------

@@ -77,7 +77,7 @@ class TableFile:
 
 @dataclass(kw_only=True)
 class TrainingPca:
-    """Principal components of the training effects: a gene is described by how it moved in training.
+    """Principal components of the training effects: a gene is described by its changes in training.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""One name per perturbation: `A+ctrl`, `ctrl+A` and `A` are the same cells to every family."""
+"""Canonical names of perturbations: `A+ctrl`, `ctrl+A` and `A` are one perturbation."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Perturbed cells, each with a control cell: what a model of change is trained on."""
+"""Batches of perturbed cells, each with a control cell, for models of the change between them."""
 
 from collections.abc import Iterator
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Profiles: what the cells of one perturbation in one context look like together, and how sure we are of it."""
+"""Profiles: the mean expression of the cells of one perturbation in one context, or of a random half of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rows to train on: single cells, or their sums by perturbation × context × phase."""
+"""Training rows: single cells, or their sums by perturbation × context × phase."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""From an .h5ad file and the names of its columns to a verified Screen."""
+"""Read a screen from an .h5ad file and the names of its columns, and verify it."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class H5adFile:
-    """Where a screen lies on disk and what its columns mean.
+    """A screen on disk: its path, and what its columns mean.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What cell-gears writes in addition to its weights: splits, cells, and the names of perturbable genes."""
+"""Read what cell-gears writes in addition to its weights: splits, cells, and the names of perturbable genes."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The screen: cells × genes under perturbation, in memory, as every family sees it."""
+"""The screen: cells × genes under perturbation, in memory, the same for every model family."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal

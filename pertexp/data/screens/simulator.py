@@ -1,4 +1,4 @@
-"""A simulated screen with known truth: the low-rank NB-GLM, drawn from exactly.
+"""A simulated screen with known truth, drawn from the low-rank NB-GLM.
 
     log mu[i, g] = log mu_ctrl[c(i), g] + effect[p(i), g] + beta[g, phase(i)] + log s[i]
     effect[p] = alpha tanh(G K P_p)
@@ -176,7 +176,7 @@ class SimulatedScreen:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Which cells there are, `[N]` each."""
+    """Perturbation, context and size factor of every cell, `[N]` each."""
 
     perturbation: np.ndarray
     context: np.ndarray

@@ -1,4 +1,4 @@
-"""The split of a screen as a table: who is trained on, who is validated on, who is tested, with a hash."""
+"""The split of a screen as a table: the role of every unit in every fold, with a hash."""
 
 from dataclasses import dataclass
 from functools import cached_property

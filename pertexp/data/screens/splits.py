@@ -1,4 +1,4 @@
-"""How a screen is split: builders of the split table.
+"""Builders of the split table of screens.
 
 A unit is a perturbation in a context. Every builder takes the distinct units of a screen (a frame with the
 columns `perturbation`, `context`, `n_cells`, control rows included) and returns one `SplitTable` over all of
@@ -56,7 +56,7 @@ class UnseenPerturbation:
 
 @dataclass(frozen=True)
 class Combination:
-    """K-fold over combinations; singles are trained on, validation is carved from the other combinations.
+    """K-fold over combinations; singles are trained on, validation units are drawn from the other combinations.
 
     `seen=None` hides nothing: every combination is tested once and the `seen` column says what it met.
     `seen=k` tests a combination with exactly k of its members seen: k members that were also perturbed alone

@@ -1,1 +1,1 @@
-"""The honest score of a model of pairs."""
+"""Evaluation of pairs: scores on held-out pairs, baselines, masked inputs."""

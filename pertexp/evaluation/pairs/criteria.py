@@ -1,4 +1,4 @@
-"""Success criteria that a model's document expects: passed, failed, or not measured."""
+"""Success criteria of a model's design: passed, failed, or not measured."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The honest score of a model of pairs: the same test pairs for the model, itself masked, and every baseline."""
+"""Score a model of pairs: the same test pairs for the model, the model with masked inputs, and every baseline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

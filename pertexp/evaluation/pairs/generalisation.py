@@ -1,4 +1,4 @@
-"""How far a model falls from what it was trained on to what it never saw, and what the choice of support is worth."""
+"""The gap between training and test scores, and the spread of the score over support sets."""
 
 from collections.abc import Callable
 

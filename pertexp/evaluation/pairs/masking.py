@@ -1,4 +1,4 @@
-"""A model with part of its input taken away at inference: what it uses, it has to beat without."""
+"""Predictions with part of the input masked at inference, to tell which inputs a model uses."""
 
 from collections.abc import Iterable, Iterator
 from typing import Literal

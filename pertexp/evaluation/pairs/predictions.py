@@ -1,4 +1,4 @@
-"""The table of scored pairs: what every model said of every pair, from which all scores follow."""
+"""The table of scored pairs: the prediction of every model for every pair, from which all scores are computed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

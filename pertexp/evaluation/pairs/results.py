@@ -1,4 +1,4 @@
-"""What runs on pairs were scored on: the predictions of every row for every pair."""
+"""Scores of runs on pairs for the results layer: the predictions of every row for every pair."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""From the table of scored pairs to means over cell lines and folds, their intervals, and paired differences."""
+"""Means over cell lines and folds from the table of scored pairs, their intervals, and paired differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Choosing among settings on validation, fold by fold, before anything is looked at on the units of the score."""
+"""Choosing among settings on validation, fold by fold, before test units are looked at."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _WHERE = "hydra.callbacks.sweep_table"
 
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen, and by what.
+    """Which swept keys are chosen, and by which validation metric.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was chosen in one fold.
+    """The choice that was made in one fold.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which run folders lie where: finished runs, and those that cannot be used, with the reason."""
+"""Find run folders: finished runs, and those that cannot be used, with the reason."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the results layer asks of a task: what a run was scored on, joined over folds and averaged over seeds."""
+"""The interface between the results layer and a task: scored units, joined over folds, averaged over seeds."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from pertexp.runs.schema import RunMetrics
 
 
 class Results(ABC):
-    """What one run was scored on, or several that are folds and seeds of one setting."""
+    """Scored units of one run, or of several that are folds and seeds of one setting."""
 
     roles: RowRoles
 

@@ -1,4 +1,4 @@
-"""One finished run as the results layer sees it: what it was scored on, and what was set in it."""
+"""One finished run for the results layer: its scored units and its configuration."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Runs sorted into settings: folds pooled, seeds averaged unit by unit."""
+"""Sort runs into settings: folds are pooled, seeds averaged unit by unit."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -76,7 +76,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Gathered:
-    """All that was found."""
+    """All settings, and the runs that were left out with the reason."""
 
     settings: list[Setting]
     refused: list[Refused] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Settings that were scored on the same units, as one table: rows, verdict, and comparisons. Rendered elsewhere."""
+"""Settings that were scored on the same units, as one table of rows, verdict and comparisons, not rendered."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Which metrics to trust on a screen: the replicate and the predictions that know nothing, over all folds."""
+"""Calibrate metrics on a screen: score the replicate and the negative controls, over all folds."""
 
 from collections.abc import Callable, Iterable
 

@@ -1,4 +1,4 @@
-"""The cells behind an evaluation: real ones, halves of them, and those that predictions make of control cells."""
+"""The cells behind an evaluation: real cells, halves of them, and control cells shifted to predicted means."""
 
 from dataclasses import dataclass, field
 

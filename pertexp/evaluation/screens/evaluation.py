@@ -1,4 +1,4 @@
-"""The honest score of a screen model: the same test units for the model, every baseline, and the replicate."""
+"""Score a model of screens: the same test units for the model, every baseline, and the replicate."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

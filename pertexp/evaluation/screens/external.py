@@ -1,4 +1,4 @@
-"""Predictions of any tool, read from an .h5ad file and brought into the order of the truth."""
+"""Read the predictions of any tool from an .h5ad file, in the order of the truth."""
 
 import logging
 from collections.abc import Mapping
@@ -245,7 +245,7 @@ def read_external(
 
 
 class _Wanted(NamedTuple):
-    """What is scored, and what to type for each of what files predict."""
+    """What is scored, and what to type for each kind of prediction in a file."""
 
     output: OutputName
     choices: Mapping[OutputName, str]

@@ -1,4 +1,4 @@
-"""Another tool's predictions on the same road as a model's: the same units, baselines, replicate and metrics."""
+"""Another tool's predictions, scored like a model's: the same units, baselines, replicate and metrics."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -82,7 +82,7 @@ def score_external(
 
 
 class _OnFold(NamedTuple):
-    """What is scored of one fold."""
+    """The predictions and truth of one fold."""
 
     design: Design
     frame: EvaluationFrame

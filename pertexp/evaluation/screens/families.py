@@ -1,4 +1,4 @@
-"""The metric families that `evaluation=` chooses from: how each looks at a prediction, and where it applies."""
+"""The metric families that `evaluation=` chooses from: what each computes from a prediction, and where it applies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _KEPT_SIDES = 4  # summarised at once: one truth, the two negative controls, the
 
 
 class FamilyScorer(Protocol):
-    """A family at work on one evaluation: values `[U]` of all its metrics by name, NaN where one does not apply."""
+    """Scorer of a family for one evaluation: values `[U]` of its metrics by name, NaN where one does not apply."""
 
     def prediction(self, name: str) -> Values:
         """Compare a prediction with all real cells."""
@@ -45,16 +45,16 @@ class Family(Protocol):
         """Its rows of the table of metrics; in another package than this, names begin with the family and a slash."""
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:
-        """Look at one evaluation."""
+        """Return the scorer of one evaluation."""
 
 
 class OnFrame:
-    """A family whose metrics look at a `Scored` view of the frame alone: a subclass names its `metrics`."""
+    """A family whose metrics need only a `Scored` view of the frame: a subclass names its `metrics`."""
 
     metrics: dict[str, Metric]
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:  # noqa: ARG002
-        """Return all that these metrics look at is in the frame."""
+        """Return a scorer; all that these metrics need is in the frame."""
         return _OnFrame(frame, self.metrics)
 
 
@@ -94,7 +94,7 @@ class _OnFrame:
 
 
 class OnCells:
-    """A family that looks at cells: truth and prediction are summarised once per pool, then compared."""
+    """A family that needs cells: truth and prediction are summarised once per pool, then compared."""
 
     name: str
     metrics: dict[str, Metric]
@@ -110,7 +110,7 @@ class OnCells:
         return None
 
     def scorer(self, frame: EvaluationFrame, cells: TestedCells) -> FamilyScorer:
-        """Summarise what is asked for, as it is asked for."""
+        """Return a scorer that summarises cells when a value is asked for."""
         return _OnPools(self, frame, cells)
 
 

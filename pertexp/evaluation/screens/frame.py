@@ -23,7 +23,7 @@ F = TypeVar("F", bound="EvaluationFrame")
 
 @dataclass(frozen=True, eq=False)
 class EvaluationFrame:
-    """Predictions and truth on the same units and genes: all that a metric may look at.
+    """Predictions and truth on the same units and genes: all that a metric may use.
 
     Attributes
     ----------

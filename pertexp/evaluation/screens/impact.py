@@ -1,4 +1,4 @@
-"""The honest score of a model that predicts which genes a perturbation moves: the same units for every ranking."""
+"""Score a model that predicts which genes a perturbation moves: the same units for every ranking."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""From an evaluation frame and its cells to long tables: every metric of every prediction, and how far to trust it."""
+"""Compute every metric of every prediction from an evaluation frame and its cells, with calibration, as long tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ NO_REPLICATE = f"{REPLICATE}: not available, the data hold no cells to split int
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What was measured, unit by unit; tables of several folds are pooled by joining them.
+    """Values of all metrics, unit by unit; tables of several folds are pooled by joining them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Cells that a mean profile predicts: real control cells, moved from the control profile to the predicted one.
+"""Cells for a predicted mean profile: real control cells, shifted from the control profile to the predicted one.
 
 Differential expression needs cells, and most models predict means. A shift of every cell by the predicted effect would
 lift every zero: the slightest effect would then be significant in every gene that most cells do not express. So

@@ -1,4 +1,4 @@
-"""What runs on screens were scored on: values unit by unit, of every metric."""
+"""Scores of runs on screens for the results layer: values of every metric, unit by unit."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""From what was measured to means, their intervals and their calibration."""
+"""Means over units, their intervals and their calibration."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a sequence backbone is, whatever it is made of."""
+"""The interface of a sequence backbone."""
 
 from typing import NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ from pertexp.data.pairs.design import PairDesign
 
 
 class PairFeatures(NamedTuple):
-    """What a backbone says of pairs.
+    """Features of pairs that a backbone returns.
 
     Attributes
     ----------

@@ -73,7 +73,7 @@ class Cnn:
 
 
 class Scanner(nn.Module):
-    """How well each place of a sequence matches each filter, on the strand that matches better: between 0 and 1.
+    """Match of each position with each filter, on the better strand, between 0 and 1.
 
     σ(s · (max over strands of Σ_l w[base, l] + b)); an unknown base matches nothing. Reading a filter backwards with
     complementary bases is reading the other strand, so one filter serves both.
@@ -144,7 +144,7 @@ class Scanner(nn.Module):
 
 
 class CnnBackbone(SequenceBackbone):
-    """Scanners → what each element holds → products of both, and attention over the tokens of both."""
+    """Scanners → motif content of each element → products of both, and attention over the tokens of both."""
 
     def __init__(self, options: Cnn) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class CnnBackbone(SequenceBackbone):
 
 
 class _Attention(nn.Module):
-    """One token per stretch of an element, and one that reads them all; where a stretch lies is not told."""
+    """Attention over one token per stretch of an element and one summary token, without positional encoding."""
 
     def __init__(self, options: Cnn) -> None:
         super().__init__()

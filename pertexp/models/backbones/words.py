@@ -1,4 +1,4 @@
-"""Words that the training elements hold more often than their bases explain: where motif scanners can start."""
+"""Over-represented words of the training elements, given their base composition: initial motif scanners."""
 
 import numpy as np
 

@@ -1,1 +1,1 @@
-"""Predictions that know little: what a model has to beat, of screens and of pairs."""
+"""Baselines of screens and of pairs: simple predictions with which every model is compared."""

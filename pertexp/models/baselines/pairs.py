@@ -1,4 +1,4 @@
-"""Baselines of pairs: what a sequence model has to beat. They see training pairs alone; none is a network."""
+"""Baselines of pairs. They are fitted on training pairs alone; none is a network."""
 
 from typing import Any, Self
 

@@ -1,4 +1,4 @@
-"""Baselines: what a model has to beat. Plain `fit` and `predict` on profiles, no network."""
+"""Baselines of screens: `fit` and `predict` on profiles, no network."""
 
 from collections.abc import Callable
 from typing import Literal, Self

@@ -1,4 +1,4 @@
-"""Where the gene embeddings of GEARS come from."""
+"""Sources of the gene embeddings of GEARS."""
 
 from typing import Protocol
 

@@ -66,7 +66,7 @@ class Sets:
 
 @dataclass(frozen=True)
 class DistinctRows:
-    """What a batch of cells comes down to.
+    """The distinct rows of a batch of cells.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What `model.*` sets for GEARS."""
+"""Options of GEARS (`model.*`)."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -10,7 +10,7 @@ from pertexp.models.gears.network import Scope
 
 @dataclass(frozen=True)
 class Neighbours:
-    """How a graph is cut: the k most similar of each node, where similarity > threshold; a chain of convolutions."""
+    """Neighbours in a graph: the k most similar of each node, where similarity > threshold; a chain of convolutions."""
 
     __pydantic_config__: ClassVar = NO_OTHERS
 

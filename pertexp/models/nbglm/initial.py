@@ -1,4 +1,4 @@
-"""Where the NB-GLM starts: control means, dispersions, and the closed-form kernel."""
+"""Initial values of the NB-GLM: control means, dispersions, and the closed-form kernel."""
 
 import logging
 

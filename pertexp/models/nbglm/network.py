@@ -13,7 +13,7 @@ Bound = Literal["tanh", "none"]
 
 @dataclass(frozen=True)
 class Facts:
-    """What the network knows of its data before training.
+    """Fixed inputs of the network: embeddings, control means, dispersions.
 
     Attributes
     ----------

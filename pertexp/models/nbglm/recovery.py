@@ -1,4 +1,4 @@
-"""How much of a planted truth the NB-GLM has found."""
+"""Recovery of a planted truth by the NB-GLM."""
 
 import numpy as np
 import torch

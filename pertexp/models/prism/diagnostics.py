@@ -1,4 +1,4 @@
-"""Diagnostics of PRISM after training, on held-out pairs: whether z_I is free of the line, and not empty."""
+"""Diagnostics of PRISM on held-out pairs: what z_I holds of the cell line and of the label."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -32,7 +32,7 @@ TARGETS = (
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What the network made of n pairs, as arrays.
+    """Outputs of the network for n pairs, as arrays.
 
     Attributes
     ----------

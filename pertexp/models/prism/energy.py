@@ -1,4 +1,4 @@
-"""The energy of a pair in a cell line, and the temperature at which it is read.
+"""The energy of a pair in a cell line, and the temperature that scales it.
 
 logit P(y = 1) = (U_I − R_E + λ U_I R_E) / T
 """
@@ -204,7 +204,7 @@ class _OfLine(nn.Module):
 
 
 class _OfSample(nn.Module):
-    """R_E = softplus(g_E(e, z_E, A e ∘ B z_E)): the products say how a line turns what a pair holds."""
+    """R_E = softplus(g_E(e, z_E, A e ∘ B z_E)): products model how a cell line changes the effect of e."""
 
     def __init__(self, held: int, width: int) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from pertexp.training.schedulers import Scheduler, configured, constant
 
 
 class PRISM(lightning.LightningModule):
-    """σ((U_I − R_E + λ U_I R_E) / T), its task loss, and the terms that part what a pair is from where it is seen.
+    """σ((U_I − R_E + λ U_I R_E) / T), its task loss, and terms that separate features of the pair from the cell line.
 
     Over several processes (trainer=ddp) gradients are those of all, but what is remembered, queues, prototypes and
     running statistics, follows the steps of the first process, which hands it to the others before every step. A term

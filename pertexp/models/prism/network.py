@@ -1,4 +1,4 @@
-"""Two streams over one backbone: what a pair is anywhere, and what it says of its cell line."""
+"""Two streams over one backbone: features of a pair in any cell line, and features that describe the cell line."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from pertexp.models.protocols import Part
 
 @dataclass(frozen=True, eq=False)
 class PrismOutput:
-    """What the network makes of a batch of n pairs in G pure batches.
+    """Outputs of the network for n pairs in G pure batches.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class PrismOutput:
 
 
 class Apart(nn.Module):
-    """z_E on the scale on which lines differ: less its running mean over lines, by its running standard deviation.
+    """z_E standardised by its running mean and standard deviation over cell lines.
 
     A mean over a support set is much the same in every line, so what tells lines apart would enter g_E as a small
     share of a large constant. The statistics follow training steps, in buffers, and carry no gradient.

@@ -1,4 +1,4 @@
-"""What `model.*` sets for PRISM."""
+"""Options of PRISM (`model.*`)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -55,7 +55,7 @@ class Prototype(Term):
 
 @dataclass(frozen=True)
 class TermOptions:
-    """All terms; start weights, ramps and caps are the document's."""
+    """All terms; start weights, ramps and caps are those of the design of PRISM."""
 
     __pydantic_config__: ClassVar = NO_OTHERS
 

@@ -1,4 +1,4 @@
-"""The terms that are added to the task loss: what keeps z_I free of the line, and e full of it.
+"""The terms that are added to the task loss: they keep the cell line out of z_I, and in e.
 
 Each is a module from a `Seen` to a number; all of them stand in `TERMS` by the name that `model.terms.*` knows.
 """
@@ -20,7 +20,7 @@ HIDDEN = 64  # units of the line classifier
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the terms look at in a step over G pure batches.
+    """Inputs of the terms in a step over G pure batches.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Correlation(nn.Module):
 
 
 class Invariance(nn.Module):
-    """Cross-entropy of a line classifier D on z_I behind a gradient reversal: D learns to tell, z_I not to be told.
+    """Cross-entropy of a cell-line classifier on z_I behind a gradient reversal: z_I is trained to hide the line.
 
     Every feature is standardised for D alone: z_I cannot escape by growing, nor hide a line in features of small
     variance, where a probe would find it. Pairs of earlier steps teach D too.
@@ -102,7 +102,7 @@ class Invariance(nn.Module):
 
 
 class Contrastive(nn.Module):
-    """InfoNCE on e: near to pairs of its line, far from those of others, in the step or remembered."""
+    """InfoNCE on e: pairs of its cell line are pulled together, others pushed apart, in the step or in the queue."""
 
     def __init__(self, options: Contrast, sizes: Sizes) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class PrototypeConsistency(nn.Module):
 
 
 class InformationBound(nn.Module):
-    """An upper bound on the mutual information of z_I and e, and the likelihood that keeps the bound honest."""
+    """An upper bound on the mutual information of z_I and e, and the likelihood that keeps the bound valid."""
 
     def __init__(self, options: Term, sizes: Sizes) -> None:  # noqa: ARG002
         super().__init__()

@@ -1,1 +1,1 @@
-"""scFoundation (Hao et al. 2024): genes in the context of a cell, by a user's own checkpoint."""
+"""scFoundation (Hao et al. 2024): gene embeddings that depend on the cell, from a user's own checkpoint."""

@@ -1,4 +1,4 @@
-"""Cells as scFoundation reads them: log1p(CP10k) of its genes in their order, with two depths behind."""
+"""Input of scFoundation: log1p(CP10k) of its genes in their order, followed by two depths."""
 
 import logging
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Gene embeddings that depend on the control cell: each frozen cell is read once, and kept."""
+"""Gene embeddings that depend on the control cell: each cell is read once, and cached while the encoder is frozen."""
 
 import hashlib
 import logging
@@ -27,7 +27,7 @@ EVERY_CONTEXT = -1
 
 
 class CellReader:
-    """Reads control cells with the encoder, one at a time, so that a cell is the same in any company.
+    """Encodes control cells one at a time, so that an embedding does not depend on the other cells of a batch.
 
     Parameters
     ----------

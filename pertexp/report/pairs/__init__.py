@@ -1,1 +1,1 @@
-"""What the console and the pages show of pairs alone."""
+"""Console and pages of pairs."""

@@ -1,4 +1,4 @@
-"""The figures of pairs: how a model ranks them, and how far its probabilities can be believed."""
+"""The figures of pairs: how a model ranks them, and how well its probabilities are calibrated."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

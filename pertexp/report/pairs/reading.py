@@ -1,4 +1,4 @@
-"""What the folder of a run on pairs holds."""
+"""Contents of the run folder of a run on pairs."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pertexp.runs.schema import PairMetrics, PairRecord
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PairFolder(RunFolder):
-    """All that a run on pairs left behind; None for a file that is not there.
+    """Files of a run on pairs; None for a file that is not there.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ _MOST_RANKINGS = 8
 
 @dataclass(frozen=True)
 class PairSplitCounts:
-    """Who was trained and tested on: counts by role, and by line and role."""
+    """Counts of pairs by role, and by cell line and role."""
 
     tests: str
     fold: str

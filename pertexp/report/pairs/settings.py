@@ -1,4 +1,4 @@
-"""What pairs say about a table of settings."""
+"""Text around a table of settings of pairs."""
 
 from collections.abc import Sequence
 

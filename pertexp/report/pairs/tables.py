@@ -1,4 +1,4 @@
-"""What the tables of pairs have of their own: masked rows, baselines that are not counted, chance, groups of pairs."""
+"""Tables of pairs: masked rows, baselines that are not counted, chance, groups of pairs."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,1 +1,1 @@
-"""What the console and the pages show of screens alone."""
+"""Console and pages of screens."""

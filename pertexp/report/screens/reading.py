@@ -1,4 +1,4 @@
-"""What the folder of a run on a screen holds."""
+"""Contents of the run folder of a run on a screen."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ UNIT_AND_FOLD = ["perturbation", "context", "fold"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScreenFolder(RunFolder):
-    """All that a run on a screen left behind; None for a file that is not there.
+    """Files of a run on a screen; None for a file that is not there.
 
     Attributes
     ----------

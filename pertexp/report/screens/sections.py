@@ -22,7 +22,7 @@ _MOST_NAMES = 2000  # of a role of the split
 
 @dataclass(frozen=True)
 class Option:
-    """A figure that a choice shows."""
+    """A figure that is shown when it is selected."""
 
     label: str
     why: str
@@ -31,7 +31,7 @@ class Option:
 
 @dataclass(frozen=True)
 class ScreenSplitCounts:
-    """Who was trained and tested on: counts by role, and the names."""
+    """Counts of units and cells by role, and their names."""
 
     counts: list[tuple[str, int | None, int | None]]
     fold: str

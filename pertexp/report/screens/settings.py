@@ -1,4 +1,4 @@
-"""What screens say about a table of settings."""
+"""Text around a table of settings of screens."""
 
 from collections.abc import Sequence
 from typing import Protocol

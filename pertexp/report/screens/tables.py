@@ -1,4 +1,4 @@
-"""What the tables of screens have of their own: the replicate, calibrated values, and how to read them."""
+"""Tables of screens: the replicate, calibrated values, and footnotes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The held-out units one by one: how well each was predicted, how large its true effect is, which ones to look at."""
+"""The held-out units one by one: how well each was predicted, the size of its true effect, and which ones are shown."""
 
 from dataclasses import dataclass
 
