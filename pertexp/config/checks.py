@@ -1,5 +1,6 @@
 """Checks of a composed configuration, before any object is built."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -8,11 +9,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from pertexp.config.errors import RequestError
+from pertexp.config.errors import RequestError, nearest
 from pertexp.config.instantiate import check_node
 from pertexp.config.validate import check_type
 
 REQUIRED = ("model", "data", "loss", "optimizer", "scheduler", "stages", "trainer", "evaluation")
+OPTIONAL = ("callbacks", "logger", "paths", "repeat")
 
 
 def check_values(config: DictConfig) -> None:
@@ -26,6 +28,7 @@ def check_values(config: DictConfig) -> None:
     for name, hint in hints.items():
         value = config[name]
         check_type(hint, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, name)
+    _refuse_unread({*hints, *REQUIRED, *OPTIONAL})
     for name in REQUIRED:
         if name not in config:
             raise RequestError(
@@ -34,6 +37,16 @@ def check_values(config: DictConfig) -> None:
     for group, node in config.items():
         with fitting(str(group)):
             check_node(node, str(group))
+
+
+def _refuse_unread(known: set[str]) -> None:
+    """Refuse what was added at the top of the configuration, where nothing reads it: it would only rename the run."""
+    for word in HydraConfig.get().overrides.task:
+        added = re.match(r"\++([^.=/@]+)", word)
+        if added and added.group(1) not in known and added.group(1) not in HydraConfig.get().runtime.choices:
+            raise RequestError(
+                f"{word}: no part of a run reads {added.group(1)}; {nearest(added.group(1), known)} Or remove it."
+            )
 
 
 @contextmanager

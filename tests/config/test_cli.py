@@ -17,6 +17,8 @@ WRONG = {
     "data/spilt=table": ["there is no group 'data/spilt'", "did you mean data/split"],
     "evalation=core": ["no option 'evalation'", "did you mean evaluation?"],
     "model.start.knd=zero": ["model.start.knd", "did you mean model.start.kind?"],
+    "+evalation=core": ["+evalation=core: no part of a run reads evalation", "did you mean evaluation?"],
+    "++foo.bar=1": ["no part of a run reads foo", "Or remove it"],
     "loss=nbb": ["loss=nbb", "did you mean nb?"],
     "experiment=nope": ["experiment=nope", "kang_unseen_cell_type"],
     "logger=[csv,foo]": ["logger=foo", "tensorboard"],
