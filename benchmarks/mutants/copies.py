@@ -14,12 +14,13 @@ def files(root: Path) -> list[str]:
 
 
 def copy(root: Path, target: Path) -> Path:
-    """Copy them into an empty folder, which becomes a repository as tests ask git for files, and return it."""
+    """Copy them into an empty folder, make it a repository, as tests ask git what there is, and return it."""
     for name in files(root):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(root / name, target / name)
-    for words in (["git", "init", "--quiet"], ["git", "add", "--all"]):
-        subprocess.run(words, cwd=target, check=True)
+    someone = ["-c", "user.name=mutants", "-c", "user.email=mutants@localhost"]
+    for words in (["init"], ["add", "--all"], [*someone, "commit", "--message", "copy"]):
+        subprocess.run(["git", *words], cwd=target, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return target
 
 
