@@ -74,6 +74,13 @@ def test_per_line_temperatures_differ_between_lines_and_exist_for_any() -> None:
     assert (temperature > 0).all()
 
 
+@pytest.mark.parametrize("resistance", ["line", "sample"])
+def test_resistance_starts_near_the_softplus_of_zero(resistance) -> None:
+    own = energy(resistance=resistance)
+    assert own.resistance.out.bias.item() == 0
+    assert own(*inputs(200)).resistance.mean().item() == pytest.approx(np.log(2), abs=0.2)
+
+
 def test_what_is_fixed_is_no_parameter_and_what_is_learned_is_one() -> None:
     learned = {name for name, _ in energy().named_parameters()}
     fixed = {
