@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from small_nbglm import simulated
 
-from pertexp.models.nbglm.initial import closed_form, facts_of
-from pertexp.nn.bilinear_ridge import RIDGES, fit_bilinear_ridge
+from pertexp.models.nbglm.initial import closed_form, facts_of, start_from
+from pertexp.models.nbglm.module import NBGLMOptions, build_network
+from pertexp.nn.bilinear_ridge import RIDGES, BilinearFit, fit_bilinear_ridge
 from pertexp.nn.dispersion import control_mean, estimate_dispersion
 
 
@@ -88,3 +89,14 @@ def test_the_ridge_is_the_one_that_meets_validation_units_best(design):
     np.testing.assert_allclose(found.kernel, fits[int(np.argmin(errors))], rtol=1e-8, atol=1e-10)
     given = closed_form(design, design.size_factor, facts, 0.5, RIDGES[-1])
     np.testing.assert_allclose(given.kernel, fits[-1], rtol=1e-8, atol=1e-10)
+
+
+def test_a_start_without_effect_leaves_a_factor_that_gradients_flow_from(design):
+    """K = A Bᵀ = 0 by A alone: with both at zero no gradient would reach either."""
+    facts = facts_of(design, design.size_factor, 0.5, cell_cycle=False)
+    network = build_network(facts, NBGLMOptions(rank=2))
+    before = network.factors["B"].detach().clone()
+    start_from(network, BilinearFit(np.zeros(network.kernel.shape), np.zeros(design.screen.n_genes)))
+    assert before.abs().min() > 0
+    assert (network.factors["B"] == before).all()
+    assert not network.factors["A"].any()
