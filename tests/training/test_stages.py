@@ -194,8 +194,8 @@ def test_a_model_without_parts_is_trained_as_a_whole_in_one_stage():
         ({"a": {"epochs": -1}}, r"stages\.plan\.a\.epochs=-1: input should be greater than or equal to 0"),
         ({"a": {"epochs": "many"}}, r"stages\.plan\.a\.epochs=many: input should be a valid integer"),
         ({"a": {"epoch": 1}}, r"stages\.plan\.a\.epoch is not an option"),
-        ({"a": {"train": "some"}}, r"stages\.plan\.a\.train=some: input should be a valid list"),
-        ({"a": {"freeze": "base"}}, r"stages\.plan\.a\.freeze=base: input should be a valid list"),
+        ({"a": {"train": "some"}}, r"stages\.plan\.a\.train=some: expected a list: type"),
+        ({"a": {"freeze": "base"}}, r"stages\.plan\.a\.freeze=base: expected a list: type"),
         ({"a": {}, "b": {}}, r"stages\.plan\.a\.epochs=null lasts until training ends, but b comes after it"),
         ({"a": {"epochs": 1, "train": ["x"], "freeze": ["x"]}}, r"stages\.plan\.a has x in train and in freeze"),
         (
