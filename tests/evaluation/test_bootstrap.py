@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, t
 
-from pertexp.evaluation.bootstrap import bootstrap_mean, bootstrap_median, paired_difference
+from pertexp.evaluation.bootstrap import Interval, bootstrap_mean, bootstrap_median, paired_difference
 
 
 def names(n):
@@ -128,3 +128,8 @@ def test_the_interval_of_a_median_is_that_of_rows_copied(n):
     medians = [np.median(np.repeat(x, times)) for times in counts]
     assert found.mean == np.median(x)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(medians, [0.025, 0.975])), rel=1e-12)
+
+
+@pytest.mark.parametrize(("low", "high", "apart"), [(0.0, 1.0, False), (-1.0, 0.0, False), (0.1, 1.0, True)])
+def test_an_interval_that_ends_at_zero_holds_it(low, high, apart):
+    assert Interval(0.5, low, high, 9, 9, 0).excludes_zero == apart
