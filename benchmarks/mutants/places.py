@@ -15,6 +15,7 @@ from benchmarks.mutants.operators import OPERATORS, Node, Span
 COMPOUND = ("if_stmt", "for_stmt", "while_stmt", "with_stmt", "try_stmt", "funcdef", "classdef")
 FUNCTIONS = ("funcdef", "lambdef")
 SILENT = ("logger.", "log.", "warnings.warn", "print(", "cast(", "TypeVar(", "NewType(", "super().__init__()")
+UNSEEN = ("__all__", "BLOCK", "_BLOCK", "_CHUNK")  # how much is computed at once changes no result
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _matters(leaf: Node, operator: str) -> bool:
     for node in _around(leaf):
         if _is_type(node, inner) or _is_message(node) or node.type in ("decorator", "assert_stmt"):
             return False
-        if node.type == "expr_stmt" and node.get_first_leaf().value == "__all__":
+        if node.type == "expr_stmt" and node.get_first_leaf().value in UNSEEN:
             return False
         inner = node
     return True

@@ -50,6 +50,7 @@ def test_types_messages_and_assertions_stay_as_they_are(tmp_path):
         '''
         """Module of 1 + 1."""
         __all__ = ["f", "g"][:2]
+        BLOCK = 2**10
         Kind = int | None
         x: "list[int] | None" = None
 

@@ -307,3 +307,14 @@ def test_every_row_of_the_table_is_named_after_its_function_and_is_bounded():
         got = metric.function(view(noise=5.0))
         assert (got >= min(metric.best, metric.worst)).all()
         assert (got <= max(metric.best, metric.worst)).all()
+
+
+def test_a_prediction_far_off_does_not_blur_the_ranks_of_the_others():
+    """What counts as a tie follows the distances of one prediction, not those of all."""
+    scored = view(n=6, contexts=1)
+    prediction = scored.prediction.copy()
+    prediction[3] += 1e14
+    found = values("discrimination_l2", replace(scored, prediction=prediction))
+    others = np.arange(6) != 3
+    np.testing.assert_array_equal(found[others], values("discrimination_l2", scored)[others])
+    assert found[3] == 0.5

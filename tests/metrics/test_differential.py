@@ -45,6 +45,20 @@ def test_near_the_middle_p_is_that_of_scipy(shift):
     assert wilcoxon(cells, cells.expression)[0, 0] == pytest.approx(expected, rel=1e-6)
 
 
+def test_half_a_rank_off_the_middle_counts_as_the_middle():
+    """U = 7 of 3 × 5 cells, where the middle is 7.5, which the continuity correction reaches; U = 6 stays below it."""
+    control = np.arange(5.0)
+    own = np.array([[-1.0, -2.0], [1.5, 0.5], [4.5, 4.5]])
+    values = sp.csr_matrix(np.concatenate([own, np.stack([control, control], axis=1)]))
+    cells = Cells(values, np.repeat([0, -1], [3, 5]), 1, "log1p", np.ones(8))
+    tested = mannwhitneyu(own, np.stack([control, control], axis=1), method="asymptotic")
+    assert tested.statistic.tolist() == [7, 6]
+    found = wilcoxon(cells, cells.expression)[0]
+    assert found[0] == 1.0
+    np.testing.assert_allclose(found, np.minimum(tested.pvalue, 1.0), rtol=1e-6)
+    assert found[1] < 1.0
+
+
 @pytest.mark.parametrize("absent", [0, 2])
 def test_a_unit_without_cells_is_not_tested(absent):
     cells = screen()

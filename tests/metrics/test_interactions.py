@@ -5,6 +5,7 @@ import pytest
 from frozen import read_golden
 
 from pertexp.config.errors import DataError
+from pertexp.metrics import interactions
 from pertexp.metrics.interactions import distance_correlation, interaction_scores, spatial_median, theil_sen_pair
 
 
@@ -69,3 +70,25 @@ def test_what_is_no_pair_is_refused():
         interaction_scores(np.ones(3), np.ones(4), np.ones(3))
     with pytest.raises(DataError, match="finite"):
         interaction_scores(np.ones(3), np.ones(3), np.array([1, np.nan, 2]))
+
+
+@pytest.mark.parametrize(("most", "all_pairs"), [(45, True), (46, True), (44, False)])
+def test_all_pairs_are_used_up_to_their_limit_and_drawn_ones_above(monkeypatch, most, all_pairs):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(10, 2))
+    y = x @ [1.0, 2.0] + rng.normal(size=10)
+    i, j = np.triu_indices(10, 1)
+    solved = [np.linalg.solve(x[[a, b]], y[[a, b]]) for a, b in zip(i, j, strict=True)]
+    monkeypatch.setattr(interactions, "MOST_PAIRS", most)
+    found = theil_sen_pair(x, y)
+    assert np.allclose(found, spatial_median(np.array(solved)), atol=1e-8) == all_pairs
+    assert theil_sen_pair(x, y, seed=0) == found
+    assert (theil_sen_pair(x, y, seed=1) == found) == all_pairs
+
+
+def test_drawn_pairs_are_two_rows_each(monkeypatch):
+    """A row paired with itself has no solution of its own, and would pull the median towards the least norm."""
+    monkeypatch.setattr(interactions, "MOST_PAIRS", 2)
+    x = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    for seed in range(20):
+        np.testing.assert_allclose(theil_sen_pair(x, x @ [1.5, -0.5], seed), (1.5, -0.5), atol=1e-8)

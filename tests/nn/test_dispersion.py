@@ -8,7 +8,7 @@ from scipy.special import gammaln
 from scipy.stats import norm
 
 from pertexp.config.errors import DataError, MismatchError
-from pertexp.nn.dispersion import _smoother, control_mean, estimate_dispersion, moment_dispersion
+from pertexp.nn.dispersion import THETA_MAX, _smoother, control_mean, estimate_dispersion, moment_dispersion
 
 GENES, CELLS = 300, 4340
 INFINITE = 1e5
@@ -261,3 +261,12 @@ def test_control_mean():
     for empty in (sp.csr_matrix((0, 3)), sp.csr_matrix((2, 3))):
         with pytest.raises(DataError, match="hold no count"):
             control_mean(empty, np.ones(empty.shape[0]))
+
+
+def test_a_gene_without_counts_or_without_excess_has_the_largest_dispersion_parameter():
+    """Nothing says that such a gene varies more than Poisson does."""
+    counts = np.array([[0, 4, 1], [0, 4, 9], [0, 4, 2], [0, 4, 30]])
+    found = moment_dispersion(sp.csr_matrix(counts), np.ones(4))
+    assert found[:2].tolist() == [THETA_MAX, THETA_MAX]
+    values = counts[:, 2]
+    assert found[2] == pytest.approx(values.mean() ** 2 / (values.var(ddof=1) - values.mean()))

@@ -1,12 +1,21 @@
 """When `last.ckpt` is written, which epoch a loader is told, and which checkpoint a folder stands for."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pertexp.config.errors import DataError
-from pertexp.training.checkpoints import EpochClock, KeepLast, checkpoint_of, load_weights, read_checkpoint
+from pertexp.config.errors import DataError, MismatchError
+from pertexp.training.checkpoints import (
+    EpochClock,
+    KeepBest,
+    KeepLast,
+    checkpoint_of,
+    load_weights,
+    read_checkpoint,
+    require_resumable,
+)
 
 
 class Trainer(SimpleNamespace):
@@ -105,3 +114,25 @@ def test_what_holds_no_weights_is_refused(tmp_path):
     module = torch.nn.Linear(1, 1)
     torch.save({"state_dict": module.state_dict()}, tmp_path / "x.ckpt")
     assert load_weights(module, tmp_path / "x.ckpt") == {}
+
+
+def test_a_run_does_not_resume_from_weights_of_another_shape(tmp_path):
+    stored = {"between_epochs": True, "schema": {}, "setting": {}, "state_dict": torch.nn.Linear(2, 1).state_dict()}
+    torch.save(stored, tmp_path / "last.ckpt")
+    resume = partial(require_resumable, str(tmp_path / "last.ckpt"), schema={}, setting={})
+    resume(module=torch.nn.Linear(2, 1))
+    with pytest.raises(MismatchError, match=r"belongs to another model \(weight differs\)"):
+        resume(module=torch.nn.Linear(3, 1))
+
+
+def test_the_best_checkpoint_is_brought_into_a_folder_that_is_there_or_is_made(tmp_path):
+    before, here = tmp_path / "before", tmp_path / "run" / "checkpoints"
+    before.mkdir()
+    (before / "best.ckpt").write_text("best")
+    state = {"best_model_path": "/elsewhere/best.ckpt", "best_model_score": torch.tensor(0.5)}
+    for _ in range(2):  # at the second time the folder exists
+        keep = KeepBest(dirpath=str(here), monitor="val/loss")
+        loaded = {"callbacks": {keep.state_key: dict(state)}}
+        keep.on_load_checkpoint(Trainer(ckpt_path=before / "last.ckpt"), None, loaded)
+        assert (here / "best.ckpt").read_text() == "best"
+        assert loaded["callbacks"][keep.state_key]["best_model_path"] == str(here / "best.ckpt")

@@ -1,6 +1,7 @@
 """From files to pairs: what is read is what the files say, and every fault is one sentence."""
 
 import gzip
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -293,3 +294,30 @@ def test_the_hash_of_pairs_follows_labels_and_bases_and_no_order():
     store = replace(pairs.elements.store, tokens=tokens)
     others = [replace(pairs, label=label), replace(pairs, elements=replace(pairs.elements, store=store))]
     assert len({pairs.hash, *(other.hash for other in others)}) == 3
+
+
+def test_an_element_may_end_with_its_chromosome(tmp_path):
+    pairs = coordinates(tmp_path, bare_places(promoter_end=[1100, 3000, 1100]))
+    assert text_of(pairs, "promoter", 1) == CHR1[1500:3000]
+    with pytest.raises(DataError, match="chr1 ends at 3000"):
+        coordinates(tmp_path, bare_places(promoter_end=[1100, 3001, 1100]))
+
+
+@pytest.mark.parametrize("column", bare_places().columns)
+def test_a_column_that_a_table_of_places_lacks_is_named(tmp_path, column):
+    with pytest.raises(DataError, match=f"has no column '{column}'"):
+        coordinates(tmp_path, bare_places().drop(columns=column))
+
+
+def test_the_record_of_pairs_says_where_they_are_from(tmp_path):
+    frames = {"bed": bare_places(), "bengi": bengi()}
+    found = {
+        layout: coordinates(tmp_path, frame, layout=layout, build="any").provenance for layout, frame in frames.items()
+    }
+    for layout, record in found.items():
+        assert (record["layout"], record["build"]) == (layout, "any")
+        assert (record["file"], record["genome"]) == ("places.tsv", "genome.fa")
+        assert record["genome_bytes"] == (tmp_path / "genome.fa").stat().st_size
+    assert found["bengi"]["sha256"] == hashlib.sha256((tmp_path / "places.tsv").read_bytes()).hexdigest()
+    assert (found["bengi"]["assay"], found["bengi"]["promoter_flanks"]) == ("HiC", [1000, 1000])
+    assert not {"assay", "promoter_flanks"} & set(found["bed"])

@@ -201,3 +201,7 @@ def test_cells_are_the_default():
     plain = SimulatedScreenData(name="simulated", simulator=SIMULATOR, **OPTIONS)
     assert isinstance(plain.batches, CellBatches)
     assert plain.batches.drop_last is False
+
+
+def test_a_process_that_is_told_nothing_is_the_only_one():
+    assert (Dealing(batch_size=1, shuffle=False).rank, Dealing(batch_size=1, shuffle=False).world_size) == (0, 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pertexp.config.errors import RequestError
+from pertexp.config.errors import MismatchError, RequestError
 from pertexp.evaluation.pairs.evaluation import PairEvaluation
 from pertexp.models.baselines.pairs import Distance
 
@@ -22,3 +22,10 @@ def test_an_evaluation_that_cannot_be_is_refused(options, said):
 
 def test_an_evaluation_at_the_ends_of_what_can_be():
     PairEvaluation(primary="brier", n_resamples=1, n_draws=1, n_train=1, baselines={"distance": Distance()})
+
+
+def test_a_model_that_predicts_no_pairs_is_refused():
+    with pytest.raises(MismatchError, match="mine predicts no pairs"):
+        PairEvaluation().require_model(None, object(), "mine")
+    with pytest.raises(MismatchError, match="mine predicts no pairs"):
+        PairEvaluation()(None, object(), "mine")
