@@ -1,7 +1,7 @@
 """The interface of what scores the model of a run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeAlias, TypeVar
@@ -102,6 +102,10 @@ class CalibrationScores(Protocol):
     @property
     def calibration(self) -> pd.DataFrame:
         """One row per metric: ends of its scale, DRF and BDS with their intervals, and whether it is trusted."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is absent, and why; what is to be doubted."""
 
     def write_calibration(self, folder: Path, data_name: str) -> None:
         """Write everything to a folder, under the name of the data."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pertexp.runs.schema import Role, RunMetrics
 
 REPLICATE: Role = "replicate"
+TRUTH: Role = "truth"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class RowRoles:
         Baselines that are shown and not counted, and why.
     replicate
         One half of the data predicting the other; empty where there is none.
+    truth
+        The true values as a prediction: the ceiling; empty where they are not a row.
     """
 
     model: str
@@ -31,6 +34,7 @@ class RowRoles:
     baselines: tuple[str, ...] = ()
     not_counted: Mapping[str, str] = field(default_factory=dict)
     replicate: tuple[str, ...] = ()
+    truth: tuple[str, ...] = ()
 
     @classmethod
     def of_metrics(cls, metrics: RunMetrics) -> "RowRoles":
@@ -39,7 +43,9 @@ class RowRoles:
         def named(wanted: Role) -> tuple[str, ...]:
             return tuple(name for name, role in metrics.roles.items() if role == wanted)
 
-        return cls(metrics.model, named("masked"), named("baseline"), dict(metrics.not_counted), named(REPLICATE))
+        return cls(
+            metrics.model, named("masked"), named("baseline"), dict(metrics.not_counted), named(REPLICATE), named(TRUTH)
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,7 +59,7 @@ class RowRoles:
         named |= dict.fromkeys(self.masked, "masked")
         named |= dict.fromkeys(self.baselines, "baseline")
         named |= dict.fromkeys(self.not_counted, "not counted")
-        return named | dict.fromkeys(self.replicate, REPLICATE)
+        return named | dict.fromkeys(self.truth, TRUTH) | dict.fromkeys(self.replicate, REPLICATE)
 
     def short(self, name: str) -> str:
         """Name of a masked row without that of the model: `enhancer only`."""
@@ -68,6 +74,7 @@ class RowRoles:
             tuple(name for name in self.baselines if name in kept),
             {name: why for name, why in self.not_counted.items() if name in kept},
             tuple(name for name in self.replicate if name in kept),
+            tuple(name for name in self.truth if name in kept),
         )
 
 

@@ -108,7 +108,7 @@ def restorable_screens(design: Design, model: dict[str, Any], data: dict[str, An
         The composed configuration of both, plain values.
     """
     screen = design.screen
-    control = screen.perturbation == 0
+    control = design.role == "control"
     levels = np.linspace(0, 1, QUANTILES)
     factors = [
         np.quantile(design.size_factor[control & (screen.context == c)], levels) for c in range(len(screen.contexts))

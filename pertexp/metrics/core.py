@@ -1,18 +1,24 @@
 """Screen metrics under the `core` rules: one function and one row of `CORE` each.
 
-The rules: real control on both sides; signed effects; all target genes of the panel left out of
-discrimination; ties are mid-ranks; divisor P - 1; fewer than 3 candidates is not applicable (NaN); an
-undefined value is the worst one.
+The rules: real control on both sides, and not the same cells: predicted effects are against the control cells that
+models are fitted on, true effects against held-out ones, so that the noise of a control mean is not predicted for free;
+signed effects; all target genes of the panel left out of discrimination; ties are mid-ranks; divisor P - 1; fewer than
+3 candidates is not applicable (NaN); an undefined value is the worst one.
+
+Every effect metric has variants, computed by the same function from another view of the same prediction:
+`..._shared_control` with all control cells on both sides, and one with the perturbed genes counted (`..._with_targets`)
+or left out (`..._without_targets`), whichever the metric itself does not do.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
 from pertexp.metrics.differential import SIGNIFICANT
-from pertexp.metrics.metric import Metric, table
+from pertexp.metrics.metric import Level, Metric, table
 from pertexp.metrics.ranking import average_precision, top_weights
 
 MIN_CANDIDATES = 3
@@ -27,12 +33,20 @@ class Scored:
 
     Attributes
     ----------
-    prediction, truth, control, train_mean
+    prediction, truth, train_mean
         `[U, G]` profiles on one scale.
+    control
+        `[U, G]` profiles of the fitted control cells: the reference of predicted effects.
+    held_out_control
+        `[U, G]` of the held-out control cells: the reference of true effects; NaN rows where none are held out.
+    shared_control
+        `[U, G]` of all control cells.
     de_score
-        `[U, G]` |t| of truth against control cells; NaN rows where there are no cells to test on.
+        `[U, G]` |t| of truth against held-out control cells; NaN rows where there are no cells to test on.
     de_fdr
-        `[U, G]` adjusted p-values of truth against control cells (Wilcoxon); NaN rows as above.
+        `[U, G]` adjusted p-values of truth against held-out control cells (Wilcoxon); NaN rows as above.
+    shared_de_score, shared_de_fdr
+        The same against all control cells.
     rest_score
         `[U, G]` |t| of truth against the cells of all other perturbations of the context; NaN rows as above.
     context, fold
@@ -41,19 +55,67 @@ class Scored:
         `[U, G]` the gene is a member of the unit's perturbation.
     panel_target
         `[G]` the gene is a member of any unit's perturbation.
+    counted
+        `[U, G]` the gene enters correlations over all genes.
     """
 
     prediction: np.ndarray
     truth: np.ndarray
     control: np.ndarray
+    held_out_control: np.ndarray
+    shared_control: np.ndarray
     train_mean: np.ndarray
     de_score: np.ndarray
     de_fdr: np.ndarray
+    shared_de_score: np.ndarray
+    shared_de_fdr: np.ndarray
     rest_score: np.ndarray
     context: np.ndarray
     fold: np.ndarray
     own_target: np.ndarray
     panel_target: np.ndarray
+    counted: np.ndarray
+
+    @cached_property
+    def with_shared_control(self) -> "Scored":
+        """The same, with all control cells as the reference of both sides; a prediction without effect has none."""
+        unchanged = _peak(self.prediction - self.control) <= _noise(self.prediction, self.control)
+        return replace(
+            self,
+            prediction=np.where(unchanged, self.shared_control, self.prediction),
+            control=self.shared_control,
+            held_out_control=self.shared_control,
+            de_score=self.shared_de_score,
+            de_fdr=self.shared_de_fdr,
+        )
+
+    @cached_property
+    def with_targets(self) -> "Scored":
+        """The same, with perturbed genes counted like all others."""
+        none = np.zeros_like(self.own_target)
+        return replace(self, own_target=none, panel_target=np.zeros_like(self.panel_target))
+
+    @cached_property
+    def without_targets(self) -> "Scored":
+        """The same, with the perturbed genes of each unit left out of correlations over all genes."""
+        return replace(self, counted=self.counted & ~self.own_target)
+
+    @cached_property
+    def has_reference(self) -> np.ndarray:
+        """`[U]` whether there are control cells that the true effect can be against."""
+        known: np.ndarray = np.isfinite(self.held_out_control).all(axis=1)
+        return known
+
+    @cached_property
+    def true_effect(self) -> np.ndarray:
+        """`[U, G]` truth minus held-out control; 0 where there is none."""
+        known = np.where(self.has_reference[:, None], self.held_out_control, self.truth)
+        return effect_of(self.truth, known)
+
+    @cached_property
+    def predicted_effect(self) -> np.ndarray:
+        """`[U, G]` prediction minus fitted control."""
+        return effect_of(self.prediction, self.control)
 
     @cached_property
     def pools(self) -> tuple[np.ndarray, ...]:
@@ -82,7 +144,7 @@ class Scored:
     @cached_property
     def magnitude(self) -> np.ndarray:
         """`[U, G]` size of the predicted effect against control."""
-        magnitude: np.ndarray = np.abs(effect_of(self.prediction, self.control))
+        magnitude: np.ndarray = np.abs(self.predicted_effect)
         return magnitude
 
     @cached_property
@@ -94,8 +156,11 @@ class Scored:
     def _effects(self) -> tuple[np.ndarray, np.ndarray]:
         """Return predicted and true effects on the genes that no perturbation of the panel targets."""
         keep = ~self.panel_target
-        control = self.control[:, keep]
-        return effect_of(self.prediction[:, keep], control), effect_of(self.truth[:, keep], control)
+        held_out = np.where(self.has_reference[:, None], self.held_out_control, self.truth)
+        return (
+            effect_of(self.prediction[:, keep], self.control[:, keep]),
+            effect_of(self.truth[:, keep], held_out[:, keep]),
+        )
 
 
 def _noise(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -141,12 +206,12 @@ def _mid_rank_score(distances: np.ndarray) -> np.ndarray:
 
 
 def _discrimination(view: Scored, distances: tuple[np.ndarray, ...], transpose: bool = False) -> np.ndarray:
-    """Mid-rank score of every unit within its pool; NaN in pools of fewer than 3 candidates."""
+    """Mid-rank score of every unit within its pool; NaN in pools of fewer than 3 candidates, or without reference."""
     values = np.full(len(view.truth), np.nan)
     for rows, matrix in zip(view.pools, distances, strict=True):
         if len(rows) >= MIN_CANDIDATES:
             values[rows] = _mid_rank_score(matrix.T if transpose else matrix)
-    return values
+    return np.where(view.has_reference, values, np.nan)
 
 
 def _standardised(profile: np.ndarray, reference: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -162,14 +227,17 @@ def _standardised(profile: np.ndarray, reference: np.ndarray, weights: np.ndarra
     return scaled / np.where(norm > 0, norm, 1.0)
 
 
-def _pearson(view: Scored, reference: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Return the weighted Pearson correlation of predicted and true effects, `[U]`; -1 where either does not vary."""
-    weights = np.ones_like(view.truth) if weights is None else weights
-    predicted = _standardised(view.prediction, reference, weights)
-    true = _standardised(view.truth, reference, weights)
+def _pearson(view: Scored, of_prediction: np.ndarray, of_truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted Pearson correlation of predicted and true effects, each against a reference, `[U]`.
+
+    -1 where either does not vary; NaN where the truth has no reference.
+    """
+    known = np.isfinite(of_truth).all(axis=1)
+    predicted = _standardised(view.prediction, of_prediction, weights)
+    true = _standardised(view.truth, np.where(known[:, None], of_truth, view.truth), weights)
     defined = predicted.any(axis=1) & true.any(axis=1)
     correlation = np.clip((weights * predicted * true).sum(axis=1), -1.0, 1.0)
-    return np.where(defined, correlation, -1.0)
+    return np.where(known, np.where(defined, correlation, -1.0), np.nan)
 
 
 def mse(view: Scored) -> np.ndarray:
@@ -185,20 +253,20 @@ def mae(view: Scored) -> np.ndarray:
 
 
 def pearson_delta(view: Scored) -> np.ndarray:
-    """Return the Pearson correlation over all genes of predicted and true effects against the real control."""
-    return _pearson(view, view.control)
+    """Return the Pearson correlation over all genes of predicted effects and true ones, each against real controls."""
+    return _pearson(view, view.control, view.held_out_control, view.counted.astype(np.float64))
 
 
 def pearson_delta_mean(view: Scored) -> np.ndarray:
     """Return the Pearson correlation of effects against the mean of the training perturbations (Systema)."""
-    return _pearson(view, view.train_mean)
+    return _pearson(view, view.train_mean, view.train_mean, view.counted.astype(np.float64))
 
 
 def pearson_delta_top20(view: Scored) -> np.ndarray:
     """`pearson_delta` on the 20 genes of highest |t|, own targets left out; NaN where nothing was tested."""
     tested = ~np.isnan(view.de_score).any(axis=1)
     weights = top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
-    return np.where(tested, _pearson(view, view.control, weights), np.nan)
+    return np.where(tested, _pearson(view, view.control, view.held_out_control, weights), np.nan)
 
 
 def discrimination_l2(view: Scored) -> np.ndarray:
@@ -275,8 +343,7 @@ def de_direction(view: Scored) -> np.ndarray:
 
     NaN where no gene is significant.
     """
-    predicted = np.sign(effect_of(view.prediction, view.control))
-    true = np.sign(effect_of(view.truth, view.control))
+    predicted, true = np.sign(view.predicted_effect), np.sign(view.true_effect)
     n = view.significant.sum(axis=1)
     agreement = (predicted * true + 1) / 2
     return np.where(n > 0, (agreement * view.significant).sum(axis=1) / np.maximum(n, 1), np.nan)
@@ -293,23 +360,65 @@ def de_auprc(view: Scored) -> np.ndarray:
 
 
 _CONTROL, _MEAN = "effect against control", "effect against training mean"
-_NO_CELLS = "no cells to test for differential expression"
-_NO_GENES = "no gene is significant in truth"
+_NO_REFERENCE = "no control cells held out, as a context has fewer than 20"
+_NO_CELLS = f"no cells to test for differential expression, or {_NO_REFERENCE}"
+_NO_GENES = f"no gene is significant in truth, or {_NO_REFERENCE}"
 _FEW = f"fewer than {MIN_CANDIDATES} candidates in one fold and context"
-CORE: dict[str, Metric] = table(
-    Metric("pearson_delta", pearson_delta, 1.0, -1.0, _CONTROL, level="headline"),
-    Metric("pearson_delta_mean", pearson_delta_mean, 1.0, -1.0, _MEAN, negative="no_change", level="headline"),
+_NO_RANK = f"{_FEW}, or {_NO_REFERENCE}"
+_AGAINST_CONTROL = (
+    Metric("pearson_delta", pearson_delta, 1.0, -1.0, _CONTROL, missing=_NO_REFERENCE, level="headline"),
     Metric("pearson_delta_top20", pearson_delta_top20, 1.0, -1.0, _CONTROL, needs_de=True, missing=_NO_CELLS),
-    Metric("mse", mse, 0.0, np.inf, "profile", level="headline"),
-    Metric("wmse", wmse, 0.0, np.inf, "profile", needs_de=True, missing="no cells of other perturbations"),
-    Metric("discrimination_cosine", discrimination_cosine, 1.0, 0.0, _CONTROL, missing=_FEW, level="headline"),
-    Metric("discrimination_cosine_t", discrimination_cosine_t, 1.0, 0.0, _CONTROL, missing=_FEW),
+    Metric("discrimination_cosine", discrimination_cosine, 1.0, 0.0, _CONTROL, missing=_NO_RANK, level="headline"),
+    Metric("discrimination_cosine_t", discrimination_cosine_t, 1.0, 0.0, _CONTROL, missing=_NO_RANK),
     Metric("de_overlap", de_overlap, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),
     Metric("de_direction", de_direction, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),
     Metric("de_auprc", de_auprc, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),
+    Metric("discrimination_l2", discrimination_l2, 1.0, 0.0, _CONTROL, missing=_NO_RANK, level="detail"),
+    Metric("discrimination_l2_t", discrimination_l2_t, 1.0, 0.0, _CONTROL, missing=_NO_RANK, level="detail"),
+)
+_AGAINST_MEAN = (
+    Metric("pearson_delta_mean", pearson_delta_mean, 1.0, -1.0, _MEAN, negative="no_change", level="headline"),
+)
+_OF_PROFILES = (
+    Metric("mse", mse, 0.0, np.inf, "profile", level="headline"),
+    Metric("wmse", wmse, 0.0, np.inf, "profile", needs_de=True, missing="no cells of other perturbations"),
     Metric("mae", mae, 0.0, np.inf, "profile", level="detail"),
     Metric("mse_top20", mse_top20, 0.0, np.inf, "profile", needs_de=True, missing=_NO_CELLS, level="detail"),
-    Metric("discrimination_l2", discrimination_l2, 1.0, 0.0, _CONTROL, missing=_FEW, level="detail"),
-    Metric("discrimination_l2_t", discrimination_l2_t, 1.0, 0.0, _CONTROL, missing=_FEW, level="detail"),
     Metric("centroid_accuracy", centroid_accuracy, 1.0, 0.0, "profile", missing=_FEW, level="detail"),
 )
+COUNTS_TARGETS = frozenset({"pearson_delta", "pearson_delta_mean"})  # their variant leaves them out
+SHARED = "shared_control"
+
+
+def _variant(row: Metric, suffix: str, of: Callable[[Scored], Scored], level: Level = "detail") -> Metric:
+    """Return the same metric on another view of a prediction."""
+
+    def variant(view: Scored) -> np.ndarray:
+        return row.function(of(view))
+
+    variant.__name__ = f"{row.name}_{suffix}"
+    return replace(row, name=variant.__name__, function=variant, level=level)
+
+
+def _targets(row: Metric) -> Metric:
+    """Return the variant that counts perturbed genes, or that leaves them out, whichever the metric does not."""
+    if row.name in COUNTS_TARGETS:
+        return _variant(row, "without_targets", lambda view: view.without_targets)
+    return _variant(row, "with_targets", lambda view: view.with_targets)
+
+
+def _shared(row: Metric) -> Metric:
+    missing = row.missing.replace(f", or {_NO_REFERENCE}", "").replace(_NO_REFERENCE, "")
+    level: Level = "shown" if row.name == "pearson_delta" else "detail"
+    return replace(_variant(row, SHARED, lambda view: view.with_shared_control, level), missing=missing)
+
+
+_ORDER = ("pearson_delta", "pearson_delta_shared_control", "pearson_delta_mean", "pearson_delta_top20", "mse", "wmse")
+_ROWS = table(
+    *_AGAINST_CONTROL,
+    *map(_shared, _AGAINST_CONTROL),
+    *_AGAINST_MEAN,
+    *_OF_PROFILES,
+    *map(_targets, (*_AGAINST_CONTROL, *_AGAINST_MEAN)),
+)
+CORE: dict[str, Metric] = {name: _ROWS[name] for name in (*_ORDER, *(name for name in _ROWS if name not in _ORDER))}

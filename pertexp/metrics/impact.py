@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pertexp.metrics.core import Scored, effect_of
+from pertexp.metrics.core import Scored
 from pertexp.metrics.correlation import spearman
 from pertexp.metrics.metric import Level, Metric, table
 from pertexp.metrics.ranking import auroc, average_precision, top_weights
@@ -74,8 +74,8 @@ def _spearman(score: np.ndarray, size: np.ndarray) -> float:
 
 
 def _size(view: Scored) -> np.ndarray:
-    size: np.ndarray = np.abs(effect_of(view.truth, view.control))
-    return size
+    """Return the size of true effects; NaN rows where they have no reference."""
+    return np.where(view.has_reference[:, None], np.abs(view.true_effect), np.nan)
 
 
 def _row(

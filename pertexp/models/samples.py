@@ -31,8 +31,8 @@ def write_samples(model: object, design: Design, seed: int, folder: Path) -> Non
 def sampled_cells(draw: Draw, design: Design, per_unit: int, name: str, seed: int) -> "AnnData":
     """Return AnnData of `per_unit` cells for each test unit, counts in X.
 
-    Size factors are drawn, with replacement, from the control cells of the unit's context: known without the test
-    cells, and of the spread that real cells have.
+    Size factors are drawn, with replacement, from the fitted control cells of the unit's context: known without the
+    test cells, and of the spread that real cells have.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def sampled_cells(draw: Draw, design: Design, per_unit: int, name: str, seed: in
     rng = np.random.default_rng(seed)
     blocks, sizes = [], []
     for row in range(len(units)):
-        own = (screen.perturbation == 0) & (screen.context == units.context[row])
+        own = (design.role == "control") & (screen.context == units.context[row])
         sizes.append(rng.choice(design.size_factor[own], per_unit))
         cells = units.take(np.full(per_unit, row))
         blocks.append(sp.csr_matrix(draw(cells, sizes[-1], int(rng.integers(2**62)))))

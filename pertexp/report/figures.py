@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pertexp.evaluation.roles import REPLICATE as REPLICATE_NAME
+from pertexp.evaluation.roles import TRUTH
 from pertexp.report.drawing import (
     BASELINE,
     INK,
@@ -31,8 +32,15 @@ _SQUARE = (0.165, 0.155, 0.985, 0.935)  # axes as wide as they are high
 _MOST_POINTS = 400  # of a learning curve
 _MOST_MARKS = 40
 _SHORT = 26  # characters of a label of which two stand side by side
-_COLOURS = {"model": MODEL, "masked": MODEL, "baseline": BASELINE, "aside": MUTED, REPLICATE_NAME: REPLICATE}
-_MARKERS = {"model": "o", "masked": "o", "baseline": "s", "aside": "X", REPLICATE_NAME: "D"}
+_COLOURS = {
+    "model": MODEL,
+    "masked": MODEL,
+    "baseline": BASELINE,
+    "aside": MUTED,
+    TRUTH: MUTED,
+    REPLICATE_NAME: REPLICATE,
+}
+_MARKERS = {"model": "o", "masked": "o", "baseline": "s", "aside": "X", TRUTH: "*", REPLICATE_NAME: "D"}
 _SERIES_MARKERS = "osD^vP"
 
 
@@ -71,6 +79,36 @@ def ladder(rows: Sequence[Row], column: Column, name: str = "ladder", chance: fl
         f"{row.label} {number(row.values[column.name].mean)}" for row in reversed(ordered)
     )
     return drawn(name, said, paint, height=0.75 + 0.26 * len(ordered))
+
+
+def two_controls(rows: Sequence[Row], held_out: Column, shared: Column) -> str:
+    """Return every row on a metric with all controls on both sides (open) and with held-out ones (filled)."""
+    names = (held_out.name, shared.name)
+    defined = [row for row in rows if all(math.isfinite(row.values[name].mean) for name in names if name in row.values)]
+    defined = [row for row in defined if all(name in row.values for name in names)]
+    ordered = sorted(defined, key=lambda row: row.values[held_out.name].mean)
+
+    def paint(axes: Axes) -> None:
+        for height, row in enumerate(ordered):
+            own, both = (row.values[name].mean for name in names)
+            colour = _COLOURS[row.kind]
+            axes.plot([own, both], [height, height], color=colour, linewidth=1.6, alpha=0.55)
+            axes.plot([both], [height], "o", color=colour, markersize=6.5, fillstyle="none")
+            axes.plot([own], [height], "o", color=colour, markersize=6.5)
+        axes.set_yticks(range(len(ordered)), [shortened(row.short, 28) for row in ordered])
+        axes.set_ylim(-0.6, len(ordered) - 0.4)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color=LINE, linewidth=0.6, alpha=0.7)
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.figure.supxlabel(f"{held_out.name}; ● held-out controls, ○ shared controls", fontsize=9, color=MUTED)
+
+    said = f"{held_out.name} with held-out and with shared controls: " + "; ".join(
+        f"{row.label} {number(row.values[names[0]].mean)} and {number(row.values[names[1]].mean)}"
+        for row in reversed(ordered)
+    )
+    return drawn("two-controls", said, paint, height=0.75 + 0.26 * len(ordered))
 
 
 def observed_and_predicted(effect: Effect, model: str, scale: str, position: int) -> str:

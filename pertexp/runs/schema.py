@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 from pertexp.metrics.metric import Level, Metric
 from pertexp.metrics.output import OutputName, ProfileScale
 
-FORMAT = 3  # of run folders; raised whenever what is written changes its meaning or its shape
+FORMAT = 4  # of run folders; raised whenever what is written changes its meaning or its shape
 METRICS_FILE = "metrics.json"
 DATA = "data.json"
 ENVIRONMENT = "environment.json"
@@ -34,7 +34,7 @@ def _null_for_nan(value: float | None) -> float | None:
 
 Number = Annotated[float, BeforeValidator(_nan_for_null), PlainSerializer(_null_for_nan)]
 OptionalNumber = Annotated[float | None, PlainSerializer(_null_for_nan)]
-Role = Literal["model", "masked", "baseline", "not counted", "replicate"]
+Role = Literal["model", "masked", "baseline", "not counted", "truth", "replicate"]
 Outcome = Literal["better", "worse", "not different", "too few units", "mostly undefined", "not applicable", "no value"]
 Basis = Literal["best baseline", "masked input", "setting"]
 
@@ -435,12 +435,23 @@ class ScreenMetrics(RunMetrics):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationMetrics:
-    """calibration.json: how far metrics are to be trusted on a data set, without any model."""
+    """calibration.json: how far metrics are to be trusted on a data set, without any model.
+
+    Attributes
+    ----------
+    data, scale
+        Name of the data, and the scale of its profiles.
+    collapsed
+        Whether the score of the replicate falls below half once its two halves do not share their control cells.
+    bootstrap, aggregate, calibration, notes
+        As in metrics.json.
+    """
 
     __pydantic_config__: ClassVar = _STRICT
 
     format: int = FORMAT
     data: str
+    collapsed: bool = False
     scale: str
     bootstrap: Bootstrap
     aggregate: list[ScoreRow]

@@ -120,11 +120,7 @@ def test_top20_shares_the_last_places_among_tied_genes():
     scored = view(n=3, contexts=1)
     order = np.random.default_rng(5).permutation(N_GENES)
     tied = replace(scored, de_score=np.repeat([[2.0] * 15 + [1.0] * (N_GENES - 15)], 3, axis=0))
-    shuffled = replace(
-        permute_genes(tied, order),
-        own_target=tied.own_target[:, order],
-        panel_target=tied.panel_target[order],
-    )
+    shuffled = permute_genes(tied, order)
     np.testing.assert_allclose(values("pearson_delta_top20", tied), values("pearson_delta_top20", shuffled), atol=1e-13)
     for u, got in enumerate(values("pearson_delta_top20", tied)):
         places = np.array([1.0] * 15 + [6 / (N_GENES - 15)] * (N_GENES - 15))
@@ -227,8 +223,7 @@ def test_a_flipped_sign_sends_pearson_to_its_negative(name):
 
 
 def permute_genes(scored, order):
-    tables = ("prediction", "truth", "control", "train_mean", "de_score", "de_fdr", "rest_score", "own_target")
-    moved = {name: getattr(scored, name)[:, order] for name in tables}
+    moved = {f.name: getattr(scored, f.name)[:, order] for f in fields(scored) if getattr(scored, f.name).ndim == 2}
     return replace(scored, **moved, panel_target=scored.panel_target[order])
 
 
@@ -252,7 +247,7 @@ def test_the_order_of_units_does_not_matter(name):
 def test_fewer_than_three_candidates_are_not_applicable(name, n, applicable):
     got = values(name, view(n=n, contexts=2))
     assert got.shape == (2 * n,)
-    assert np.isnan(got).all() == (name in (*DISCRIMINATION, "centroid_accuracy") and not applicable)
+    assert np.isnan(got).all() == (name.startswith((*DISCRIMINATION, "centroid_accuracy")) and not applicable)
 
 
 @pytest.mark.parametrize("name", PEARSON)
@@ -284,7 +279,7 @@ def test_a_panel_that_targets_every_gene_tells_nothing_apart(name):
 @pytest.mark.parametrize("scale", [1e-120, 1e120])
 def test_the_unit_of_measurement_does_not_matter(name, scale):
     scored = view(n=5, noise=3.0)
-    tables = ("prediction", "truth", "control", "train_mean")
+    tables = ("prediction", "truth", "control", "held_out_control", "shared_control", "train_mean")
     scaled = replace(scored, **{table: scale * getattr(scored, table) for table in tables})
     power = {"mse": 2, "wmse": 2, "mse_top20": 2, "mae": 1}.get(name, 0)
     np.testing.assert_allclose(values(name, scaled), values(name, scored) * scale**power, rtol=1e-9)
@@ -318,3 +313,117 @@ def test_a_prediction_far_off_does_not_blur_the_ranks_of_the_others():
     others = np.arange(6) != 3
     np.testing.assert_array_equal(found[others], values("discrimination_l2", scored)[others])
     assert found[3] == 0.5
+
+
+RANKED = tuple(f"discrimination_{kind}{side}" for kind in ("cosine", "l2") for side in ("", "_t"))
+AGAINST_CONTROL = ("pearson_delta", "pearson_delta_top20", *RANKED, "de_overlap", "de_direction", "de_auprc")
+
+
+def apart(**options):
+    """A view whose control cells are held out in part: three references, and tests against two of them."""
+    scored = view(noise=3.0, **options)
+    rng = np.random.default_rng(9)
+    held_out = scored.control + 0.7 * rng.normal(size=N_GENES)
+    return replace(
+        scored,
+        held_out_control=held_out,
+        shared_control=0.4 * scored.control + 0.6 * held_out,
+        shared_de_score=np.abs(rng.normal(size=scored.truth.shape)),
+        shared_de_fdr=rng.choice([0.01, 0.5], size=scored.truth.shape),
+    )
+
+
+@pytest.mark.parametrize("name", AGAINST_CONTROL)
+def test_predictions_are_against_fitted_and_truth_against_held_out_controls(name):
+    """An effect is a difference: truth moved by the difference of the references has the same one against the other."""
+    scored = apart()
+    moved = replace(scored, truth=scored.truth - scored.held_out_control + scored.control,
+                    held_out_control=scored.control)  # fmt: skip
+    np.testing.assert_allclose(values(name, scored), values(name, moved), atol=1e-12)
+    same = replace(scored, held_out_control=scored.control)
+    assert not np.allclose(values(name, scored), values(name, same), equal_nan=True) or name in (
+        "de_overlap",
+        "de_auprc",
+    )
+
+
+def test_pearson_delta_is_that_of_scipy_with_two_references():
+    scored = apart()
+    rows = zip(scored.prediction - scored.control, scored.truth - scored.held_out_control, strict=True)
+    np.testing.assert_allclose(values("pearson_delta", scored), [pearsonr(*row).statistic for row in rows], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", AGAINST_CONTROL)
+def test_shared_controls_are_all_cells_on_both_sides(name):
+    scored = apart()
+    shared = replace(scored, control=scored.shared_control, held_out_control=scored.shared_control,
+                     de_score=scored.shared_de_score, de_fdr=scored.shared_de_fdr)  # fmt: skip
+    found = values(f"{name}_shared_control", scored)
+    np.testing.assert_array_equal(found, values(name, shared))
+    assert not np.allclose(found, values(name, scored), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", AGAINST_CONTROL)
+def test_a_prediction_without_effect_has_none_against_shared_controls_either(name):
+    scored = apart()
+    none = replace(scored, prediction=scored.control)
+    shared = replace(none, prediction=scored.shared_control, control=scored.shared_control)
+    found = values(f"{name}_shared_control", none)
+    np.testing.assert_array_equal(found, values(f"{name}_shared_control", shared))
+    assert (found == -1.0).all() == name.startswith("pearson")
+
+
+@pytest.mark.parametrize("name", AGAINST_CONTROL)
+def test_without_held_out_controls_a_metric_does_not_apply(name):
+    scored = apart()
+    none = scored.context == 1
+    for field in ("held_out_control", "de_score", "de_fdr"):
+        scored = replace(scored, **{field: np.where(none[:, None], np.nan, getattr(scored, field))})
+    found, whole = values(name, scored), values(name, apart())
+    assert np.isnan(found[none]).all()
+    np.testing.assert_array_equal(found[~none], whole[~none])
+    shared = f"{name}_shared_control"
+    np.testing.assert_array_equal(values(shared, scored), values(shared, apart()))
+
+
+@pytest.mark.parametrize("name", sorted(set(AGAINST_CONTROL) - {"pearson_delta"}))
+def test_perturbed_genes_are_counted_where_asked_for(name):
+    scored = apart()
+    none = np.zeros_like(scored.own_target)
+    counted = replace(scored, own_target=none, panel_target=none.any(axis=0))
+    np.testing.assert_array_equal(values(f"{name}_with_targets", scored), values(name, counted))
+
+
+@pytest.mark.parametrize(("name", "references"), [("pearson_delta", ("control", "held_out_control")),
+                                                  ("pearson_delta_mean", ("train_mean", "train_mean"))])  # fmt: skip
+def test_perturbed_genes_are_left_out_where_asked_for(name, references):
+    scored = apart()
+    of_prediction, of_truth = (getattr(scored, reference) for reference in references)
+    expected = [
+        pearsonr((scored.prediction[u] - of_prediction[u])[keep], (scored.truth[u] - of_truth[u])[keep]).statistic
+        for u, keep in enumerate(~scored.own_target)
+    ]
+    np.testing.assert_allclose(values(f"{name}_without_targets", scored), expected, atol=1e-12)
+    assert not np.allclose(values(name, scored), expected)
+
+
+def test_every_effect_metric_has_its_variants():
+    effects = {name for name in CORE if CORE[name].space.startswith("effect")}
+    plain = {name for name in effects if not name.endswith(("_shared_control", "_with_targets", "_without_targets"))}
+    assert plain == {*AGAINST_CONTROL, "pearson_delta_mean"}
+    assert {f"{name}_shared_control" for name in AGAINST_CONTROL} <= effects
+    assert all(len({f"{name}_with_targets", f"{name}_without_targets"} & effects) == 1 for name in plain)
+
+
+def test_the_noise_of_a_shared_control_mean_is_no_score():
+    """Perturbations that do nothing, and a mean of others that do nothing: all that correlates is the reference."""
+    rng = np.random.default_rng(0)
+    units, genes = 200, 400
+    means = 0.1 * rng.normal(size=(units + 1, genes))  # true profiles, and a mean of training profiles: noise about 0
+    truth, prediction = means[:units], np.tile(means[units:] * 0.3, (units, 1))
+    fitted, held_out = (np.tile(0.2 * rng.normal(size=genes), (units, 1)) for _ in range(2))
+    base = view(n=units, genes=genes, contexts=1)
+    scored = replace(base, truth=truth, prediction=prediction, control=fitted, held_out_control=held_out,
+                     shared_control=(fitted + held_out) / 2)  # fmt: skip
+    assert values("pearson_delta_shared_control", scored).mean() > 0.6
+    assert abs(values("pearson_delta", scored).mean()) < 0.1

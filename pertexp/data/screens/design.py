@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pertexp import threads
 from pertexp.config.errors import DataError, MismatchError
+from pertexp.data.screens import control_split
 from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
 from pertexp.data.screens.embeddings import (
     EmbeddingSource,
@@ -24,7 +25,7 @@ from pertexp.data.screens.embeddings import (
 from pertexp.data.screens.profiles import PROFILE_SCALES, Units, control_profiles, unit_profiles
 from pertexp.data.screens.scale import log_normalise
 from pertexp.data.screens.screen import CONTROL, PHASES, Screen, members
-from pertexp.data.screens.split_table import NOT_TESTED, SplitTable
+from pertexp.data.screens.split_table import HELD_OUT, NOT_TESTED, ROLES, SplitTable
 from pertexp.data.screens.splits import AtFold
 from pertexp.metrics.output import SCALE_WORDS, ProfileScale
 from pertexp.runs.documents import plain
@@ -48,7 +49,7 @@ class TrainingProfiles:
     validation_units, validation_values
         The same for validation: to choose by, never to fit.
     control
-        `[C, G]` control profiles by context.
+        `[C, G]` profiles of the fitted control cells by context.
     gene_embedding, perturbation_embedding
         `[G, dg]` and `[P, dp]`.
     target_table
@@ -99,9 +100,9 @@ class Design:
     split
         The split table, all folds; `split.fold` is the one in use.
     role
-        `[N]` role of each cell: train, val, test, control or excluded.
+        `[N]` role of each cell: train, val, test, control, held_out_control or excluded.
     size_factor
-        `[N]` L / median(L), the median over training and control cells; 1 off the count scale.
+        `[N]` L / median(L), the median over training and fitted control cells; 1 off the count scale.
     training
         Training profiles with the embeddings.
     notes
@@ -140,7 +141,7 @@ class Design:
         gone = [fold == self.split.fold and (name, context) in dropped for name, context, fold in pairs]
         rows.loc[gone, "role"] = "excluded"
         rows.loc[gone, "seen"] = NOT_TESTED
-        split = SplitTable(rows, self.split.fold)
+        split = replace(self.split, table=rows)
         return replace(self, split=split, role=_cell_roles(self.screen, split))
 
     def cells(self, *roles: str) -> np.ndarray:
@@ -224,7 +225,7 @@ def build_design(screen: Screen, options: DesignOptions) -> Design:
     """
     screen, small = _without_small_groups(screen, options.min_cells)
     _require_controls(screen)
-    split = options.split(_unit_table(screen)).validate()
+    split = _with_held_out_controls(options.split(_unit_table(screen)), screen)
     role = _cell_roles(screen, split)
     fitted = np.isin(role, ("train", "control"))
     size_factor = _size_factors(screen, fitted)
@@ -234,8 +235,9 @@ def build_design(screen: Screen, options: DesignOptions) -> Design:
     if normalise:
         screen = _normalised(screen, size_factor)
         size_factor = np.ones(screen.n_cells)
-    training, missing = _training_profiles(screen, size_factor, split, options)
+    training, missing = _training_profiles(screen, size_factor, split, role, options)
     notes: dict[str, Any] = {**screen.provenance, "groups_below_min_cells": small, **missing}
+    notes["few_controls"] = _few_controls(screen)
     notes["normalised_at_median_depth"] = normalise
     return Design(screen, split, role, size_factor, training, notes)
 
@@ -283,6 +285,31 @@ def _require_controls(screen: Screen) -> None:
         )
 
 
+def _with_held_out_controls(split: SplitTable, screen: Screen) -> SplitTable:
+    return split.with_held_out(_control_counts(screen)).validate()
+
+
+def _control_counts(screen: Screen) -> dict[str, int]:
+    counts = np.bincount(screen.context[screen.perturbation == 0], minlength=len(screen.contexts))
+    return dict(zip(screen.contexts, counts.tolist(), strict=True))
+
+
+def _few_controls(screen: Screen) -> list[str]:
+    """Say which contexts have few control cells, and what that means."""
+    few = {name: n for name, n in _control_counts(screen).items() if n < control_split.ENOUGH}
+    if not few or screen.scale == "log2fc":
+        return []
+    log.warning(
+        "%d contexts have fewer than %d control cells, so that effects against half of them are noisy; below %d none "
+        "is held out, and metrics with held-out controls do not apply: %s",
+        len(few),
+        control_split.ENOUGH,
+        control_split.FEWEST,
+        ", ".join(f"{name}: {n}" for name, n in list(few.items())[:12]),
+    )
+    return [f"{name}: {n}" for name, n in few.items()]
+
+
 def _unit_table(screen: Screen) -> pd.DataFrame:
     frame = pd.DataFrame({"perturbation": screen.perturbation, "context": screen.context})
     counted = frame.value_counts().rename("n_cells").reset_index()
@@ -301,11 +328,14 @@ def _units_with(screen: Screen, split: SplitTable, role: str) -> Units:
 
 def _cell_roles(screen: Screen, split: SplitTable) -> np.ndarray:
     rows = split.roles()
+    rows = rows[rows["role"] != HELD_OUT]
     lookup = np.full((len(screen.perturbations), len(screen.contexts)), "excluded", dtype=object)
     perturbation = pd.Index(screen.perturbations).get_indexer(pd.Index(rows["perturbation"]))
     context = pd.Index(screen.contexts).get_indexer(pd.Index(rows["context"]))
     lookup[perturbation, context] = rows["role"].to_numpy()
-    roles: np.ndarray = lookup[screen.perturbation, screen.context].astype(str)
+    roles: np.ndarray = lookup[screen.perturbation, screen.context].astype(f"U{max(map(len, ROLES))}")
+    held_out = split.controls.cells(roles == "control", screen.context, screen.contexts)
+    roles[held_out] = HELD_OUT
     return roles
 
 
@@ -383,11 +413,11 @@ def _normalised(screen: Screen, size_factor: np.ndarray) -> Screen:
 
 
 def _training_profiles(
-    screen: Screen, size_factor: np.ndarray, split: SplitTable, options: DesignOptions
+    screen: Screen, size_factor: np.ndarray, split: SplitTable, role: np.ndarray, options: DesignOptions
 ) -> tuple[TrainingProfiles, dict[str, Any]]:
     units, validation_units = _units_with(screen, split, "train"), _units_with(screen, split, "val")
     values = unit_profiles(screen, size_factor, units)
-    control = control_profiles(screen, size_factor)
+    control = control_profiles(screen, size_factor, role == "control")
     effects = values - control[units.context]
     genes, missing_genes = gene_rows(options.gene_embedding, screen, effects)
     table = table_of(options.perturbation_embedding, screen, effects)

@@ -98,9 +98,13 @@ def unit_profiles(screen: Screen, size_factor: np.ndarray, units: Units) -> np.n
     return profiles(screen, group_sums(screen, size_factor, unit_groups(screen, units), len(units)))
 
 
-def control_profiles(screen: Screen, size_factor: np.ndarray) -> np.ndarray:
-    """Return `[C, G]` profile of the control cells of each context."""
-    group = np.where(screen.perturbation == 0, screen.context, -1)
+def control_profiles(screen: Screen, size_factor: np.ndarray, cells: np.ndarray | None = None) -> np.ndarray:
+    """Return `[C, G]` profile of the control cells of each context; of some of them alone, where `cells` masks them.
+
+    NaN rows where a context has none of them.
+    """
+    control = screen.perturbation == 0
+    group = np.where(control if cells is None else control & cells, screen.context, -1)
     return profiles(screen, group_sums(screen, size_factor, group, len(screen.contexts)))
 
 

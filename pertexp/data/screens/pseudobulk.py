@@ -1,4 +1,4 @@
-"""Training rows: single cells, or their sums by perturbation × context × phase."""
+"""Training rows: single cells, or their sums by perturbation × context × phase × role."""
 
 from typing import Literal
 
@@ -28,7 +28,7 @@ def cell_rows(design: Design) -> Rows:
 
 
 def pseudobulk_rows(design: Design, kind: Pseudobulk) -> tuple[Rows, np.ndarray]:
-    """Return one row a group of cells of equal perturbation, context and phase, and the role of each row `[R]`.
+    """Return one row a group of cells of equal perturbation, context, phase and role, and the role of each row `[R]`.
 
     `sum`: sums of counts with offset log Σs and n cells, so that a negative binomial with θ_bulk = nθ holds (exactly
     where the cells of a group share one size factor). `mean`: means of counts with the log of the mean size factor and
@@ -42,7 +42,8 @@ def pseudobulk_rows(design: Design, kind: Pseudobulk) -> tuple[Rows, np.ndarray]
     require_summable(design, kind)
     screen = design.screen
     phase = np.zeros(screen.n_cells, dtype=np.int64) if screen.phase is None else screen.phase
-    key = np.stack([screen.perturbation, screen.context, phase])
+    # Cells of two roles, fitted and held-out controls, are two groups.
+    key = np.stack([screen.perturbation, screen.context, phase, np.unique(design.role, return_inverse=True)[1]])
     groups, first, group = np.unique(key, axis=1, return_index=True, return_inverse=True)
     indicator = membership(group.ravel(), groups.shape[1])
     n = np.asarray(indicator.sum(axis=1)).ravel()

@@ -1,6 +1,7 @@
 """The split of a screen as a table: the role of every unit in every fold, with a hash."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from pertexp.config.errors import DataError
+from pertexp.data.screens.control_split import ControlSplit
 from pertexp.data.screens.labels import canonical_name
 from pertexp.data.screens.screen import CONTROL
 from pertexp.data.split_files import canonical_text, refuse_unknown_roles, require_fold, text_hash, write_table
 
-ROLES = ("train", "val", "test", "control", "excluded")
+HELD_OUT = "held_out_control"
+ROLES = ("train", "val", "test", "control", HELD_OUT, "excluded")
 UNIT = ["perturbation", "context"]
 COLUMNS = [*UNIT, "fold", "role", "seen"]
 NOT_TESTED = -1
@@ -25,14 +28,18 @@ class SplitTable:
     Attributes
     ----------
     table
-        Columns `perturbation`, `context`, `fold`, `role` (train, val, test, control, excluded) and `seen`:
-        for a test unit the number of its members that occur in a training unit of that fold, else -1. Sorted.
+        Columns `perturbation`, `context`, `fold`, `role` (train, val, test, control, held_out_control, excluded) and
+        `seen`: for a test unit the number of its members that occur in a training unit of that fold, else -1. Sorted.
+        The control cells of a context have two rows where some of them are held out.
     fold
         The fold to use; not part of the hash.
+    controls
+        Which control cells are held out, in all folds.
     """
 
     table: pd.DataFrame
     fold: int = 0
+    controls: ControlSplit = field(default_factory=ControlSplit)
 
     def __post_init__(self) -> None:
         ordered = self.table[COLUMNS].sort_values(["fold", *UNIT, "role", "seen"], ignore_index=True)
@@ -40,8 +47,8 @@ class SplitTable:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256, in hex, of the canonical CSV text."""
-        return text_hash(self.text)
+        """SHA-256, in hex, of the canonical CSV text and of the draw of held-out controls."""
+        return text_hash(self.text + self.controls.text)
 
     @property
     def text(self) -> str:
@@ -59,11 +66,24 @@ class SplitTable:
         require_fold(wanted, self.folds)
         return self.table[self.table["fold"] == wanted].reset_index(drop=True)
 
+    def with_held_out(self, n_controls: Mapping[str, int]) -> "SplitTable":
+        """Return the table with a row of held-out controls for each context that has some.
+
+        Parameters
+        ----------
+        n_controls
+            Number of control cells by context.
+        """
+        rows = self.table[self.table["role"] != HELD_OUT]
+        fitted = rows[rows["role"] == "control"]
+        some = [self.controls.count(n_controls.get(str(context), 0)) > 0 for context in fitted["context"]]
+        return replace(self, table=pd.concat([rows, fitted[some].assign(role=HELD_OUT)], ignore_index=True))
+
     def validate(self) -> "SplitTable":
         """Return the table itself, or raise DataError: see the checks, each says what is wrong and where."""
         self.roles()
         refuse_unknown_roles(self.table["role"].astype(str), ROLES)
-        refuse_double_rows(self.table)
+        refuse_double_rows(self.table[self.table["role"] != HELD_OUT])
         _refuse_misplaced_controls(self.table)
         _refuse_empty_roles(self.table)
         return self
@@ -103,16 +123,16 @@ def refuse_double_rows(table: pd.DataFrame) -> None:
 
 def _refuse_misplaced_controls(table: pd.DataFrame) -> None:
     control = canonical_names(table["perturbation"]) == CONTROL
-    split = table[control & ~table["role"].isin(["control", "excluded"])]
+    split = table[control & ~table["role"].isin(["control", HELD_OUT, "excluded"])]
     if len(split):
         raise DataError(
             f"Control cells have the role '{split['role'].iloc[0]}' in fold {split['fold'].iloc[0]}, so "
             "controls would be split silently: give them the role control."
         )
-    posing = table[~control & (table["role"] == "control")]
+    posing = table[~control & table["role"].isin(["control", HELD_OUT])]
     if len(posing):
         raise DataError(
-            f"Perturbation {posing['perturbation'].iloc[0]} has the role control in fold "
+            f"Perturbation {posing['perturbation'].iloc[0]} has the role {posing['role'].iloc[0]} in fold "
             f"{posing['fold'].iloc[0]}: name control cells in data.control, or give it another role."
         )
 

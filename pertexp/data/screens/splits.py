@@ -6,7 +6,7 @@ its folds. Equal units and an equal seed give an equal table, whatever the order
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 
 from pertexp.config.errors import DataError, MismatchError, RequestError, nearest
+from pertexp.data.screens.control_split import ControlSplit
 from pertexp.data.screens.screen import CONTROL, members
 from pertexp.data.screens.split_table import (
     COLUMNS,
+    HELD_OUT,
     NOT_TESTED,
     UNIT,
     SplitTable,
@@ -31,7 +33,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class UnseenPerturbation:
+class ControlsHeldOut:
+    """What the builders have in common: which control cells are held out."""
+
+    controls: ControlSplit = field(default_factory=ControlSplit, kw_only=True)
+
+
+@dataclass(frozen=True)
+class UnseenPerturbation(ControlsHeldOut):
     """K-fold over perturbations: each, in all contexts, is the test set of exactly one fold.
 
     A held-out gene is unseen in every form: where the single `A` is tested, training and validation
@@ -51,11 +60,11 @@ class UnseenPerturbation:
         roles = [
             _hold_out(names, test, self.val_fraction, _generator(self.seed, number)) for number, test in enumerate(held)
         ]
-        return _assemble(units, [_spread(units, one) for one in roles], self.fold)
+        return _assemble(units, [_spread(units, one) for one in roles], self.fold, self.controls)
 
 
 @dataclass(frozen=True)
-class Combination:
+class Combination(ControlsHeldOut):
     """K-fold over combinations; singles are trained on, validation units are drawn from the other combinations.
 
     `seen=None` hides nothing: every combination is tested once and the `seen` column says what it met.
@@ -77,7 +86,7 @@ class Combination:
         names = _perturbed(units)["perturbation"].unique().tolist()
         held = _deal(self._testable(names), self.folds, self.seed, self._kind())
         roles = [self._roles(names, test, number) for number, test in enumerate(held)]
-        return _assemble(units, [_spread(units, one) for one in roles], self.fold)
+        return _assemble(units, [_spread(units, one) for one in roles], self.fold, self.controls)
 
     def _kind(self) -> str:
         kept = "" if self.seen is None else f" with at least {self.seen} members perturbed alone"
@@ -137,7 +146,7 @@ class Combination:
 
 
 @dataclass(frozen=True)
-class LeaveContextOut:
+class LeaveContextOut(ControlsHeldOut):
     """One fold per context (sorted): its perturbed units are the test set, all others train.
 
     Control cells of the held-out context keep the role `control`: they are an input at prediction time, as in
@@ -156,7 +165,7 @@ class LeaveContextOut:
         units = _distinct(units)
         contexts = _contexts(units)
         roles = [self._roles(units, context, number) for number, context in enumerate(contexts)]
-        return _assemble(units, roles, self._fold_of(contexts))
+        return _assemble(units, roles, self._fold_of(contexts), self.controls)
 
     def _roles(self, units: pd.DataFrame, context: str, number: int) -> pd.Series:
         roles = pd.Series(np.where(units["context"] == context, "test", "train"), dtype=object)
@@ -183,7 +192,7 @@ class LeaveContextOut:
 
 
 @dataclass(frozen=True)
-class DoubleHoldOut:
+class DoubleHoldOut(ControlsHeldOut):
     """Perturbation fold × context: test = held-out perturbations in the held-out context.
 
     Training units are other perturbations in other contexts; all else is excluded. Fold number = context
@@ -201,7 +210,7 @@ class DoubleHoldOut:
         """Split the units; DataError with one context, or fewer perturbations than folds in one."""
         units = _distinct(units)
         roles = [role for context in _contexts(units) for role in self._of_context(units, context)]
-        return _assemble(units, roles, self.fold)
+        return _assemble(units, roles, self.fold, self.controls)
 
     def _of_context(self, units: pd.DataFrame, context: str) -> list[pd.Series]:
         perturbed = _perturbed(units)
@@ -223,7 +232,7 @@ class DoubleHoldOut:
 
 
 @dataclass(frozen=True)
-class GearsSimulation:
+class GearsSimulation(ControlsHeldOut):
     """The simulation split of GEARS: a share of the perturbed genes is known, all that touches another gene is tested.
 
     Tested are singles of unknown genes, combinations with 0 or 1 known genes, and a share of those with 2. Validation
@@ -250,9 +259,8 @@ class GearsSimulation:
             raise RequestError(f"data.split.folds={self.folds}: expected at least one draw.")
         units = _distinct(units)
         names = _perturbed(units)["perturbation"].unique().tolist()
-        return _assemble(
-            units, [_spread(units, self._roles(names, self.seed + n)) for n in range(self.folds)], self.fold
-        )
+        roles = [_spread(units, self._roles(names, self.seed + number)) for number in range(self.folds)]
+        return _assemble(units, roles, self.fold, self.controls)
 
     def _roles(self, names: list[str], seed: int) -> Roles:
         rest = self._known(names, self.train_gene_fraction, self.seen2_train_fraction, seed)
@@ -272,12 +280,12 @@ class GearsSimulation:
 
 
 @dataclass(frozen=True)
-class UserTable:
+class UserTable(ControlsHeldOut):
     """The user's own table: `perturbation`, `role`, and where wanted `context` and `fold`.
 
     Without `context` a row holds for all contexts, without `fold` for fold 0. Names are read as sets (`B+A`
     and `A+B+ctrl` are `A+B`). Controls without a row are `control`; perturbed units without one are refused,
-    or `excluded` with `missing="exclude"`.
+    or `excluded` with `missing="exclude"`. Rows of held-out controls are passed over: `controls` draws them.
     """
 
     path: str
@@ -295,7 +303,7 @@ class UserTable:
         wide = units.merge(pd.DataFrame({"fold": sorted(rows["fold"].unique())}), how="cross")
         table = wide.merge(rows, on=[*keys, "fold"], how="left")
         table["role"] = table["role"].mask(table["role"].isna() & (table["perturbation"] == CONTROL), "control")
-        return _finish(self._without_gaps(table), self.fold)
+        return _finish(self._without_gaps(table), self.fold, self.controls)
 
     def _read(self) -> pd.DataFrame:
         rows = read_rows(Path(self.path))
@@ -307,6 +315,7 @@ class UserTable:
                 "give perturbation and role, and where wanted context and fold."
             )
         rows["fold"] = fold_numbers(rows, self.path)
+        rows = rows[rows["role"] != HELD_OUT]  # of a table that a run wrote; data.split.controls says which they are
         return rows[[column for column in COLUMNS if column in rows and column != "seen"]]
 
     def _refuse_unknown(self, rows: pd.DataFrame, units: pd.DataFrame, keys: list[str]) -> None:
@@ -332,7 +341,7 @@ class UserTable:
 
 
 @dataclass(frozen=True)
-class NamedTest:
+class NamedTest(ControlsHeldOut):
     """One fold whose test units are those of the named perturbations; the others train.
 
     A held-out gene is unseen in every form, as in `UnseenPerturbation`.
@@ -348,7 +357,7 @@ class NamedTest:
         names = _perturbed(units)["perturbation"].unique().tolist()
         test = [name for name in names if name in set(self.test)]
         roles = _hold_out(names, test, self.val_fraction, _generator(self.seed, 0))
-        return _assemble(units, [_spread(units, roles)], 0)
+        return _assemble(units, [_spread(units, roles)], 0, self.controls)
 
 
 @dataclass(frozen=True)
@@ -360,7 +369,12 @@ class AtFold:
 
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units, and use the fold."""
-        return SplitTable(self.split(units).table, self.fold)
+        return replace(self.split(units), fold=self.fold)
+
+
+def controls_of(split: Callable[[pd.DataFrame], SplitTable]) -> ControlSplit:
+    """Return which controls a builder holds out; a builder of another package holds out the default."""
+    return split.controls if isinstance(split, ControlsHeldOut) else ControlSplit()
 
 
 def _distinct(units: pd.DataFrame) -> pd.DataFrame:
@@ -444,15 +458,15 @@ def _spread(units: pd.DataFrame, roles: Roles) -> pd.Series:
     return units["perturbation"].map(roles | {CONTROL: "control"})
 
 
-def _assemble(units: pd.DataFrame, roles: list[pd.Series], fold: int) -> SplitTable:
+def _assemble(units: pd.DataFrame, roles: list[pd.Series], fold: int, controls: ControlSplit) -> SplitTable:
     parts = [units[UNIT].assign(fold=number, role=role) for number, role in enumerate(roles)]
-    return _finish(pd.concat(parts, ignore_index=True), fold)
+    return _finish(pd.concat(parts, ignore_index=True), fold, controls)
 
 
-def _finish(table: pd.DataFrame, fold: int) -> SplitTable:
+def _finish(table: pd.DataFrame, fold: int, controls: ControlSplit) -> SplitTable:
     """Count what the test units have seen, and refuse a table that is not a split."""
     counted = pd.concat([rows.assign(seen=_seen(rows)) for _, rows in table.groupby("fold")])
-    return SplitTable(counted, fold).validate()
+    return SplitTable(counted, fold, controls).validate()
 
 
 def _seen(rows: pd.DataFrame) -> list[int]:

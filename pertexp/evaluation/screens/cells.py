@@ -1,13 +1,15 @@
 """The cells behind an evaluation: real cells, halves of them, and control cells shifted to predicted means."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
 
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import Units, first_halves, tested_values, unit_groups
+from pertexp.data.screens.profiles import Units, control_profiles, first_halves, tested_values, unit_groups
 from pertexp.data.screens.screen import Screen
+from pertexp.data.screens.split_table import HELD_OUT
 from pertexp.evaluation.screens.moved import moved_counts, moved_logs
 from pertexp.metrics.cells import Cells
 from pertexp.metrics.differential import benjamini_hochberg, t_against_control, t_against_others, wilcoxon
@@ -31,8 +33,10 @@ class TestedCells:
         The screen, and `[N]` size factors of its cells.
     units
         The test units.
+    held_out
+        `[N]` the control cells that are held out.
     control
-        `[C, G]` control profiles, from which predictions move control cells.
+        `[C, G]` profiles of all control cells, from which predictions move them.
     seed
         Of the halves and of the moved cells.
     given
@@ -42,6 +46,7 @@ class TestedCells:
     screen: Screen
     size_factor: np.ndarray
     units: Units
+    held_out: np.ndarray
     control: np.ndarray
     seed: int = 0
     given: dict[str, Cells] = field(default_factory=dict)
@@ -51,7 +56,9 @@ class TestedCells:
     @classmethod
     def of(cls, design: Design, seed: int) -> "TestedCells":
         """Return the cells of the test units of a design."""
-        return cls(design.screen, design.size_factor, design.units("test"), design.training.control, seed)
+        screen, size_factor = design.screen, design.size_factor
+        control = control_profiles(screen, size_factor)
+        return cls(screen, size_factor, design.units("test"), design.role == HELD_OUT, control, seed)
 
     @property
     def pools(self) -> list[np.ndarray]:
@@ -78,19 +85,24 @@ class TestedCells:
         return cells, tuple(self.screen.perturbations[code] for code in codes)
 
     def tests(self) -> dict[str, np.ndarray]:
-        """Return `[U, G]` tables `de_score`, `de_fdr` and `rest_score` of the real cells, for the evaluation frame."""
+        """Return `[U, G]` tables of tests of the real cells, by their names in the evaluation frame.
+
+        `de_score` and `de_fdr` are against held-out control cells, `shared_...` against all; `rest_score` is against
+        the cells of all other perturbations.
+        """
         values = tested_values(self.screen, self.size_factor)
         shape = (len(self.units), self.screen.n_genes)
-        found = {name: np.full(shape, np.nan) for name in ("de_score", "de_fdr", "rest_score")}
+        found = {f"{prefix}{name}": np.full(shape, np.nan) for prefix in ("", "shared_") for name in _AGAINST_CONTROL}
+        found["rest_score"] = np.full(shape, np.nan)
         for rows in self.pools:
             group = self._group(rows)
             here = np.flatnonzero(self.screen.context == self.units.context[rows[0]])
             cells = self._cells(values[here], group[here], rows.size, self.size_factor[here])
-            kept = np.flatnonzero(cells.group > -2)
-            tested = self._cells(cells.expression[kept], cells.group[kept], rows.size, cells.size_factor[kept])
-            found["de_score"][rows] = np.abs(t_against_control(tested, tested.expression))
-            found["de_fdr"][rows] = benjamini_hochberg(wilcoxon(tested, tested.expression))
             found["rest_score"][rows] = np.abs(t_against_others(*_perturbed(cells)))[: rows.size]
+            for prefix, controls in (("", self.held_out[here]), ("shared_", np.ones(here.size, dtype=bool))):
+                tested = _kept(cells, (cells.group >= 0) | ((cells.group == -1) & controls))
+                for name, test in _AGAINST_CONTROL.items():
+                    found[f"{prefix}{name}"][rows] = test(tested)
         return {name: _whole_rows(table) for name, table in found.items()}
 
     def predicted(self, name: str, profile: np.ndarray, rows: np.ndarray, *, own_control: bool = False) -> Cells:
@@ -147,6 +159,18 @@ class TestedCells:
     def _cells(self, expression: sp.csr_matrix, group: np.ndarray, n_units: int, size_factor: np.ndarray) -> Cells:
         scale = self.screen.scale if self.screen.scale == "counts" else "log1p"
         return Cells(expression, group, n_units, scale, size_factor)
+
+
+_AGAINST_CONTROL: dict[str, Callable[[Cells], np.ndarray]] = {
+    "de_score": lambda cells: np.abs(t_against_control(cells, cells.expression)),
+    "de_fdr": lambda cells: benjamini_hochberg(wilcoxon(cells, cells.expression)),
+}
+
+
+def _kept(cells: Cells, mask: np.ndarray) -> Cells:
+    """Return some of the cells."""
+    kept = np.flatnonzero(mask)
+    return Cells(cells.expression[kept], cells.group[kept], cells.n_units, cells.scale, cells.size_factor[kept])
 
 
 def _perturbed(cells: Cells) -> tuple[Cells, sp.csr_matrix]:

@@ -10,7 +10,8 @@ import numpy as np
 from pertexp.config.errors import MismatchError, RequestError, nearest
 from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design
-from pertexp.data.screens.profiles import SCALE_ADVICE, Units, halves, unit_profiles
+from pertexp.data.screens.profiles import SCALE_ADVICE, Units, control_profiles, halves, unit_profiles
+from pertexp.data.screens.split_table import HELD_OUT
 from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.contract import ScoredRun, require_metrics
 from pertexp.evaluation.screens.cells import TestedCells
@@ -211,7 +212,7 @@ def evaluation_frame(
     n_splits: int = 5,
     frame_type: type[EvaluationFrame] = EvaluationFrame,
 ) -> EvaluationFrame:
-    """Return the frame of predictions and truth of the test units; real controls on both sides."""
+    """Return the frame of predictions and truth of the test units; real controls on both sides, not the same cells."""
     screen, units = design.screen, design.units("test")
     return frame_type(
         perturbation=tuple(screen.perturbations[p] for p in units.perturbation),
@@ -221,6 +222,8 @@ def evaluation_frame(
         scale=design.profile_scale,
         truth=unit_profiles(screen, design.size_factor, units),
         control=design.training.control[units.context],
+        held_out_control=control_profiles(screen, design.size_factor, design.role == HELD_OUT)[units.context],
+        shared_control=control_profiles(screen, design.size_factor)[units.context],
         train_mean=(design.training.control + design.training.mean_effect)[units.context],
         predictions=dict(predictions),
         seen=design.seen_members(),

@@ -13,7 +13,7 @@ from pertexp.data.screens.datamodule import ScreenData
 from pertexp.data.screens.design import Design, build_folds
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL, Screen
-from pertexp.data.screens.splits import NamedTest
+from pertexp.data.screens.splits import NamedTest, controls_of
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.evaluation import ScoredScreenRun, ScreenEvaluation
 from pertexp.evaluation.screens.external import (
@@ -105,7 +105,7 @@ def _columns(data: ScreenData) -> dict[str, Any]:
 def _designs(screen: Screen, data: ScreenData, tested: tuple[str, ...], by_split: bool) -> Iterator[Design]:
     others = set(screen.perturbations) - set(tested) - {CONTROL}
     if not by_split and len(others) >= FEWEST_TO_TRAIN_ON:
-        data.split = NamedTest(tested)
+        data.split = NamedTest(tested, controls=controls_of(data.split))
     elif not by_split:
         log.warning(
             "every perturbation of the truth is predicted, so the baselines are fitted in folds of data.split: "

@@ -142,7 +142,7 @@ class _OnPools:
     def _summarised(self, source: str | Half | None, pool: int) -> Any:
         rows = self._pools[pool]
         if isinstance(source, str):
-            profile = self._frame.predictions[source]
+            profile = self._frame.predicted(source)
             cells = self._cells.predicted(source, profile, rows, own_control=self._family.own_control)
         else:
             cells = self._cells.real(rows, source)

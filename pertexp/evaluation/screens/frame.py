@@ -10,14 +10,17 @@ import pandas as pd
 
 from pertexp.config.errors import DataError, RequestError, nearest
 from pertexp.data.screens.screen import CONTROL, JOIN, members
-from pertexp.evaluation.roles import REPLICATE
+from pertexp.evaluation.roles import REPLICATE, TRUTH
 from pertexp.metrics.core import Scored
 from pertexp.metrics.output import OutputName
 
-_TESTS = ("de_score", "de_fdr", "rest_score")
-_TABLES = ("truth", "control", "train_mean", *_TESTS)
+_TESTS = ("de_score", "de_fdr", "shared_de_score", "shared_de_fdr", "rest_score")
+_CONTROLS = ("control", "held_out_control", "shared_control")
+_TABLES = ("truth", *_CONTROLS, "train_mean", *_TESTS)
+_BY_UNIT = ("held_out_control", *_TESTS)  # rows of NaN where a unit has none
 _HALVES = ("replicate_a", "replicate_b")
 _BASELINE = "baseline:"
+NOT_GIVEN = np.empty((0, 0))
 F = TypeVar("F", bound="EvaluationFrame")
 
 
@@ -35,18 +38,24 @@ class EvaluationFrame:
         `[G]` gene names, unique.
     scale
         What the numbers are, declared: `log1p of counts per median depth`.
-    truth, control
-        `[U, G]` mean profile of the unit's cells, and of the real control cells of its context.
+    truth
+        `[U, G]` mean profile of the unit's cells.
+    control
+        `[U, G]` mean profile of the control cells of its context that models are fitted on.
     train_mean
         `[U, G]` control plus the mean effect of the fold's training perturbations.
-    de_score
-        `[U, G]` |t| of the unit's cells against control cells; a NaN row where there are no cells to test on.
     predictions
         `[U, G]` profiles by name: the model first, then the baselines.
     seen
         `[U]` how many members of the perturbation were seen in training.
-    de_fdr
-        `[U, G]` p-values of a Wilcoxon test of the same cells, adjusted within the unit; NaN rows as in `de_score`.
+    held_out_control, shared_control
+        `[U, G]` mean profile of the control cells that are held out, NaN rows where none are; and of all of them. Not
+        given: those of `control`.
+    de_score, de_fdr
+        `[U, G]` |t| of the unit's cells against held-out control cells, and p-values of a Wilcoxon test, adjusted
+        within the unit; NaN rows where there are no cells to test on.
+    shared_de_score, shared_de_fdr
+        The same against all control cells; not given: those against held-out ones.
     rest_score
         `[U, G]` |t| of the unit's cells against those of all other perturbations of its context; NaN rows where there
         are none.
@@ -75,8 +84,12 @@ class EvaluationFrame:
     predictions: dict[str, np.ndarray]
     seen: np.ndarray
     replicate: tuple[np.ndarray, np.ndarray] | None = field(default=None)
-    de_fdr: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-    rest_score: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    held_out_control: np.ndarray = field(default_factory=lambda: NOT_GIVEN)
+    shared_control: np.ndarray = field(default_factory=lambda: NOT_GIVEN)
+    de_fdr: np.ndarray = field(default_factory=lambda: NOT_GIVEN)
+    shared_de_score: np.ndarray = field(default_factory=lambda: NOT_GIVEN)
+    shared_de_fdr: np.ndarray = field(default_factory=lambda: NOT_GIVEN)
+    rest_score: np.ndarray = field(default_factory=lambda: NOT_GIVEN)
 
     def __post_init__(self) -> None:
         self._set("perturbation", tuple(map(str, self.perturbation)))
@@ -86,9 +99,7 @@ class EvaluationFrame:
         self._set("seen", _integers("seen", self.seen))
         for name in _TABLES:
             self._set(name, _table(name, getattr(self, name)))
-        for name in _TESTS[1:]:
-            if getattr(self, name).size == 0:  # not given: nothing was tested
-                self._set(name, np.full_like(self.truth, np.nan))
+        self._fill_up()
         self._set("predictions", {k: _table(f"prediction {k}", v) for k, v in self.predictions.items()})
         if self.replicate is not None:
             self._set("replicate", tuple(map(_splits, _HALVES, self.replicate)))
@@ -108,8 +119,17 @@ class EvaluationFrame:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of all that can be scored: predictions in order, then the replicate where there is one."""
-        return (*self.predictions, *((REPLICATE,) if self.replicate is not None else ()))
+        """Names of all that can be scored: predictions in order, the truth, and the replicate where there is one."""
+        return (*self.compared, *((REPLICATE,) if self.replicate is not None else ()))
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Names of all that is compared with all cells: the predictions, and the truth as one."""
+        return (*self.predictions, TRUTH)
+
+    def predicted(self, name: str) -> np.ndarray:
+        """Return the table `[U, G]` of a prediction; for `truth` what a model would predict that knows the truth."""
+        return self._as_predicted(self.truth) if name == TRUTH else self.predictions[name]
 
     @property
     def own_target(self) -> np.ndarray:
@@ -130,27 +150,31 @@ class EvaluationFrame:
         """Show a metric one prediction and the half of the cells on which the replicate of a split is scored."""
         if self.replicate is None:
             raise RequestError("the evaluation frame holds no halves of cells to score on.")
-        return self._view(self.predictions[name], self.replicate[1][split])
+        return self._view(self.predicted(name), self.replicate[1][split])
 
     def _view(self, prediction: np.ndarray, truth: np.ndarray) -> Scored:
         own = self.own_target
         return Scored(
             prediction=prediction,
             truth=truth,
-            control=self.control,
-            train_mean=self.train_mean,
-            de_score=self.de_score,
-            de_fdr=self.de_fdr,
-            rest_score=self.rest_score,
+            **{name: getattr(self, name) for name in _TABLES if name != "truth"},
             context=np.unique(np.array(self.context), return_inverse=True)[1],
             fold=self.fold,
             own_target=own,
             panel_target=np.asarray(own.any(axis=0)),
+            counted=np.ones_like(own),
         )
 
     def effects(self, name: str, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the observed and the predicted change against control of one unit, `[G]` each."""
-        return self.truth[row] - self.control[row], self.predictions[name][row] - self.control[row]
+        """Return the observed and the predicted change of one unit, `[G]` each, each against its own controls."""
+        return self.truth[row] - self.reference[row], self.predictions[name][row] - self.control[row]
+
+    @property
+    def reference(self) -> np.ndarray:
+        """`[U, G]` what true effects are against: held-out control cells; all of them where none are held out."""
+        held_out = np.isfinite(self.held_out_control).all(axis=1, keepdims=True)
+        reference: np.ndarray = np.where(held_out, self.held_out_control, self.shared_control)
+        return reference
 
     def _as_predicted(self, profile: np.ndarray) -> np.ndarray:
         """Return what a profile `[U, G]` of cells says, as models predict it."""
@@ -208,7 +232,16 @@ class EvaluationFrame:
     def _sides(self, name: str, split: int) -> tuple[np.ndarray, np.ndarray]:
         if name == REPLICATE and self.replicate is not None:
             return self._as_predicted(self.replicate[0][split]), self.replicate[1][split]
-        return self.predictions[name], self.truth
+        return self.predicted(name), self.truth
+
+    def _fill_up(self) -> None:
+        """Fill tables that are not given: nothing was tested, and all control cells are fitted."""
+        alike = {"held_out_control": "control", "shared_control": "control"}
+        alike |= {f"shared_{name}": name for name in ("de_score", "de_fdr")}
+        for name in ("rest_score", "de_fdr", *alike):
+            if getattr(self, name).size == 0:
+                same = alike.get(name)
+                self._set(name, getattr(self, same) if same else np.full_like(self.truth, np.nan))
 
     def _half_tables(self) -> dict[str, np.ndarray]:
         """Return every half of every split by the name of its layer: `replicate_a_0`, ..."""
@@ -234,10 +267,10 @@ class EvaluationFrame:
         if not self.predictions:
             raise DataError("the evaluation frame holds no prediction; expected the model's and the baselines'.")
         for name in self.predictions:
-            if name in ("", REPLICATE) or "/" in name or "\n" in name:
+            if name in ("", REPLICATE, TRUTH) or "/" in name or "\n" in name:
                 raise DataError(
                     f"{name!r} cannot name a prediction: give it a name without slash or line break other "
-                    f"than {REPLICATE!r}."
+                    f"than {REPLICATE!r} and {TRUTH!r}."
                 )
 
     def _check_units(self) -> None:
@@ -256,19 +289,19 @@ class EvaluationFrame:
             raise DataError(f"seen of {unit} is out of range; expected 0 up to its number of members.")
 
     def _check_tables(self) -> None:
-        finite = {name: getattr(self, name) for name in _TABLES if name not in _TESTS} | {
+        finite = {name: getattr(self, name) for name in _TABLES if name not in _BY_UNIT} | {
             f"prediction {name}": table for name, table in self.predictions.items()
         }
         finite |= self._half_tables()
-        tests = {name: getattr(self, name) for name in _TESTS}
-        for name, table in {**finite, **tests}.items():
+        by_unit = {name: getattr(self, name) for name in _BY_UNIT}
+        for name, table in {**finite, **by_unit}.items():
             _refuse_shape(name, table, (self.n_units, len(self.genes)))
         for name, table in finite.items():
             if not np.isfinite(table).all():
                 raise DataError(f"{name} of the evaluation frame has NaN or infinite entries; expected numbers.")
-        for name, table in tests.items():
+        for name, table in by_unit.items():
             missing = np.isnan(table)
-            if (missing.any(axis=1) != missing.all(axis=1)).any() or (table < 0).any():
+            if (missing.any(axis=1) != missing.all(axis=1)).any() or (name in _TESTS and (table < 0).any()):
                 raise DataError(f"{name} has negative or single NaN entries; expected none, or NaN for a whole unit.")
 
 

@@ -33,7 +33,7 @@ class ImpactFrame(EvaluationFrame):
 
     def effects(self, name: str, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the size of the observed effect, and the predicted impact, of one unit: `[G]` each."""
-        return np.abs(self.truth[row] - self.control[row]), self.predictions[name][row]
+        return np.abs(self.truth[row] - self.reference[row]), self.predictions[name][row]
 
     def _as_predicted(self, profile: np.ndarray) -> np.ndarray:
         impact: np.ndarray = np.abs(effect_of(profile, self.control))

@@ -54,7 +54,7 @@ def measure(frame: EvaluationFrame, cells: TestedCells, families: Mapping[str, F
     units = _units(frame)
     for family in families.values():
         scorer = family.scorer(frame, cells)
-        for name in frame.predictions:
+        for name in frame.compared:
             per_unit.append(_long(units, scorer.prediction(name), name))
         if frame.replicate is not None:
             replicates = [scorer.replicate(split) for split in range(frame.n_splits)]

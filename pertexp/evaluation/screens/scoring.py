@@ -1,6 +1,7 @@
 """Means over units, their intervals and their calibration."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,9 +12,10 @@ import pandas as pd
 from pertexp.data.screens.screen import members
 from pertexp.evaluation.bootstrap import Interval, bootstrap_mean, bootstrap_median, paired_difference
 from pertexp.evaluation.comparison import Difference
-from pertexp.evaluation.roles import REPLICATE, RowRoles
+from pertexp.evaluation.roles import REPLICATE, TRUTH, RowRoles
 from pertexp.evaluation.screens.measuring import Measured
 from pertexp.metrics.calibration import TRUSTED, calibrated
+from pertexp.metrics.core import SHARED
 from pertexp.metrics.output import OutputName
 from pertexp.metrics.registry import METRICS, OWN
 from pertexp.runs import documents, schema
@@ -30,6 +32,8 @@ from pertexp.runs.schema import (
 from pertexp.runs.tables import UNIT_CALIBRATION, UNIT_SCORES
 
 TASK = "screens"
+EFFECT = "pearson_delta"
+COLLAPSED = 0.5  # of the score with shared controls: below, a screen is flagged
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +68,9 @@ class Scores:
 
     @classmethod
     def of(cls, measured: Measured, primary: str | None = None, n_resamples: int = 2000, seed: int = 0) -> "Scores":
-        """Aggregate, with bootstrap intervals over perturbations; the first headline is the default primary metric."""
+        """Aggregate, with bootstrap intervals over perturbations."""
         names = list(measured.per_unit["metric"].unique())
-        chosen = primary or next((name for name in names if METRICS[name].level == "headline"), names[0])
+        chosen = primary or _default_primary(measured.per_unit, names)
         aggregate = _aggregate(measured.per_unit, ["model", "metric"], n_resamples, seed)
         calibration = _calibration(measured, aggregate, n_resamples, seed)
         aggregate["calibrated"] = _calibrated(aggregate, calibration)
@@ -85,8 +89,30 @@ class Scores:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is absent, and why."""
-        return self.measured.notes
+        """What is absent, and why; what is to be doubted."""
+        return (*self.measured.notes, *self._collapse())
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether half of the cells loses most of its score once the controls of the other half are others."""
+        own, shared = self._of_replicate
+        return own < COLLAPSED * shared
+
+    @property
+    def _of_replicate(self) -> tuple[float, float]:
+        """Mean of the replicate with held-out and with shared controls; NaN where there is none."""
+        table = self.aggregate[self.aggregate["model"] == REPLICATE].set_index("metric")["mean"]
+        own, shared = (float(table.get(name, math.nan)) for name in (EFFECT, f"{EFFECT}_{SHARED}"))
+        return own, shared
+
+    def _collapse(self) -> list[str]:
+        if not self.collapsed:
+            return []
+        own, shared = self._of_replicate
+        return [
+            f"most of what is scored on this screen is the noise of its control cells: the replicate has a {EFFECT} of "
+            f"{shared:.2f} where both halves share their controls, and of {own:.2f} where they do not"
+        ]
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -135,9 +161,13 @@ class Scores:
 
     def roles(self, model: str) -> RowRoles:
         """Return what each row is, where the model is called `model`."""
-        aside = (model, REPLICATE)
-        baselines = tuple(name for name in self.models if name not in aside)
-        return RowRoles(model, baselines=baselines, replicate=tuple(name for name in self.models if name == REPLICATE))
+        aside = (model, REPLICATE, TRUTH)
+        return RowRoles(
+            model,
+            baselines=tuple(name for name in self.models if name not in aside),
+            replicate=tuple(name for name in self.models if name == REPLICATE),
+            truth=tuple(name for name in self.models if name == TRUTH),
+        )
 
     def metrics_of(self, model: str, verdict: list[Comparison], predicts: OutputName) -> ScreenMetrics:
         """Everything that metrics.json holds of a run."""
@@ -161,6 +191,7 @@ class Scores:
         """Write the unit tables, then calibration.json: what calibration finds on a data set, without any model."""
         summary = CalibrationMetrics(
             data=data_name,
+            collapsed=self.collapsed,
             scale=self.scale,
             bootstrap=Bootstrap(self.n_resamples, self.seed, over=self.over),
             aggregate=documents.rows(ScoreRow, self.aggregate),
@@ -176,6 +207,14 @@ class Scores:
         for kind, table in ((UNIT_SCORES, self.per_unit), (UNIT_CALIBRATION, self.measured.reliability)):
             with whole(folder / kind.file) as partial:
                 table.to_parquet(partial, index=False)
+
+
+def _default_primary(per_unit: pd.DataFrame, names: Sequence[str]) -> str:
+    """Return the first headline metric; with shared controls where no unit has held-out ones."""
+    first = next((name for name in names if METRICS[name].level == "headline"), names[0])
+    shared = f"{first}_{SHARED}"
+    applies = per_unit.loc[per_unit["metric"] == first, "value"].notna().any()
+    return first if applies or shared not in names else shared
 
 
 def _calibration(measured: Measured, aggregate: pd.DataFrame, n_resamples: int, seed: int) -> pd.DataFrame:

@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 
 
 def facts_of(design: Design, size_factor: np.ndarray, pseudo_count: float, *, cell_cycle: bool) -> Facts:
-    """Statistics of control cells `[C, G]` and dispersions `[G]`.
+    """Statistics of fitted control cells `[C, G]` and dispersions `[G]`.
 
     μ_ctrl = (Σy + a) / (Σs + a/mean) by context; with the cell cycle on, over G1 cells, whose phase effect is 0.
     θ is fitted on control cells, centred within contexts (and phases).
     """
     screen = design.screen
-    control = screen.perturbation == 0
+    control = design.role == "control"
     phase = np.zeros(screen.n_cells, dtype=np.int64) if screen.phase is None or not cell_cycle else screen.phase
     means, unseen = [], []
     for context in range(len(screen.contexts)):

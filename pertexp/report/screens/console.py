@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pertexp.evaluation.contract import CalibrationScores
-from pertexp.evaluation.roles import REPLICATE
+from pertexp.evaluation.roles import REPLICATE, TRUTH
 from pertexp.evaluation.screens.evaluation import ScoredScreenRun
 from pertexp.evaluation.screens.scoring import Scores
 from pertexp.metrics.registry import METRICS
@@ -44,14 +44,23 @@ def render_calibration(scores: CalibrationScores, title: str) -> RenderableType:
     table.add_column("metric", overflow="fold")
     for name in ("knows nothing", "replicate", "DRF", "BDS"):
         table.add_column(name, justify="right", no_wrap=name.isupper())
+    detail = {name for name in scores.calibration["metric"] if METRICS[name].level == "detail"}
     for row in scores.calibration.to_dict("records"):
+        if row["metric"] in detail:
+            continue
         spans = (f"{row[k]:.2f} [{row[f'{k}_low']:.2f}, {row[f'{k}_high']:.2f}]" for k in ("drf", "bds"))
         ends = (f"{row[k]:.3g}" for k in ("zero", "one"))
         cells = (cell.replace("nan [nan, nan]", "n/a").replace("nan", "n/a") for cell in (*ends, *spans))
         table.add_row(f"{row['metric']}{'' if row['trusted'] else ' †'}", *cells)
-    return Group(table, Text(_CALIBRATION, style="dim"))
+    lines = [_CALIBRATION, *(f"{note}." for note in scores.notes)]
+    lines += [f"{len(detail)} more metrics, a matter of detail, stand in calibration.json."] if detail else []
+    return Group(table, *(Text(line, style="dim") for line in lines))
 
 
+CEILING = (
+    "the true means as a prediction; against held-out controls it falls short of 1 by the noise of control means, and "
+    "no model is expected above it"
+)
 _CALIBRATION = (
     "knows nothing: the mean of the training perturbations (no change, for effects against that mean; their mean "
     "impact, for rankings of genes). DRF: the share of the way from there to perfect that half of the cells covers, "
@@ -71,9 +80,10 @@ def plain_text(scores: Scores, title: str, width: int = 100) -> str:
 
 
 def _rows(scores: Scores) -> list[TableRow]:
-    labels: dict[str, str] = {REPLICATE: f"{REPLICATE} (half vs half)"}
+    labels: dict[str, str] = {TRUTH: f"{TRUTH} (ceiling)", REPLICATE: f"{REPLICATE} (half vs half)"}
+    first = next((name for name in scores.models if name in labels), None)
     return [
-        TableRow(name, labels.get(name, name), competes=name != REPLICATE, opens_section=name == REPLICATE)
+        TableRow(name, labels.get(name, name), competes=name not in labels, opens_section=name == first)
         for name in scores.models
     ]
 
@@ -86,15 +96,17 @@ def _footnotes(scores: Scores) -> list[str]:
             f"Intervals over fewer than {_FEW} perturbations are too narrow: on normal values those over 7 "
             "hold the truth 88 times in 100, those over 3 only 75 times."
         )
+    if TRUTH in scores.models:
+        lines.append(f"{TRUTH}: {CEILING}.")
     if REPLICATE in scores.models:
         lines.append(
             f"{REPLICATE}: one half of the real cells predicts the other half, mean over random splits: how well the "
             "data agree with themselves. No bound: a model can be less noisy than half of the cells."
         )
-    if scores.untrusted:
+    if doubted := _shown(scores.untrusted):
         lines.append(
             f"† not to be trusted on this data: half of the cells does not beat knowing nothing of the perturbation "
-            f"({', '.join(scores.untrusted)})."
+            f"({', '.join(doubted)})."
         )
     if "pearson_delta_mean" in scores.metrics and "no_change" in scores.models:
         lines.append(
@@ -104,6 +116,11 @@ def _footnotes(scores: Scores) -> list[str]:
         )
     lines.extend(f"{note}." for note in scores.notes)
     return lines + _worst_lines(scores) + _left_out_lines(scores)
+
+
+def _shown(metrics: Sequence[str]) -> list[str]:
+    """Return the metrics that the console shows."""
+    return [name for name in metrics if METRICS[name].level != "detail"]
 
 
 def _units(scores: Scores) -> str:
@@ -125,7 +142,7 @@ def _worst_lines(scores: Scores) -> list[str]:
     """Name the models whose correlations are undefined and hence sit at -1."""
     table = scores.per_unit[scores.per_unit["value"] == -1.0]
     metrics: dict[str, list[str]] = {}
-    for metric in scores.metrics:
+    for metric in _shown(scores.metrics):
         counts = table.loc[table["metric"] == metric, "model"].value_counts(sort=False)
         if len(counts):
             named = ", ".join(f"{model} ({count} units)" for model, count in counts.items())
@@ -139,7 +156,7 @@ def _left_out_lines(scores: Scores) -> list[str]:
     first = scores.aggregate[scores.aggregate["model"] == scores.models[0]]
     left_out: dict[tuple[str, int], list[str]] = {}
     for metric, count in zip(first["metric"], first["n_left_out"], strict=True):
-        if count:
+        if count and METRICS[metric].level != "detail":
             left_out.setdefault((METRICS[metric].missing, int(count)), []).append(metric)
     return [
         f"Not applicable for {count} units ({why}): {', '.join(names)}." for (why, count), names in left_out.items()

@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pertexp.data.screens.split_table import ROLES
 from pertexp.evaluation.roles import RowRoles
+from pertexp.metrics.core import SHARED
 from pertexp.report import figures
 from pertexp.report.provenance import data_notes
 from pertexp.report.score_table import ScoreTable
@@ -15,7 +17,6 @@ from pertexp.report.sections import NO_CURVES, NO_DATA, NO_SPLIT, Section, Value
 from pertexp.report.tables import Column, GroupTable, Row, left_out, rows_of
 from pertexp.runs.schema import ScoreRow, ScreenRecord
 
-_ROLES = ("train", "val", "test", "control", "excluded")
 _FEW = 20
 _MOST_NAMES = 2000  # of a role of the split
 
@@ -76,6 +77,19 @@ def effects(run: ScreenFolder) -> Values | None:
     }  # fmt: skip
 
 
+def controls(run: ScreenFolder) -> Values | None:
+    """Show what a score is with held-out and with shared controls, row by row."""
+    table = _table(run)
+    known = {column.name: column for column in table.columns}
+    held_out, shared = known.get("pearson_delta"), known.get(f"pearson_delta_{SHARED}")
+    if held_out is None or shared is None:
+        return None
+    values = [row.values.get(held_out.name) for row in table.rows]
+    if not any(value is not None and math.isfinite(value.mean) for value in values):
+        return None
+    return {"figure": figures.two_controls(table.rows, held_out, shared)}
+
+
 def best_and_worst(run: ScreenFolder) -> Values | None:
     """Show the units that the model predicts best, and worst."""
     table = _table(run)
@@ -132,6 +146,11 @@ SECTIONS: tuple[Section[ScreenFolder], ...] = (
         "effects", "Predicted against observed", effects, "screens/effects.html.j2", link="effects",
         absent="predictions.h5ad or metrics.parquet is not in the folder, or the primary metric applies to no unit: "
         "there are no effects to show.",
+    ),
+    Section(
+        "controls", "How much of the score is the noise of shared controls?", controls, "screens/controls.html.j2",
+        link="controls",
+        absent="No control cells are held out here, or the metrics are not those of core: there is nothing to compare.",
     ),
     Section(
         "units", "Best and worst predictions", best_and_worst, "screens/units.html.j2", link="best and worst",
@@ -237,4 +256,4 @@ def _split(run: ScreenFolder) -> ScreenSplitCounts | None:
 
 
 def _by_role(found: set[str]) -> list[str]:
-    return [role for role in _ROLES if role in found] + sorted(found - set(_ROLES))
+    return [role for role in ROLES if role in found] + sorted(found - set(ROLES))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pertexp.evaluation.roles import REPLICATE
+from pertexp.report.screens.console import CEILING
 from pertexp.report.tables import ARROWS, Column, Row, Tile, number, tile
 
 
@@ -23,10 +24,11 @@ def screen_tiles(rows: Sequence[Row], baseline: Row | None, column: Column) -> l
 def screen_footnotes(columns: Sequence[Column]) -> list[str]:
     """Return how the table of a screen is to be read."""
     said = [
-        f"★ best of the column, the replicate aside. {ARROWS}",
+        f"★ best of the column, truth and replicate aside. {ARROWS}",
         "In brackets: 95 % bootstrap interval over perturbations.",
         "cal: the same score on the line where a prediction that knows nothing of the perturbation is 0 and the "
         "replicate 1.",
+        f"truth: {CEILING}.",
         "replicate: one half of the real cells predicts the other half; no bound, since a model can be less noisy "
         "than half of the cells.",
     ]

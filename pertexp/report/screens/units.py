@@ -144,7 +144,7 @@ def _of_truth(frame: EvaluationFrame | None, index: list[Key]) -> tuple[list[flo
     """Norm of the true effect and number of significant genes of each unit."""
     if frame is None:
         return [float("nan")] * len(index), [None] * len(index)
-    norms = np.linalg.norm(frame.truth - frame.control, axis=1)
+    norms = np.linalg.norm(frame.truth - frame.reference, axis=1)
     tested = ~np.isnan(frame.de_fdr).any(axis=1)
     counts = (frame.de_fdr < SIGNIFICANT).sum(axis=1)
     position = {key: row for row, key in enumerate(_keys(frame))}

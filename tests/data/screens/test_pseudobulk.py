@@ -23,13 +23,15 @@ def design():
 
 def groups_by_hand(design):
     screen, groups = design.screen, {}
-    for cell, key in enumerate(zip(screen.perturbation, screen.context, screen.phase, strict=True)):
+    held_out = design.role == "held_out_control"
+    for cell, key in enumerate(zip(screen.perturbation, screen.context, screen.phase, held_out, strict=True)):
         groups.setdefault(tuple(int(part) for part in key), []).append(cell)
     return groups
 
 
-def key_of(rows, row):
-    return int(rows.perturbation[row]), int(rows.context[row]), int(rows.phase[row])
+def key_of(rows, row, role):
+    held_out = role[row] == "held_out_control"
+    return int(rows.perturbation[row]), int(rows.context[row]), int(rows.phase[row]), int(held_out)
 
 
 @pytest.mark.parametrize("kind", ["sum", "mean"])
@@ -38,9 +40,9 @@ def test_rows_are_those_of_a_loop(design, kind):
     groups = groups_by_hand(design)
     dense, combine = design.screen.expression.toarray().astype(np.float64), getattr(np, kind)
     assert len(rows) == len(groups) == len(role)
-    assert {key_of(rows, row) for row in range(len(rows))} == set(groups)
+    assert {key_of(rows, row, role) for row in range(len(rows))} == set(groups)
     for row in range(len(rows)):
-        cells = groups[key_of(rows, row)]
+        cells = groups[key_of(rows, row, role)]
         assert np.allclose(rows.counts[row].toarray(), combine(dense[cells], axis=0), rtol=1e-6)
         assert np.isclose(rows.log_size[row], np.log(combine(design.size_factor[cells])), rtol=1e-5, atol=1e-6)
         assert rows.cells[row] == (len(cells) if kind == "sum" else 1)
@@ -58,9 +60,9 @@ def test_sums_are_whole_and_nothing_is_lost(design):
 def test_without_phases_a_group_is_a_unit(design):
     plain = replace(design, screen=replace(design.screen, phase=None))
     rows, role = pseudobulk_rows(plain, "sum")
-    assert len(rows) == len(units_of(design.screen.perturbation, design.screen.context))
+    assert len(rows) == len(units_of(design.screen.perturbation, design.screen.context)) + 2
     assert not rows.phase.any()
-    assert (role == "control").sum() == 2
+    assert [(role == name).sum() for name in ("control", "held_out_control")] == [2, 2]
 
 
 def test_sums_of_logs_are_refused():
@@ -68,7 +70,7 @@ def test_sums_of_logs_are_refused():
     with pytest.raises(MismatchError, match=r"scale log1p: type data\.batches\.combine=mean"):
         pseudobulk_rows(logs, "sum")
     rows, _ = pseudobulk_rows(logs, "mean")
-    first = (logs.screen.perturbation == rows.perturbation[0]) & (logs.screen.context == rows.context[0])
+    first = (logs.role == "control") & (logs.screen.context == rows.context[0])
     assert np.allclose(rows.counts[0].toarray(), logs.screen.expression[first].mean(axis=0), rtol=1e-6)
     assert not rows.log_size.any()
 

@@ -287,6 +287,7 @@ def table(rows=(("A", "k", 0, "train", -1), ("B", "k", 0, "test", 0), (CONTROL, 
 
 def test_the_hash_is_that_of_the_sorted_csv():
     text = "perturbation,context,fold,role,seen\nA,k,0,train,-1\nB,k,0,test,0\ncontrol,k,0,control,-1\n"
+    text += "controls,held_out=0.5,seed=0\n"
     assert SplitTable(table()).hash == hashlib.sha256(text.encode()).hexdigest()
     assert SplitTable(table(), fold=3).hash == SplitTable(table()).hash
 
