@@ -9,10 +9,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from pertexp.config.errors import DataError
+from pertexp.data.screens.gene_symbols import current
 from pertexp.data.screens.screen import PHASES
 
-# Symbols of 2016 and what they are called since.
-ALIASES = {"MLF1IP": "CENPU", "FAM64A": "PIMREG", "HN1": "JPT1"}
 S_LINES = 43
 LEAST_GENES = 5
 _S_SET = re.compile(r"(?<![A-Za-z0-9])S(?![A-Za-z0-9])", re.IGNORECASE)
@@ -118,13 +117,13 @@ def _from_sets(lines: list[str], path: Path) -> tuple[list[str], list[str]]:
 
 
 def _current(genes: Sequence[str]) -> Genes:
-    return tuple(dict.fromkeys(ALIASES.get(gene, gene) for gene in genes if gene))
+    return tuple(dict.fromkeys(current(gene) for gene in genes if gene))
 
 
 def _current_panel(genes: Sequence[str]) -> list[str]:
     """Rename old symbols, unless the panel has the current one as well."""
     present = set(genes)
-    return [str(gene if ALIASES.get(gene) in present else ALIASES.get(gene, gene)) for gene in genes]
+    return [str(gene if current(gene) in present else current(gene)) for gene in genes]
 
 
 def _refuse_sparse_panel(panel: list[str], s_genes: Genes, g2m_genes: Genes) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pertexp.config.errors import DataError, RequestError, nearest
+from pertexp.data.screens.gene_symbols import current
 from pertexp.data.screens.screen import CONTROL, JOIN, members
 from pertexp.evaluation.roles import REPLICATE, TRUTH
 from pertexp.metrics.core import Scored
@@ -133,11 +134,13 @@ class EvaluationFrame:
 
     @property
     def own_target(self) -> np.ndarray:
-        """`[U, G]` the gene is a member of the unit's perturbation."""
-        column = {gene: g for g, gene in enumerate(self.genes)}
+        """`[U, G]` the gene is a member of the unit's perturbation, under its own symbol or a former one."""
+        columns: dict[str, list[int]] = {}
+        for column, gene in enumerate(self.genes):
+            columns.setdefault(current(gene), []).append(column)
         mask = np.zeros((self.n_units, len(self.genes)), dtype=bool)
         for u, name in enumerate(self.perturbation):
-            mask[u, [column[gene] for gene in members(name) if gene in column]] = True
+            mask[u, [column for gene in members(name) for column in columns.get(current(gene), [])]] = True
         return mask
 
     def scored(self, name: str, split: int = 0) -> Scored:

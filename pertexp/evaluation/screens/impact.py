@@ -8,6 +8,7 @@ import numpy as np
 
 from pertexp.config.errors import DataError
 from pertexp.data.screens.datamodule import ScreenData
+from pertexp.evaluation.roles import REPLICATE, TRUTH
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 from pertexp.evaluation.screens.families import Family, ImpactRankings
 from pertexp.evaluation.screens.frame import EvaluationFrame
@@ -91,4 +92,4 @@ class ImpactEvaluation(ScreenEvaluation):
     def notes(self) -> tuple[str, ...]:
         """That ranks are compared, and which rows are made of profiles."""
         made = [name for name, baseline in self.baselines.items() if isinstance(baseline, AbsoluteEffect)]
-        return RANKED, f"ranked by |predicted profile − control|: {', '.join([*made, 'replicate'])}"
+        return RANKED, f"ranked by |predicted profile − control|: {', '.join([*made, TRUTH, REPLICATE])}"

@@ -11,7 +11,7 @@ from rich.text import Text
 from pertexp.evaluation.contract import CalibrationScores
 from pertexp.evaluation.roles import REPLICATE, TRUTH
 from pertexp.evaluation.screens.evaluation import ScoredScreenRun
-from pertexp.evaluation.screens.scoring import Scores
+from pertexp.evaluation.screens.scoring import EFFECT, Scores
 from pertexp.metrics.registry import METRICS
 from pertexp.report.console import TableRow, blocks
 from pertexp.report.sentences import verdict_sentences
@@ -57,6 +57,10 @@ def render_calibration(scores: CalibrationScores, title: str) -> RenderableType:
     return Group(table, *(Text(line, style="dim") for line in lines))
 
 
+REFERENCES = (
+    "effects: of predictions against fitted control cells, of the truth against held-out ones; ..._shared_control: "
+    "against all, on both sides. pearson_delta counts the perturbed genes, ..._without_targets does not"
+)
 CEILING = (
     "the true means as a prediction; against held-out controls it falls short of 1 by the noise of control means, and "
     "no model is expected above it"
@@ -96,6 +100,8 @@ def _footnotes(scores: Scores) -> list[str]:
             f"Intervals over fewer than {_FEW} perturbations are too narrow: on normal values those over 7 "
             "hold the truth 88 times in 100, those over 3 only 75 times."
         )
+    if EFFECT in scores.metrics:
+        lines.append(f"{REFERENCES}.")
     if TRUTH in scores.models:
         lines.append(f"{TRUTH}: {CEILING}.")
     if REPLICATE in scores.models:

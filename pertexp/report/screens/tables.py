@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from pertexp.evaluation.roles import REPLICATE
-from pertexp.report.screens.console import CEILING
+from pertexp.evaluation.screens.scoring import EFFECT
+from pertexp.report.screens.console import CEILING, REFERENCES
 from pertexp.report.tables import ARROWS, Column, Row, Tile, number, tile
 
 
@@ -28,6 +29,7 @@ def screen_footnotes(columns: Sequence[Column]) -> list[str]:
         "In brackets: 95 % bootstrap interval over perturbations.",
         "cal: the same score on the line where a prediction that knows nothing of the perturbation is 0 and the "
         "replicate 1.",
+        *([f"{REFERENCES}."] if any(column.name == EFFECT for column in columns) else []),
         f"truth: {CEILING}.",
         "replicate: one half of the real cells predicts the other half; no bound, since a model can be less noisy "
         "than half of the cells.",

@@ -6,7 +6,8 @@ import scipy.sparse as sp
 from scipy.stats import rankdata
 
 from pertexp.config.errors import DataError
-from pertexp.data.screens.cell_cycle import ALIASES, read_cell_cycle_genes, score_phases
+from pertexp.data.screens.cell_cycle import read_cell_cycle_genes, score_phases
+from pertexp.data.screens.gene_symbols import RENAMED
 
 S_GENES = [f"S{number}" for number in range(12)]
 G2M_GENES = [f"M{number}" for number in range(14)]
@@ -83,11 +84,11 @@ def test_old_symbols_on_the_panel_or_in_the_list_are_the_same_genes():
     s_genes, g2m_genes = ["MLF1IP", *S_GENES], ["FAM64A", "HN1", *G2M_GENES]
     old = ["MLF1IP", "FAM64A", "HN1", *PANEL]
     log_expression, _ = cycling(old, s_genes, g2m_genes)
-    new = [ALIASES.get(gene, gene) for gene in old]
+    new = [RENAMED.get(gene, gene) for gene in old]
     phases = score_phases(log_expression, new, s_genes, g2m_genes)
     expected = phases_by_hand(log_expression.toarray().astype(float), old, s_genes, g2m_genes)
     assert np.array_equal(phases, expected)
-    current = [[ALIASES.get(gene, gene) for gene in genes] for genes in (s_genes, g2m_genes)]
+    current = [[RENAMED.get(gene, gene) for gene in genes] for genes in (s_genes, g2m_genes)]
     assert np.array_equal(score_phases(log_expression, old, *current), phases)
 
 
@@ -148,7 +149,7 @@ def test_the_list_of_tirosh_2016(gene_list):
     assert (s_genes[0], s_genes[-1], g2m_genes[0]) == ("MCM5", "E2F8", "HMGB2")
     assert {"CENPU"} <= set(s_genes)
     assert {"PIMREG", "JPT1", "HJURP"} <= set(g2m_genes)
-    assert not set(ALIASES) & {*s_genes, *g2m_genes}
+    assert not set(RENAMED) & {*s_genes, *g2m_genes}
     assert set(read_cell_cycle_genes(gene_list("cell_cycle_seurat2019.gmt"))[1]) == set(g2m_genes)
 
 

@@ -111,6 +111,7 @@ WRONG = {
     "genes": ({"genes": ("A", "A", "C", "D", "E")}, "gene A appears 2 times"),
     "no prediction": ({"predictions": {}}, "holds no prediction"),
     "reserved": ({"predictions": {"replicate": np.zeros((4, 5))}}, "'replicate' cannot name a prediction"),
+    "reserved too": ({"predictions": {"truth": np.zeros((4, 5))}}, "'truth' cannot name a prediction"),
     "slash": ({"predictions": {"a/b": np.zeros((4, 5))}}, "'a/b' cannot name a prediction"),
 }
 
@@ -133,6 +134,40 @@ def test_targets_are_the_members_that_are_measured():
     np.testing.assert_array_equal(view.own_target, expected)
     np.testing.assert_array_equal(view.panel_target, [True, True, False, False, False])
     np.testing.assert_array_equal(view.context, [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(("gene", "guide"), [("MARCHF8", "MARCH8"), ("MARCH8", "MARCHF8")])
+def test_a_target_is_measured_under_a_former_symbol_too(gene, guide):
+    names = {"genes": (gene, "B", "C", "D", "E"), "perturbation": (guide, "B", "C", "D"), "context": ("K562",) * 4}
+    renamed = replace(frame(), **names, seen=np.zeros(4, dtype=int))
+    np.testing.assert_array_equal(renamed.own_target[:, 0], [True, False, False, False])
+
+
+def test_the_truth_is_a_prediction_that_stands_before_the_replicate():
+    assert frame().models[-2:] == ("truth", "replicate")
+    np.testing.assert_array_equal(frame().scored("truth").prediction, frame().truth)
+    assert "truth" not in frame().predictions
+
+
+def test_references_that_are_not_given_are_those_of_all_controls():
+    view = frame().scored("nbglm")
+    for name in ("held_out_control", "shared_control"):
+        np.testing.assert_array_equal(getattr(view, name), frame().control)
+    np.testing.assert_array_equal(view.shared_de_score, frame().de_score)
+
+
+def test_true_effects_are_against_held_out_controls_where_there_are_any():
+    held_out, shared = frame().control + 1.0, frame().control + 2.0
+    held_out[2] = np.nan
+    own = replace(frame(), held_out_control=held_out, shared_control=shared)
+    view = own.scored("nbglm")
+    np.testing.assert_array_equal(view.has_reference, [True, True, False, True])
+    for row, reference in ((0, held_out), (2, shared)):
+        observed, predicted = own.effects("nbglm", row)
+        np.testing.assert_array_equal(observed, own.truth[row] - reference[row])
+        np.testing.assert_array_equal(predicted, own.predictions["nbglm"][row] - own.control[row])
+    with pytest.raises(DataError, match=r"held_out_control .*single NaN"):
+        replace(own, held_out_control=np.where(np.eye(4, 5) > 0, np.nan, held_out))
 
 
 def test_for_the_replicate_one_half_predicts_the_other():

@@ -11,7 +11,7 @@ from small_screen import OPTIONS, SIMULATOR
 
 from pertexp.config.errors import DataError, MismatchError, RequestError
 from pertexp.data.screens.datamodule import SimulatedScreenData
-from pertexp.data.screens.profiles import unit_profiles
+from pertexp.data.screens.profiles import control_profiles, unit_profiles
 from pertexp.evaluation.screens.cells import TestedCells
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 from pertexp.evaluation.screens.external import read_external
@@ -42,8 +42,9 @@ class Known:
         self.design = design
 
     def predict(self, units):
-        truth = unit_profiles(self.design.screen, self.design.size_factor, units)
-        return np.abs(truth - self.design.training.control[units.context])
+        screen, size = self.design.screen, self.design.size_factor
+        reference = control_profiles(screen, size, self.design.role == "held_out_control")
+        return np.abs(unit_profiles(screen, size, units) - reference[units.context])
 
 
 def test_the_truth_itself_ranks_best_beside_baselines_and_replicate(screen, evaluation):
@@ -52,10 +53,13 @@ def test_the_truth_itself_ranks_best_beside_baselines_and_replicate(screen, eval
     assert means["known", "impact/spearman"] == pytest.approx(1.0)
     assert means["mean_impact", "impact/spearman"] < 0.999
     assert report.metrics.roles == {
-        "known": "model", "mean_impact": "baseline", "additive_effect": "baseline", "replicate": "replicate",
+        "known": "model", "mean_impact": "baseline", "additive_effect": "baseline", "truth": "truth",
+        "replicate": "replicate",
     }  # fmt: skip
     assert (report.metrics.predicts, report.metrics.primary) == ("impact", "impact/auprc")
-    assert any("ranked by |predicted profile − control|: additive_effect, replicate" in n for n in report.metrics.notes)
+    assert any(
+        "ranked by |predicted profile − control|: additive_effect, truth, replicate" in n for n in report.metrics.notes
+    )
     assert {row.negative for row in report.metrics.calibration} == {"mean_impact"}
 
 
@@ -110,7 +114,7 @@ def test_it_is_written_read_and_pooled_as_impacts(screen, evaluation):
     with pytest.raises(DataError, match="holds predicted impact; expected profile"):
         EvaluationFrame.from_anndata(stored)
     observed, predicted = again.effects("model", 0)
-    np.testing.assert_array_equal(observed, np.abs(frame.truth[0] - frame.control[0]))
+    np.testing.assert_array_equal(observed, np.abs(frame.truth[0] - frame.held_out_control[0]))
     np.testing.assert_array_equal(predicted, frame.predictions["model"][0])
 
 
