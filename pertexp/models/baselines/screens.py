@@ -152,7 +152,7 @@ class NearestNeighbours:
     def fit(self, training: TrainingProfiles) -> Self:
         """Keep the training effects and unit-length embeddings."""
         self._training = training
-        self._direction = _unit_rows(training.perturbation_embedding)
+        self._direction = unit_rows(training.perturbation_embedding)
         return self
 
     def predict(self, units: Units) -> np.ndarray:
@@ -168,7 +168,8 @@ class NearestNeighbours:
         return profiles
 
 
-def _unit_rows(rows: np.ndarray) -> np.ndarray:
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Return rows `[n, d]` scaled to length 1; a row of zeros remains one."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(length > 0, length, 1.0)
 
