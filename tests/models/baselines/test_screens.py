@@ -147,6 +147,16 @@ def test_a_ridge_not_given_is_chosen_and_told(training):
     assert fitted.ridge == min(errors, key=errors.get)
 
 
+def test_the_ridge_of_another_fold_is_not_kept(training):
+    """What validates one fold is tested in another: each fit chooses anew, as by itself."""
+    clear = replace(training, validation_units=TRAIN, validation_values=training.values)
+    still = replace(training, validation_units=TRAIN, validation_values=training.control[TRAIN.context])
+    alone = [BilinearRidge().fit(one).ridge for one in (clear, still)]
+    assert alone[0] != alone[1]
+    model = BilinearRidge()
+    assert [model.fit(one).ridge for one in (clear, still)] == alone
+
+
 @pytest.mark.parametrize("build", MODELS)
 def test_the_order_of_training_and_tested_units_does_not_matter(training, build):
     rng = np.random.default_rng(2)
