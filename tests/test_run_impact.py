@@ -56,7 +56,7 @@ def test_it_is_scored_beside_baselines_and_replicate(run):
     assert (roles["impact_stand_in"], roles["replicate"]) == ("model", "replicate")
     assert {name for name, role in roles.items() if role == "baseline"} == {
         "mean_impact", "no_change_effect", "train_mean_effect", "additive_effect", "bilinear_ridge_effect",
-        "bilinear_ridge_log_effect", "knn_effect",
+        "bilinear_ridge_log_effect", "kernel_ridge_effect", "knn_effect",
     }  # fmt: skip
     assert {one["reference"] for one in found["verdict"]} <= set(roles) - {"replicate"}
     assert any("ranked by |predicted profile − control|: no_change_effect" in note for note in found["notes"])

@@ -6,7 +6,8 @@ training is `training_step`, `validation_step` and `configure_optimizers`, as Li
 ===================  ========================================================================================
 must, of screens     `ScreenModel`; `NamedPredictor` for `pertexp.predict`
 must, of pairs       `PairModel`
-baselines            `ScreenBaseline`, `PairBaseline`; `MayBeUnfair` where data can make one no fair rival
+baselines            `ScreenBaseline`, `PairBaseline`; `HasNotes` for what must be known of a row of screens;
+                     `MayBeUnfair` where data can make one of pairs no fair rival
 may                  `Staged` (parts), `Diagnosed` and `HasTargets` (diagnostics and success criteria of pairs),
                      `DrawsCells` and `DrawsNamedCells` (samples), `FindsTruth` (recovery)
 ===================  ========================================================================================
@@ -43,6 +44,7 @@ __all__ = [
     "DrawsCells",
     "DrawsNamedCells",
     "FindsTruth",
+    "HasNotes",
     "HasTargets",
     "MayBeUnfair",
     "NamedPredictor",
@@ -58,6 +60,7 @@ __all__ = [
     "StageEpoch",
     "Staged",
     "Target",
+    "notes_of",
 ]
 
 
@@ -225,6 +228,20 @@ class ScreenBaseline(ScreenPredictor, Protocol):
 
     def fit(self, training: TrainingProfiles) -> Self:
         """Learn from training profiles, choose on validation profiles; return itself."""
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """A baseline of screens of whose row something has to be known, such as a file that was not there."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes, each to stand after the name of the row: `without the kernel string, ...`."""
+
+
+def notes_of(baseline: ScreenBaseline) -> tuple[str, ...]:
+    """Return what has to be known of the row of a baseline; nothing where it does not say."""
+    return baseline.notes if isinstance(baseline, HasNotes) else ()
 
 
 @runtime_checkable

@@ -133,7 +133,7 @@ def test_models_and_metrics_are_found_by_typing(driver, run_page):
     opened(driver, run_page)
     typed(driver, "row", "ridge")
     names = {row.get_attribute("data-row") for row in shown(driver, "#table tbody tr")}
-    assert names == {"bilinear_ridge", "bilinear_ridge_log"}
+    assert names == {"bilinear_ridge", "bilinear_ridge_log", "kernel_ridge"}
     typed(driver, "row", "")
     typed(driver, "column", "vcc2026")
     assert [family.get_attribute("data-family") for family in shown(driver, "[data-family]")] == ["vcc2026"]

@@ -42,6 +42,10 @@ class TrainingProfiles:
     ----------
     perturbations
         All canonical names of the screen, control first.
+    genes
+        `[G]` names of the measured genes.
+    scale
+        The scale of all profiles, as models declare it.
     units
         The training units.
     values
@@ -57,6 +61,8 @@ class TrainingProfiles:
     """
 
     perturbations: tuple[str, ...]
+    genes: np.ndarray
+    scale: ProfileScale
     units: Units
     values: np.ndarray
     validation_units: Units
@@ -80,7 +86,7 @@ class TrainingProfiles:
         return np.stack([(rows if len(rows) else effects).mean(axis=0) for rows in own])
 
     def mapped(self, link: Callable[[np.ndarray], np.ndarray]) -> "TrainingProfiles":
-        """Return the same profiles on another scale."""
+        """Return the same profiles through a link; `scale` remains what they were before it."""
         return replace(
             self,
             values=link(self.values),
@@ -434,6 +440,8 @@ def _training_profiles(
     }
     training = TrainingProfiles(
         perturbations=screen.perturbations,
+        genes=screen.genes,
+        scale=PROFILE_SCALES[screen.scale],
         units=units,
         values=values,
         validation_units=validation_units,

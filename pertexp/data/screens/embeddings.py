@@ -62,17 +62,7 @@ class TableFile:
                 f"no embedding file {path}: type data.perturbation_embedding.path=/path/to/table.csv "
                 "(or gene_embedding), or choose another source, for example data/perturbation_embedding=pca"
             )
-        names, vectors = _read_npz(path) if path.suffix == ".npz" else _read_text(path)
-        if vectors.ndim != 2 or len(names) != len(vectors) or vectors.size == 0:
-            raise DataError(
-                f"{path} holds {names.size} names and vectors of shape {vectors.shape}: expected one row of numbers a "
-                "name (columns parted by commas, by tabs in a .tsv)."
-            )
-        if not np.isfinite(vectors).all():
-            raise DataError(f"{path} holds NaN or infinite entries: every vector must be finite.")
-        if np.unique(names).size < names.size:
-            raise DataError(f"{path} names a row twice: every name must stand once.")
-        return EmbeddingTable(names, vectors)
+        return read_table(path)
 
 
 @dataclass(kw_only=True)
@@ -127,6 +117,21 @@ class Planted:
         if self.of == "genes":
             return EmbeddingTable(screen.genes, screen.truth.gene_embedding)
         return EmbeddingTable(np.asarray(screen.truth.target_names), screen.truth.target_embedding)
+
+
+def read_table(path: Path) -> EmbeddingTable:
+    """Read a table from a CSV, a TSV or an .npz; DataError where it is malformed, not finite, or names a row twice."""
+    names, vectors = _read_npz(path) if path.suffix == ".npz" else _read_text(path)
+    if vectors.ndim != 2 or len(names) != len(vectors) or vectors.size == 0:
+        raise DataError(
+            f"{path} holds {names.size} names and vectors of shape {vectors.shape}: expected one row of numbers a "
+            "name (columns parted by commas, by tabs in a .tsv)."
+        )
+    if not np.isfinite(vectors).all():
+        raise DataError(f"{path} holds NaN or infinite entries: every vector must be finite.")
+    if np.unique(names).size < names.size:
+        raise DataError(f"{path} names a row twice: every name must stand once.")
+    return EmbeddingTable(names, vectors)
 
 
 def gene_rows(source: EmbeddingSource, screen: Screen, training_effects: np.ndarray) -> tuple[np.ndarray, list[str]]:

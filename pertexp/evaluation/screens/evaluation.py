@@ -22,7 +22,7 @@ from pertexp.evaluation.screens.scoring import TASK, Scores
 from pertexp.metrics.output import SCALE_WORDS, OutputName, Profile
 from pertexp.metrics.registry import register
 from pertexp.models.baselines.screens import NoChange, TrainMean
-from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor
+from pertexp.models.protocols import FindsTruth, ScreenBaseline, ScreenPredictor, notes_of
 from pertexp.runs.record import whole, write_json
 from pertexp.runs.schema import RECOVERY, ScreenMetrics
 
@@ -111,7 +111,7 @@ class ScreenEvaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What has to be known of the rows."""
-        return ()
+        return tuple(f"{name}: {note}" for name, baseline in self.baselines.items() for note in notes_of(baseline))
 
     def require(self, data: ScreenData) -> None:
         """Refuse, before anything is trained, metrics that cannot be computed on the scale of the data."""

@@ -90,6 +90,7 @@ class ImpactEvaluation(ScreenEvaluation):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """That ranks are compared, and which rows are made of profiles."""
+        """That ranks are compared, which rows are made of profiles, and what baselines say of theirs."""
         made = [name for name, baseline in self.baselines.items() if isinstance(baseline, AbsoluteEffect)]
-        return RANKED, f"ranked by |predicted profile − control|: {', '.join([*made, TRUTH, REPLICATE])}"
+        ranked = f"ranked by |predicted profile − control|: {', '.join([*made, TRUTH, REPLICATE])}"
+        return RANKED, ranked, *super().notes

@@ -8,7 +8,7 @@ from pertexp.data.screens.design import TrainingProfiles
 from pertexp.data.screens.profiles import Units
 from pertexp.metrics.core import effect_of
 from pertexp.metrics.output import Impact, Output
-from pertexp.models.protocols import ScreenBaseline
+from pertexp.models.protocols import ScreenBaseline, notes_of
 
 
 class MeanImpact:
@@ -46,6 +46,11 @@ class AbsoluteEffect:
 
     def __init__(self, of: ScreenBaseline) -> None:
         self._of = of
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Those of the baseline of profiles."""
+        return notes_of(self._of)
 
     def fit(self, training: TrainingProfiles) -> Self:
         """Fit the baseline of profiles, and keep the control profiles."""

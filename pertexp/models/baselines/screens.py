@@ -104,11 +104,11 @@ class BilinearRidge:
     def __init__(self, ridge: float | None = None, link: Literal["identity", "log"] = "identity") -> None:
         if ridge is not None and ridge < 0:
             raise RequestError(f"ridge={ridge} is negative: expected λ ≥ 0, or null to choose it on validation units.")
-        self.ridge = ridge
+        self._given = ridge
         self._forward, self._back = LINKS[link]
 
     def fit(self, training: TrainingProfiles) -> Self:
-        """Solve for K; λ is in `ridge` afterwards."""
+        """Solve for K; λ is in `ridge` afterwards, chosen anew by each fit where it was not given."""
         linked = training.mapped(self._forward)
         self._mean = linked.control + linked.mean_effect
         self._genes, self._rows = training.gene_embedding, training.perturbation_embedding
@@ -116,8 +116,7 @@ class BilinearRidge:
             (values - self._mean[units.context], self._rows[units.perturbation])
             for units, values in ((linked.units, linked.values), (linked.validation_units, linked.validation_values))
         ]
-        if self.ridge is None:
-            self.ridge = choose_ridge(sides[0], sides[1], self._genes)
+        self.ridge = choose_ridge(sides[0], sides[1], self._genes) if self._given is None else self._given
         self._fit = fit_bilinear_ridge(sides[0][0], self._genes, sides[0][1], self.ridge)
         return self
 
@@ -152,7 +151,7 @@ class NearestNeighbours:
     def fit(self, training: TrainingProfiles) -> Self:
         """Keep the training effects and unit-length embeddings."""
         self._training = training
-        self._direction = _unit_rows(training.perturbation_embedding)
+        self._direction = unit_rows(training.perturbation_embedding)
         return self
 
     def predict(self, units: Units) -> np.ndarray:
@@ -168,7 +167,8 @@ class NearestNeighbours:
         return profiles
 
 
-def _unit_rows(rows: np.ndarray) -> np.ndarray:
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Return rows `[n, d]` scaled to length 1; a row of zeros remains one."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(length > 0, length, 1.0)
 

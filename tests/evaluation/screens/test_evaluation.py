@@ -9,6 +9,10 @@ from small_nbglm import simulated
 from pertexp.config.errors import MismatchError, RequestError
 from pertexp.evaluation.screens.evaluation import ScreenEvaluation
 from pertexp.evaluation.screens.families import Vcc2026
+from pertexp.evaluation.screens.impact import ImpactEvaluation
+from pertexp.models.baselines.impacts import AbsoluteEffect, MeanImpact
+from pertexp.models.baselines.kernel_ridge import KernelRidge
+from pertexp.models.baselines.own_target import OwnTarget
 from pertexp.models.baselines.screens import NoChange, TrainMean
 
 QUICK = ScreenEvaluation(baselines={"no_change": NoChange()}, n_resamples=20, n_splits=1)
@@ -43,6 +47,17 @@ def test_the_recovery_of_planted_truth_is_asked_for_where_there_is_some(data):
     real = simulated(cells_per_perturbation=12, n_controls=40)
     real._design = replace(design, screen=replace(design.screen, truth=None))
     assert QUICK(real, Recovers(design), "own").recovery == {}
+
+
+def test_what_baselines_say_of_their_rows_is_noted(data, tmp_path):
+    absent = {"string": f"{tmp_path}/none.npz"}
+    baselines = {"mean": TrainMean(), "ridge": OwnTarget(KernelRidge(absent)), "no_table": OwnTarget(KernelRidge())}
+    noting = replace(QUICK, baselines=baselines)
+    said = f"ridge: without the kernel string, for there is no file {tmp_path}/none.npz"
+    notes = noting(data, Still(data.design), "own").metrics.notes
+    assert [note for note in notes if "kernel" in note] == [said]
+    impacts = {"mean": MeanImpact(), "ridge": AbsoluteEffect(KernelRidge(absent))}
+    assert ImpactEvaluation(baselines=impacts).notes[-1] == said
 
 
 def test_recovery_is_written_where_there_is_some(data, tmp_path):

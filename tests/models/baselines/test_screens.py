@@ -1,49 +1,27 @@
 """Baselines against naive loops over their definitions."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from training_profiles import CONTEXTS, GENES, NAMES, TEST, TRAIN, VALIDATION, profiles, units
 
 from pertexp.config.errors import RequestError
-from pertexp.data.screens.design import TrainingProfiles
-from pertexp.data.screens.embeddings import EmbeddingTable
-from pertexp.data.screens.profiles import Units
 from pertexp.data.screens.screen import members
+from pertexp.models.baselines.kernel_ridge import KernelRidge
+from pertexp.models.baselines.own_target import OwnTarget
 from pertexp.models.baselines.screens import Additive, BilinearRidge, NearestNeighbours, NoChange, TrainMean
 
-NAMES = ("control", "A", "A+B", "A+C", "B", "B+C", "C", "D", "D+E", "E", "F")
-CONTEXTS, GENES = 3, 15
-
-
-def units(*pairs):
-    position = {name: i for i, name in enumerate(NAMES)}
-    return Units(np.array([position[name] for name, _ in pairs]), np.array([context for _, context in pairs]))
-
-
-# Context 2 holds no training unit; F is in no training unit and has no embedding.
-TRAIN = units(("A", 0), ("A", 1), ("B", 0), ("C", 1), ("E", 0), ("A+C", 0), ("D", 1))
-VALIDATION = units(("D", 0), ("B", 1))
-TEST = units(*itertools.product(NAMES[1:], range(CONTEXTS)))
-MODELS = [NoChange, TrainMean, Additive, lambda: BilinearRidge(0.1), BilinearRidge, lambda: NearestNeighbours(2)]
+MODELS = [
+    NoChange, TrainMean, Additive, lambda: BilinearRidge(0.1), BilinearRidge, lambda: NearestNeighbours(2),
+    lambda: OwnTarget(TrainMean(), trained=True), lambda: OwnTarget(Additive()), KernelRidge,
+]  # fmt: skip
 
 
 @pytest.fixture
 def training():
-    rng = np.random.default_rng(0)
-    single = {name: rng.normal(size=4) for name in "ABCDE"} | {"F": np.zeros(4)}
-    rows = np.stack([np.sum([single[m] for m in members(name)], axis=0) * np.ones(4) for name in NAMES])
-    return TrainingProfiles(
-        perturbations=NAMES,
-        units=TRAIN,
-        values=rng.uniform(0, 3, (len(TRAIN), GENES)),
-        validation_units=VALIDATION,
-        validation_values=rng.uniform(0, 3, (len(VALIDATION), GENES)),
-        control=rng.uniform(0, 3, (CONTEXTS, GENES)),
-        gene_embedding=rng.normal(size=(GENES, 3)),
-        perturbation_embedding=rows,
-        target_table=EmbeddingTable(np.array(["A"]), np.ones((1, 3))),
-    )
+    return profiles()
 
 
 def effects(training):
@@ -97,16 +75,12 @@ def test_additive_recovers_planted_additive_pairs(training):
     planted = {name: rng.normal(size=GENES) for name in "ABCDE"}
     singles = units(*[(name, c) for name in "ABCDE" for c in range(CONTEXTS)])
     values = training.control[singles.context] + np.stack([planted[NAMES[p]] for p in singles.perturbation])
-    known = TrainingProfiles(**{**vars_of(training), "units": singles, "values": values})
+    known = replace(training, units=singles, values=values)
     pairs = units(*itertools.product(("A+B", "B+C", "D+E"), range(CONTEXTS)))
     truth = training.control[pairs.context] + np.stack(
         [sum(planted[m] for m in members(NAMES[p])) for p in pairs.perturbation]
     )
     np.testing.assert_allclose(Additive().fit(known).predict(pairs), truth, rtol=1e-12, atol=1e-12)
-
-
-def vars_of(training):
-    return {name: getattr(training, name) for name in TrainingProfiles.__dataclass_fields__}
 
 
 def test_in_a_held_out_context_additive_transfers_the_mean_over_contexts(training):
@@ -150,7 +124,7 @@ def test_the_ridge_is_the_formula_on_effects_centred_by_context(training, link):
     back = back or (lambda x: np.log1p(np.exp(x)))
     genes, rows, ridge = training.gene_embedding, training.perturbation_embedding, 0.7
     values, control = forward(np.maximum(training.values, 1e-3)), forward(training.control)
-    lifted = TrainingProfiles(**{**vars_of(training), "values": np.maximum(training.values, 1e-3)})
+    lifted = replace(training, values=np.maximum(training.values, 1e-3))
     shift = values - control[TRAIN.context]
     mean = np.stack([np.mean([s for s, c in zip(shift, TRAIN.context, strict=True) if c == own] or shift, axis=0)
                      for own in range(CONTEXTS)])  # fmt: skip
@@ -173,13 +147,23 @@ def test_a_ridge_not_given_is_chosen_and_told(training):
     assert fitted.ridge == min(errors, key=errors.get)
 
 
+def test_the_ridge_of_another_fold_is_not_kept(training):
+    """What validates one fold is tested in another: each fit chooses anew, as by itself."""
+    clear = replace(training, validation_units=TRAIN, validation_values=training.values)
+    still = replace(training, validation_units=TRAIN, validation_values=training.control[TRAIN.context])
+    alone = [BilinearRidge().fit(one).ridge for one in (clear, still)]
+    assert alone[0] != alone[1]
+    model = BilinearRidge()
+    assert [model.fit(one).ridge for one in (clear, still)] == alone
+
+
 @pytest.mark.parametrize("build", MODELS)
 def test_the_order_of_training_and_tested_units_does_not_matter(training, build):
     rng = np.random.default_rng(2)
     order, asked = rng.permutation(len(TRAIN)), rng.permutation(len(TEST))
-    shuffled = {**vars_of(training), "units": TRAIN.take(order), "values": training.values[order]}
+    shuffled = replace(training, units=TRAIN.take(order), values=training.values[order])
     plain = build().fit(training).predict(TEST)
-    moved = build().fit(TrainingProfiles(**shuffled)).predict(TEST.take(asked))
+    moved = build().fit(shuffled).predict(TEST.take(asked))
     np.testing.assert_allclose(moved, plain[asked], rtol=1e-9, atol=1e-12)
 
 
@@ -187,9 +171,9 @@ def test_the_order_of_training_and_tested_units_does_not_matter(training, build)
 def test_validation_profiles_are_never_fitted(training, build):
     """A baseline may choose by them; with the choice fixed, what they hold has no effect."""
     model = BilinearRidge(0.1) if isinstance(build(), BilinearRidge) else build()
-    other = {**vars_of(training), "validation_values": training.validation_values[::-1] * 7}
+    other = replace(training, validation_values=training.validation_values[::-1] * 7)
     plain = model.fit(training).predict(TEST)
-    np.testing.assert_array_equal(model.fit(TrainingProfiles(**other)).predict(TEST), plain)
+    np.testing.assert_array_equal(model.fit(other).predict(TEST), plain)
 
 
 @pytest.mark.parametrize("wrong", [lambda: BilinearRidge(-1.0), lambda: NearestNeighbours(0)])

@@ -344,7 +344,7 @@ def test_the_command_trains_and_scores_beside_the_baselines(outputs):
     words = ("data.simulator.n_combinations=12", "data/split=gears_simulation")
     done = command(*TINY_GEARS, *words)
     assert done.code == 0, done.err
-    for name in ("gears", "no_change", "train_mean", "additive", "bilinear_ridge", "knn"):
+    for name in ("gears", "no_change", "train_mean", "additive", "bilinear_ridge", "kernel_ridge", "knn"):
         assert name in done.out
     scores = json.loads((done.folder / "metrics.json").read_text())
     groups = {(row["members"], row["seen"]) for row in scores["by_seen"] if row["model"] == "gears"}
