@@ -30,9 +30,9 @@ def test_every_metric_says_what_it_is_computed_from():
               for family in ("core", "cell_eval", "gears", "vcc2026")}  # fmt: skip
     assert scales == {"core": {ANY_SCALE}, "cell_eval": {OF_CELLS}, "gears": {OF_CELLS}, "vcc2026": {OF_COUNTS}}
     assert {name for name, metric in METRICS.items() if metric.output == "probability"} == set(PAIRS)
-    assert {name for name, metric in CORE.items() if metric.needs_de} == {
-        "pearson_delta_top20", "wmse", "de_overlap", "de_direction", "de_auprc", "mse_top20",
-    }  # fmt: skip
+    tested = {"pearson_delta_top20", "de_overlap", "de_direction", "de_auprc"}
+    variants = {f"{name}_{suffix}" for name in tested for suffix in ("shared_control", "with_targets")}
+    assert {name for name, metric in CORE.items() if metric.needs_de} == tested | variants | {"wmse", "mse_top20"}
     with pytest.raises(ValueError, match="compares 'colours', which is none of profile, cells"):
         Metric("x", lambda view: view, 1.0, 0.0, "colours")
 

@@ -70,10 +70,10 @@ def said(scores, model="nbglm", metrics=None):
 
 def test_every_prediction_every_metric_every_unit_has_a_row():
     scores = scored(contexts=2)
-    assert len(scores.per_unit) == 4 * len(CORE) * 24
+    assert len(scores.per_unit) == 5 * len(CORE) * 24
     columns = ["model", "metric", "perturbation", "context", "fold", "seen", "value"]
     assert list(scores.per_unit.columns) == columns
-    assert scores.models == ("nbglm", "train_mean", "no_change", "replicate")
+    assert scores.models == ("nbglm", "train_mean", "no_change", "truth", "replicate")
     assert scores.metrics == tuple(CORE)
 
 
@@ -260,8 +260,35 @@ def test_written_files_hold_the_tables_in_valid_json(tmp_path):
     assert rows["nbglm", "discrimination_l2"]["n_left_out"] == 4
     assert {row["members"] for row in document["by_seen"]} == {1, 2}
     assert document["roles"] == {
-        "nbglm": "model", "train_mean": "baseline", "no_change": "baseline", "replicate": "replicate",
+        "nbglm": "model", "train_mean": "baseline", "no_change": "baseline", "truth": "truth",
+        "replicate": "replicate",
     }  # fmt: skip
+
+
+def without_controls(share):
+    """A frame of which a share of the units has no held-out controls."""
+    one = frame()
+    none = np.arange(one.n_units) < share * one.n_units
+    return replace(one, held_out_control=np.where(none[:, None], np.nan, one.control))
+
+
+@pytest.mark.parametrize(("share", "primary"), [(0.0, "pearson_delta"), (0.9, "pearson_delta"),
+                                                (1.0, "pearson_delta_shared_control")])  # fmt: skip
+def test_without_held_out_controls_tables_are_ordered_by_shared_ones(share, primary):
+    scores = score(without_controls(share), n_resamples=20)
+    assert scores.primary == primary
+    assert scores.headline[0] == primary
+
+
+@pytest.mark.parametrize(("noise", "collapsed"), [(0.0, False), (6.0, True)])
+def test_a_screen_whose_replicate_lives_on_the_noise_of_its_controls_is_flagged(noise, collapsed, tmp_path):
+    one = frame(scale=0.5)
+    off = noise * np.random.default_rng(3).normal(size=one.truth.shape[1])
+    scores = score(replace(one, control=one.control + off, shared_control=one.control + off), n_resamples=20)
+    assert scores.collapsed == collapsed
+    assert any("noise of its control cells" in note for note in scores.notes) == collapsed
+    scores.write_calibration(tmp_path, "screen")
+    assert json.loads((tmp_path / "calibration.json").read_text())["collapsed"] == collapsed
 
 
 def test_what_is_written_is_what_is_read(tmp_path):
@@ -324,9 +351,9 @@ def test_small_errors_are_shown_in_the_power_of_ten_of_their_header():
 
 def test_the_footnotes_say_what_is_undefined_missing_and_uncertain():
     text = " ".join(plain_text(scored(n=2), "t").split())
-    assert "pearson_delta, pearson_delta_top20: an effect that is zero" in text
+    assert "pearson_delta, pearson_delta_shared_control, pearson_delta_top20: an effect that is zero" in text
     assert "no_change (2 units)" in text
-    assert "Not applicable for 2 units (fewer than 3 candidates in one fold and context)" in text
+    assert "Not applicable for 2 units (fewer than 3 candidates in one fold and context, or no control" in text
     assert "Intervals over fewer than 20 perturbations are too narrow" in text
     assert "one half of the real cells predicts the other half" in text
     assert "2 unit(s): 2 perturbation(s), 1 context(s), 1 fold(s)" in text
