@@ -1,8 +1,12 @@
 """One cluster bootstrap for every interval: over perturbations, chromosomes, or single units.
 
-Percentile method (Efron 1979). Units of one cluster are drawn together, so that what they share widens the interval.
+Units of one cluster are drawn together, so that what they share widens the interval. A mean, or a difference of means,
+has a studentised interval (bootstrap-t: Efron 1981; Hall 1988), or Student's t over few clusters. Any other statistic
+has a percentile interval (Efron 1979), which is too narrow over few clusters: of 95 % intervals, 86 to 90 % hold the
+AUPRC over six to eight chromosomes, and 88 % the median of seven values. `benchmarks/interval_coverage.py` measures it.
+
 Undefined values are handled here and nowhere else: units without a value are left out and counted; resamples in which a
-statistic has no value are left out, and an interval needs a value in at least half of them.
+statistic has no value are left out, and a percentile interval needs a value in at least half of them.
 """
 
 from collections.abc import Iterator
@@ -10,9 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 # Weights held in memory at once.
 _BLOCK = 1_000_000
+# Clusters from which on means are studentised. A resample that draws one cluster in all places, or in all but one, has
+# a spread that says nothing; such are 3.4 % of the resamples of five clusters, so that the ends of a 95 % interval rest
+# on them, and 0.4 % of those of six.
+_FEWEST_STUDENTISED = 6
+# Spread, relative to the values that it is computed from, below which there is none but rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -84,8 +95,49 @@ class ClusterBootstrap:
         for counts in self.counts(self.cluster.size):
             yield counts[:, self.cluster]
 
+    def interval_of_mean(self, values: np.ndarray) -> tuple[float, float]:
+        """Compute the interval of the mean of values `[n]`, one for each unit and none of them NaN.
+
+        From mean - q₁·s to mean - q₀·s. s is the standard error over clusters by linearisation of the mean as a ratio,
+        the sum of the clusters' sums S over that of their sizes N: s² = K / (K - 1) · Σ (S - mean·N)² / (Σ N)². q₀ and
+        q₁ are quantiles of t = (resampled mean - mean) / s of the resample, which know that a skewed mean errs more to
+        one side. Resamples without a spread have no t and are left out. They are the ones of largest t, and 37 % of
+        all where one cluster differs from all others; therefore neither end is nearer to the mean than Student's t with
+        K - 1 degrees of freedom puts it. Over fewer than six clusters Student's t alone is used, and nothing is drawn.
+
+        Ends may lie beyond what a metric can reach: no bound is known here, and cutting them would change no coverage.
+        Values that differ by no more than rounding, and infinite means, are their own interval. NaN ends with fewer
+        than two clusters.
+        """
+        if self.n_clusters < 2:
+            return np.nan, np.nan
+        mean = float(values.mean())
+        if not np.isfinite(mean):
+            return mean, mean
+        sums, sizes = np.bincount(self.cluster, weights=values), np.bincount(self.cluster)
+        residual = sums - mean * sizes
+        scale = np.abs(residual).max()
+        if scale <= _ROUNDING * np.abs(sums).max():
+            return mean, mean
+        error = scale * _error(((residual / scale) ** 2).sum(), sizes.sum(), self.n_clusters)
+        low, high = self._quantiles_of_t(residual / scale, sizes)
+        return float(mean - high * error), float(mean - low * error)
+
+    def _quantiles_of_t(self, residual: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+        """Return the quantiles of Student's t, or of t over resamples where they lie further out."""
+        high = float(stdtrit(self.n_clusters - 1, (1 + self.level) / 2))
+        if self.n_clusters < _FEWEST_STUDENTISED:
+            return -high, high
+        drawn = np.concatenate([_studentised(counts, residual, sizes) for counts in self.counts()])
+        lower, upper = np.nanquantile(drawn, [(1 - self.level) / 2, (1 + self.level) / 2])
+        return min(float(lower), -high), max(float(upper), high)
+
     def interval(self, values: np.ndarray) -> tuple[float, float]:
-        """Percentile interval of a statistic over resamples `[R]`.
+        """Percentile interval of any statistic over resamples `[R]`.
+
+        Not studentised: that takes a standard error of every resample, and a jackknife over K clusters computes the
+        statistic K times more, seven times the cost of an evaluation at the fewest chromosomes. Medians have none at
+        all, since their jackknife does not converge. Ends lie within the range of the statistic.
 
         NaN ends with fewer than two clusters, or where fewer than half of the resamples have a value.
         """
@@ -103,7 +155,7 @@ def bootstrap_mean(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Compute the mean over units with its interval over clusters.
+    """Compute the mean over units with its interval over clusters: see `ClusterBootstrap.interval_of_mean`.
 
     Parameters
     ----------
@@ -114,17 +166,14 @@ def bootstrap_mean(
     """
     kept, numbers, names, left_out = _defined(values, cluster)
     bootstrap = ClusterBootstrap(np.arange(len(kept)) if names == 1 else numbers, n_resamples, seed, level)
-    low = high = np.nan
-    if len(kept) > 1:
-        sums, sizes = np.bincount(bootstrap.cluster, weights=kept), np.bincount(bootstrap.cluster)
-        low, high = bootstrap.interval(np.concatenate([(c @ sums) / (c @ sizes) for c in bootstrap.counts()]))
+    low, high = bootstrap.interval_of_mean(kept)
     return Interval(float(kept.mean()) if len(kept) else np.nan, low, high, len(kept), names, left_out)
 
 
 def bootstrap_median(
     values: npt.ArrayLike, cluster: npt.ArrayLike, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Compute the median over clusters, each the mean of its units, with its interval; NaN units are left out."""
+    """Compute the median over clusters, each the mean of its units, with its percentile interval; NaN are left out."""
     kept, numbers, names, left_out = _defined(values, cluster)
     if not names:
         return Interval(np.nan, np.nan, np.nan, 0, 0, left_out)
@@ -152,6 +201,26 @@ def _defined(values: npt.ArrayLike, cluster: npt.ArrayLike) -> tuple[np.ndarray,
     used = ~np.isnan(whole)
     names, numbers = np.unique(np.asarray(cluster, dtype=str)[used], return_inverse=True)
     return whole[used], numbers, len(names), int((~used).sum())
+
+
+def _error(spread: npt.ArrayLike, size: npt.ArrayLike, count: int) -> np.ndarray:
+    """Compute the standard error of a ratio from its sum of squared residuals and its denominator; `count` clusters."""
+    error: np.ndarray = np.sqrt(np.asarray(spread) * count / (count - 1)) / np.asarray(size)
+    return error
+
+
+def _studentised(counts: np.ndarray, residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Compute t `[r]` of resamples in which each cluster is drawn as often as `counts [r, K]` says; NaN without spread.
+
+    `residual [K]` of the clusters about the mean of all of them; those about a resampled mean, which lies `shift` away
+    from it, are residual - shift·size, and their squares are summed term by term.
+    """
+    terms = np.stack([residual, sizes, residual**2, residual * sizes, sizes.astype(np.float64) ** 2], axis=1)
+    moved, size, squares, crossed, squared_sizes = (counts @ terms).T
+    shift = moved / size
+    spread = squares - 2 * shift * crossed + shift**2 * squared_sizes
+    flat = spread <= _ROUNDING * squares
+    return np.where(flat, np.nan, shift / _error(np.where(flat, 1.0, spread), size, len(sizes)))
 
 
 def _medians(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
