@@ -16,8 +16,6 @@ from pertexp.metrics.registry import METRICS
 from pertexp.report.console import TableRow, blocks
 from pertexp.report.sentences import verdict_sentences
 
-_FEW = 20
-
 
 def render(scores: Scores, title: str, notes: Sequence[str] = ()) -> RenderableType:
     """Lay the scores out as tables of at most five metrics, with footnotes; reads well at 100 columns.
@@ -94,12 +92,6 @@ def _rows(scores: Scores) -> list[TableRow]:
 
 def _footnotes(scores: Scores) -> list[str]:
     lines = [_units(scores), "* best of the models and baselines; ↑ higher is better, ↓ lower is better."]
-    first = scores.summary(scores.models[0], scores.metrics[0])
-    if first["n"] > 1 and first["n_perturbations"] < _FEW:
-        lines.append(
-            f"Intervals over fewer than {_FEW} perturbations are too narrow: on normal values those over 7 "
-            "hold the truth 88 times in 100, those over 3 only 75 times."
-        )
     if EFFECT in scores.metrics:
         lines.append(f"{REFERENCES}.")
     if TRUTH in scores.models:

@@ -17,7 +17,6 @@ from pertexp.report.sections import NO_CURVES, NO_DATA, NO_SPLIT, Section, Value
 from pertexp.report.tables import Column, GroupTable, Row, left_out, rows_of
 from pertexp.runs.schema import ScoreRow, ScreenRecord
 
-_FEW = 20
 _MOST_NAMES = 2000  # of a role of the split
 
 
@@ -57,7 +56,7 @@ def scores(run: ScreenFolder) -> Values:
         "scale": metrics.scale,
         "families": table.families,
         "footnotes": screen_footnotes(table.columns),
-        "notes": [*metrics.notes, *_caution(metrics.aggregate, metrics.model), *excluded],
+        "notes": [*metrics.notes, *excluded],
         "subgroups": _subgroups(metrics.by_seen, table.columns, table.roles),
         "recovery": run.recovery or {},
     }
@@ -178,16 +177,6 @@ def _units(run: ScreenFolder, table: ScoreTable) -> list[Unit]:
 
 def _upward(table: ScoreTable) -> bool:
     return table.primary is None or table.primary.higher_is_better
-
-
-def _caution(aggregate: Sequence[ScoreRow], model: str) -> list[str]:
-    n = max((entry.n for entry in aggregate if entry.model == model), default=0)
-    if not 1 < n < _FEW:
-        return []
-    return [
-        f"Intervals over fewer than {_FEW} perturbations are too narrow: on normal values those over 7 hold the truth "
-        "88 times in 100, those over 3 only 75 times"
-    ]
 
 
 def _subgroups(by_seen: Sequence[ScoreRow], columns: Sequence[Column], roles: RowRoles) -> list[GroupTable]:

@@ -200,15 +200,15 @@ def test_one_fold_of_several_splits_is_scored_on_all_units_that_any_of_them_held
 
 def test_runs_of_an_earlier_format_are_refused_in_one_message(rates):
     path = next(rates.glob(f"*/{METRICS_FILE}"))
-    path.write_text(path.read_text().replace('"format": 3,', ""))
+    path.write_text(path.read_text().replace('"format": 4,', ""))
     reasons = {refused.folder: refused.reason for refused in gathered(rates).refused}
     start = f"{path} was written before run folders had a format, and this version reads format"
-    assert reasons[path.parent] == f"{start} 3: run it again."
+    assert reasons[path.parent] == f"{start} 4: run it again."
 
 
 def test_metrics_with_a_key_that_no_run_writes_are_refused(rates):
     path = next(rates.glob(f"*/{METRICS_FILE}"))
-    path.write_text(path.read_text().replace('"format": 3,', '"format": 3, "extra": 1,'))
+    path.write_text(path.read_text().replace('"format": 4,', '"format": 4, "extra": 1,'))
     reasons = {refused.folder: refused.reason for refused in gathered(rates).refused}
     assert reasons[path.parent].startswith(f"{path} is not what a run writes (extra:")
 

@@ -99,7 +99,7 @@ def test_every_metric_of_every_family_is_measured_on_every_unit(design, frame):
     measured = measure(frame, TestedCells.of(design, 0), ALL)
     of_profiles = {name for name, metric in METRICS.items() if metric.output == "profile"}
     assert set(measured.per_unit["metric"]) == of_profiles
-    assert set(measured.per_unit["model"]) == {"model", "no_change", "train_mean", "replicate"}
+    assert set(measured.per_unit["model"]) == {"model", "no_change", "train_mean", "truth", "replicate"}
     assert (measured.per_unit.groupby(["model", "metric"]).size() == 12).all()
     assert set(measured.reliability["metric"]) == of_profiles
     assert measured.reliability["bds"].dropna().between(0, 1).all()

@@ -193,5 +193,5 @@ def test_screens_and_pairs_stand_on_one_page_in_tables_of_their_own(sweep, tmp_p
         ("simulated_screen", boards[1].primary.name),
     ]
     text = summary_of([sweep, screen.folder]).write_page(out).read_text()
-    assert "the replicate aside" in text
+    assert "truth and replicate aside" in text
     assert "each fold has a model of its own" in text
