@@ -10,7 +10,7 @@ statistic has no value are left out, and a percentile interval needs a value in 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,11 @@ class Interval:
     def excludes_zero(self) -> bool:
         """The interval lies wholly on one side of zero."""
         return self.low > 0 or self.high < 0
+
+    def within(self, one: float, other: float) -> "Interval":
+        """Return it without what lies beyond the bounds of the statistic, in either order; coverage stays as it is."""
+        low, high = sorted((one, other))
+        return replace(self, low=float(np.clip(self.low, low, high)), high=float(np.clip(self.high, low, high)))
 
 
 @dataclass(frozen=True, eq=False)

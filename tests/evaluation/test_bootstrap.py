@@ -296,3 +296,13 @@ def test_the_interval_of_a_median_is_that_of_rows_copied(n):
 @pytest.mark.parametrize(("low", "high", "apart"), [(0.0, 1.0, False), (-1.0, 0.0, False), (0.1, 1.0, True)])
 def test_an_interval_that_ends_at_zero_holds_it(low, high, apart):
     assert Interval(0.5, low, high, 9, 9, 0).excludes_zero == apart
+
+
+def test_an_interval_ends_at_the_bounds_of_its_statistic_in_either_order():
+    wide = Interval(mean=0.9, low=0.2, high=1.4, n=4, n_clusters=4, n_left_out=0)
+    for bounds in ((0.0, 1.0), (1.0, 0.0)):
+        assert (wide.within(*bounds).low, wide.within(*bounds).high) == (0.2, 1.0)
+    assert wide.within(0.3, 2.0).low == 0.3
+    assert wide.within(0.0, np.inf) == wide.within(np.inf, 0.0) == wide
+    none = Interval(mean=0.9, low=np.nan, high=np.nan, n=1, n_clusters=1, n_left_out=0)
+    assert np.isnan([none.within(0.0, 1.0).low, none.within(0.0, 1.0).high]).all()

@@ -157,7 +157,9 @@ class Scores:
         a, b = self.rows(model, metric), self.rows(other, metric)
         names = a["perturbation"].to_numpy(dtype=str)
         left, right = a["value"].to_numpy(dtype=float), b["value"].to_numpy(dtype=float)
-        return _difference(paired_difference(left, right, names, self.n_resamples, self.seed))
+        widest = abs(METRICS[metric].best - METRICS[metric].worst)
+        gap = paired_difference(left, right, names, self.n_resamples, self.seed)
+        return _difference(gap.within(-widest, widest))
 
     def roles(self, model: str) -> RowRoles:
         """Return what each row is, where the model is called `model`."""
@@ -223,7 +225,7 @@ def _calibration(measured: Measured, aggregate: pd.DataFrame, n_resamples: int, 
     for metric, part in measured.reliability.groupby("metric", sort=False):
         names = part["perturbation"].to_numpy(dtype=str)
         drf = bootstrap_median(part["drf"].to_numpy(dtype=float), names, n_resamples, seed)
-        bds = bootstrap_mean(part["bds"].to_numpy(dtype=float), names, n_resamples, seed)
+        bds = bootstrap_mean(part["bds"].to_numpy(dtype=float), names, n_resamples, seed).within(0.0, 1.0)
         negative = METRICS[str(metric)].negative
         record = {"metric": metric, "negative": negative, "zero": mean.get((negative, metric), np.nan)}
         record |= {"one": mean.get((REPLICATE, metric), np.nan), "n": bds.n}
@@ -249,6 +251,7 @@ def _aggregate(table: pd.DataFrame, keys: list[str], n_resamples: int, seed: int
         metric = METRICS[str(named["metric"])]
         names = part["perturbation"].to_numpy(dtype=str)
         interval = bootstrap_mean(part["value"].to_numpy(dtype=float), names, n_resamples, seed)
+        interval = interval.within(metric.best, metric.worst)
         found = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
         found |= {"n_perturbations": interval.n_clusters, "n_left_out": interval.n_left_out}
         records.append(named | found | {"best": metric.best, "worst": metric.worst})

@@ -387,3 +387,17 @@ def test_a_baseline_without_a_value_is_not_the_best():
     assert said(nothing, "nbglm", ["mse"])[0].endswith(
         "has no value on mse where nbglm has one: they cannot be compared."
     )
+
+
+def test_no_interval_leaves_the_range_of_its_metric():
+    """Three units are few enough for Student's t to reach beyond a correlation of 1, and a difference of 2."""
+    one = frame(n=3)
+    half = replace(one, predictions={**one.predictions, "flipped": 2 * one.control - one.truth})
+    scores = score(half, n_resamples=20)
+    table = scores.aggregate[scores.aggregate["metric"].isin(["pearson_delta", "discrimination_cosine", "mse"])]
+    low, high = table[["best", "worst"]].min(axis=1), table[["best", "worst"]].max(axis=1)
+    assert (table["low"].dropna() >= low[table["low"].notna()]).all()
+    assert (table["high"].dropna() <= high[table["high"].notna()]).all()
+    gap = scores.difference("nbglm", "flipped", "pearson_delta")
+    assert gap.mean > 1.8
+    assert gap.high <= 2.0

@@ -212,8 +212,8 @@ def test_a_file_that_is_cut_off_is_refused_in_one_message(folder, name):
 
 
 @pytest.mark.parametrize(("name", "text"), [
-    ("metrics.json", '{"format": 3, "task": "pairs", "model": "m", "primary": "auprc", "scale": "", "roles": 1}'),
-    ("metrics.json", '{"format": 3, "task": "pears", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}'),
+    ("metrics.json", '{"format": 4, "task": "pairs", "model": "m", "primary": "auprc", "scale": "", "roles": 1}'),
+    ("metrics.json", '{"format": 4, "task": "pears", "model": "m", "primary": "auprc", "scale": "", "aggregate": []}'),
     ("data.json", '{"lines": "many"}'),
 ])  # fmt: skip
 def test_a_file_of_another_kind_is_refused_in_one_message(folder, name, text):
