@@ -14,6 +14,7 @@ from pertexp.models.protocols import MayBeUnfair, PairBaseline
 C, G = 1, 2
 BASES = 4
 FOLDS = 5  # of training pairs, to choose a penalty
+PENALTIES = (1, 10, 100, 1000, 10000, 100000)
 
 
 def why_not_counted(baseline: PairBaseline, design: PairDesign) -> str | None:
@@ -167,7 +168,15 @@ class Composition(_OfElements):
     A word and its reverse complement are one: (G + C) / L and the 10 shares of dinucleotides among those of two known
     bases, (AA + TT) / D, (AC + GT) / D, ..., with AT, CG, GC and TA alone. No expected counts are divided by, as
     `GcCpg` does.
+
+    Parameters
+    ----------
+    penalties
+        λ, each above 0.
     """
+
+    def __init__(self, penalties: Sequence[float] = PENALTIES) -> None:
+        super().__init__(penalties)
 
     def _features(self, pairs: Pairs) -> np.ndarray:
         single, double = (folded(word_frequencies(pairs.elements, k), k) for k in (1, 2))
@@ -185,7 +194,7 @@ class KmerLogistic(_OfElements):
         λ, each above 0.
     """
 
-    def __init__(self, k: int = 4, penalties: Sequence[float] = (1.0,)) -> None:
+    def __init__(self, k: int = 4, penalties: Sequence[float] = PENALTIES) -> None:
         super().__init__(penalties)
         self._k = _word_length(k)
 

@@ -40,10 +40,10 @@ BASELINES = {
     "distance": Distance,
     "promoter_rate": PromoterRate,
     "gc_cpg": GcCpg,
-    "composition": Composition,
+    "composition": partial(Composition, penalties=[1]),
     "composition, its penalty chosen": partial(Composition, penalties=[1, 1000]),
     "element_length": ElementLength,
-    "kmer_logistic": KmerLogistic,
+    "kmer_logistic": partial(KmerLogistic, penalties=[1]),
     "kmer_logistic, its penalty chosen": partial(KmerLogistic, k=2, penalties=[1, 1000]),
     "kmer_boosting": KmerBoosting,
 }
@@ -282,7 +282,7 @@ def by_hand(design: PairDesign, features: np.ndarray, penalty: float) -> np.ndar
 
 
 @pytest.mark.parametrize(("baseline", "counted", "penalty"), [
-    (KmerLogistic(k=3, penalties=[20]), counted_words(3), 20), (KmerLogistic(), counted_words(4), 1),
+    (KmerLogistic(k=3, penalties=[20]), counted_words(3), 20), (KmerLogistic(penalties=[1]), counted_words(4), 1),
     (Composition(penalties=[20]), counted_composition, 20), (GcCpg(), counted_gc_cpg, 1),
 ])  # fmt: skip
 def test_words_read_off_the_text_predict_the_same(baseline, counted, penalty):
