@@ -7,6 +7,7 @@ its folds. Equal units and an equal seed give an equal table, whatever the order
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -24,14 +25,28 @@ from pertexp.data.screens.split_table import (
     listed,
     refuse_double_rows,
 )
+from pertexp.data.screens.training_subset import S, Split, TrainingSubset, excluding_the_rest
 from pertexp.data.split_files import fold_numbers, read_rows
 
 Roles = dict[str, str]
 T = TypeVar("T")
 
 
+def _on_a_subset(split: Split[S]) -> Split[S]:
+    """Let a split train on `n_train` perturbations alone, where it is asked to."""
+
+    @wraps(split)
+    def limited(self: S, units: pd.DataFrame) -> SplitTable:
+        found = split(self, units)
+        if self.n_train is None:
+            return found
+        return _finish(excluding_the_rest(found.table, self.n_train, self.seed), found.fold)
+
+    return limited
+
+
 @dataclass(frozen=True)
-class UnseenPerturbation:
+class UnseenPerturbation(TrainingSubset):
     """K-fold over perturbations: each, in all contexts, is the test set of exactly one fold.
 
     A held-out gene is unseen in every form: where the single `A` is tested, training and validation
@@ -43,6 +58,7 @@ class UnseenPerturbation:
     seed: int = 0
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError with fewer perturbations than folds."""
         units = _distinct(units)
@@ -55,7 +71,7 @@ class UnseenPerturbation:
 
 
 @dataclass(frozen=True)
-class Combination:
+class Combination(TrainingSubset):
     """K-fold over combinations; singles are trained on, validation units are drawn from the other combinations.
 
     `seen=None` hides nothing: every combination is tested once and the `seen` column says what it met.
@@ -71,6 +87,7 @@ class Combination:
     seed: int = 0
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError without (enough) combinations that fit `seen`."""
         units = _distinct(units)
@@ -137,7 +154,7 @@ class Combination:
 
 
 @dataclass(frozen=True)
-class LeaveContextOut:
+class LeaveContextOut(TrainingSubset):
     """One fold per context (sorted): its perturbed units are the test set, all others train.
 
     Control cells of the held-out context keep the role `control`: they are an input at prediction time, as in
@@ -151,6 +168,7 @@ class LeaveContextOut:
     seed: int = 0
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError with fewer than two contexts or an unknown one."""
         units = _distinct(units)
@@ -183,7 +201,7 @@ class LeaveContextOut:
 
 
 @dataclass(frozen=True)
-class DoubleHoldOut:
+class DoubleHoldOut(TrainingSubset):
     """Perturbation fold × context: test = held-out perturbations in the held-out context.
 
     Training units are other perturbations in other contexts; all else is excluded. Fold number = context
@@ -197,6 +215,7 @@ class DoubleHoldOut:
     seed: int = 0
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError with one context, or fewer perturbations than folds in one."""
         units = _distinct(units)
@@ -223,7 +242,7 @@ class DoubleHoldOut:
 
 
 @dataclass(frozen=True)
-class GearsSimulation:
+class GearsSimulation(TrainingSubset):
     """The simulation split of GEARS: a share of the perturbed genes is known, all that touches another gene is tested.
 
     Tested are singles of unknown genes, combinations with 0 or 1 known genes, and a share of those with 2. Validation
@@ -241,6 +260,7 @@ class GearsSimulation:
     seed: int = 1
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; RequestError where a fraction is none."""
         for name in ("train_gene_fraction", "seen2_train_fraction", "val_fraction"):
@@ -272,18 +292,20 @@ class GearsSimulation:
 
 
 @dataclass(frozen=True)
-class UserTable:
+class UserTable(TrainingSubset):
     """The user's own table: `perturbation`, `role`, and where wanted `context` and `fold`.
 
     Without `context` a row holds for all contexts, without `fold` for fold 0. Names are read as sets (`B+A`
     and `A+B+ctrl` are `A+B`). Controls without a row are `control`; perturbed units without one are refused,
-    or `excluded` with `missing="exclude"`.
+    or `excluded` with `missing="exclude"`. `seed` draws nothing but the perturbations that `n_train` keeps.
     """
 
     path: str
     fold: int = 0
     missing: Literal["refuse", "exclude"] = "refuse"
+    seed: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError where the file or its rows do not fit the data."""
         units = _distinct(units)
