@@ -10,7 +10,7 @@ from pertexp.evaluation.comparison import FEWEST
 from pertexp.evaluation.results.learning_curve import CurvePoint, LearningCurve
 from pertexp.evaluation.roles import REPLICATE as REPLICATE_NAME
 from pertexp.report.drawing import BASELINE, LINE, MODEL, REPLICATE, SERIES, drawn, shortened
-from pertexp.report.sentences import interval_text, sentence
+from pertexp.report.sentences import interval_text, sentence, short
 from pertexp.report.tables import Column
 from pertexp.report.verdicts import STYLES, Sentence
 from pertexp.runs.schema import Comparison
@@ -57,13 +57,15 @@ def _growth(curve: LearningCurve) -> str:
         "better": f"{curve.label} still gains from more training perturbations: ",
         "worse": f"{curve.label} loses with more training perturbations: ",
     }.get(found.outcome, f"Whether {curve.label} gains from more training perturbations cannot be told: ")
-    return f"{opening}{start}{interval_text(found)}{_ending(found)}"
+    return f"{opening}{start}{_changed(found)}"
 
 
-def _ending(found: Comparison) -> str:
+def _changed(found: Comparison) -> str:
     over = f" over {found.over}" if found.over else ""
-    why = {"too few units": f" (fewer than {FEWEST})", "mostly undefined": " (most resamples have no value)"}
-    return f"{over}{why[found.outcome]}; {found.remedy}" if found.outcome in why else f"{over}."
+    why = {"too few units": f"fewer than {FEWEST}", "mostly undefined": "most resamples have no value"}
+    if found.outcome in why:
+        return f"{short(found.difference, '+')}{over}, too few to decide ({why[found.outcome]}); {found.remedy}"
+    return f"{interval_text(found)}{over}."
 
 
 def _figure(curve: LearningCurve, column: Column, name: str) -> str:

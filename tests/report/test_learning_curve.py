@@ -92,9 +92,10 @@ def test_the_element_names_its_rows_and_says_what_it_shows():
                "changes by +0.020 [0.010, 0.030] over 25 perturbations.", "better"),
     ("worse", "m loses with more training perturbations: from 8 to 17–18", "worse"),
     ("not different", "Whether m gains from more training perturbations cannot be told: from 8 to 17–18", "even"),
-    ("too few units", "over 25 perturbations (fewer than 6); type this", "undecided"),
-    ("mostly undefined", "cannot be told: from 8 to 17–18 training perturbations pearson_delta changes by +0.020 "
-                         "[0.010, 0.030] over 25 perturbations (most resamples have no value); type this", "undecided"),
+    ("too few units", "changes by +0.020 over 25 perturbations, too few to decide (fewer than 6); type this",
+     "undecided"),
+    ("mostly undefined", "cannot be told: from 8 to 17–18 training perturbations pearson_delta changes by +0.020 over "
+                         "25 perturbations, too few to decide (most resamples have no value); type this", "undecided"),
     ("no value", "cannot be told", "other"),
 ])  # fmt: skip
 def test_what_the_growth_shows_in_words(outcome, said, style):
