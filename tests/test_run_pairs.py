@@ -16,14 +16,15 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pertexp.config.errors import DataError
 from pertexp.evaluation.pairs.predictions import COLUMNS, pooled, stored
-from pertexp.models.baselines.pairs import Distance, GcCpg, why_not_counted
+from pertexp.models.baselines.pairs import Distance, ElementLength, GcCpg, why_not_counted
 from pertexp.tasks.registry import restore
 
 pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("outputs")]
 
 ROWS = [
     "gc_stand_in", "gc_stand_in (enhancer only)", "gc_stand_in (promoter only)", "gc_stand_in (permuted support)",
-    "prevalence", "distance", "promoter_rate", "gc_cpg", "kmer_boosting",
+    "prevalence", "distance", "promoter_rate", "gc_cpg", "composition", "element_length", "kmer_logistic",
+    "kmer_boosting",
 ]  # fmt: skip
 
 
@@ -165,6 +166,8 @@ def test_resuming_goes_on_and_other_data_are_refused(ran):
     ([*STAND_IN, *SMALL, "evaluation.primary=auprk"], "did you mean auprc"),
     ([*STAND_IN, *SMALL, "evaluation.n_draws=0"], "evaluation.n_draws=0: expected at least 1"),
     ([*STAND_IN, *SMALL, "evaluation.baselines.kmer_boosting.k=9"], "k=9"),
+    ([*STAND_IN, *SMALL, "evaluation.baselines.kmer_logistic.penalties=[1,0]"], "penalties=[1, 0]: expected numbers"),
+    ([*STAND_IN, *SMALL, "evaluation.baselines.composition.penalties=10"], "composition.penalties"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_one_message(words, said, outputs):
     done = command(*words, "print_config=false")
@@ -202,7 +205,8 @@ def test_distance_is_not_counted_where_it_would_cheat(data_dir, monkeypatch):
     pairs = natural.design.pairs
     unknown = replace(natural.design, pairs=replace(pairs, distance=np.full(len(pairs), np.nan)))
     assert "no distances" in why_not_counted(Distance(), unknown)
-    assert why_not_counted(GcCpg(), unknown) is None
+    for baseline in (GcCpg(), ElementLength()):
+        assert why_not_counted(baseline, unknown) is None
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +242,9 @@ def test_a_sweep_over_lines_and_folds_ends_with_one_table(swept):
         "distance",
         "promoter_rate",
         "gc_cpg",
+        "composition",
+        "element_length",
+        "kmer_logistic",
     ]
     assert set(table["role"]) == {"model", "masked", "baseline"}
 

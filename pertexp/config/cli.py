@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException, ReadonlyConfigError
 
 from pertexp.config import choices_by_task, search_path
 from pertexp.config.errors import RequestError, nearest
-from pertexp.config.renamed import renamed
+from pertexp.config.renamed import of_one_task, renamed
 from pertexp.config.search_path import config_folder
 
 WRONG_REQUEST = 2
@@ -137,8 +137,8 @@ def _unknown_key(fault: Exception) -> str | None:
         return None
     where = re.search(r"Could not override '([^']+)'", str(fault))
     name = where.group(1) if where else unknown.group(1)
-    if (now := renamed(name)) is not None:
-        return now
+    if (said := renamed(name) or of_one_task(name)) is not None:
+        return said
     if "/" in name:
         return f"there is no group '{name}'; {nearest(name, _groups())}"
     siblings = getattr(cause, "parent_node", None)

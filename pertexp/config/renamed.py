@@ -1,4 +1,4 @@
-"""Configuration keys and choices that have another name now: an old one is refused with the new one."""
+"""Configuration keys and choices that have another name now, or one task alone: what to say where one is unknown."""
 
 # As it was typed, without its value: what to type now.
 RENAMED = {
@@ -11,6 +11,16 @@ RENAMED = {
     "data.resample_controls": "data/batches=matched_controls data.batches.resample=true or false",
     "data.drop_last": "data.batches.drop_last=true or false",
 }
+
+OF_SCREENS = {
+    "data.split.n_train": "data.split.n_train, which experiment=learning_curve sweeps, is an option of the splits of "
+    "screens, and this data/split has none: type data=simulated_screen, or another screen, and a model of screens.",
+}
+
+
+def of_one_task(key: str) -> str | None:
+    """Return the message about a key that data of one task alone have; None about all others."""
+    return OF_SCREENS.get(key)
 
 
 def renamed(key: str) -> str | None:

@@ -96,9 +96,13 @@ def _show(folder: Path, choice: "Choice | None", reference: str | None) -> None:
     shown = console(width=120)
     for one in summary.tables:
         _print_table(one, shown)
+    by_reason: dict[str, list[str]] = {}
     for refused in summary.refused:
         if not refused.reason.startswith(("failed", "not chosen")):
-            shown.print(f"{refused.folder.name}: {refused.reason}", highlight=False, soft_wrap=True)
+            by_reason.setdefault(refused.reason, []).append(refused.folder.name)
+    for reason, names in by_reason.items():
+        named = names[0] if len(names) == 1 else f"{len(names)} jobs"
+        shown.print(f"{named}: {reason}", highlight=False, soft_wrap=True)
     shown.print(f"written to {folder / SWEEP_TABLE}", highlight=False, soft_wrap=True)
     shown.print(f"page: {summary.write_page(folder / PAGE)}", highlight=False, soft_wrap=True)
 
@@ -109,7 +113,7 @@ def _write_tables(summary: "Summary", folder: Path) -> None:
     tables = [one.table for one in summary.tables]
     frames: dict[str, pd.DataFrame] = {
         SWEEP_TABLE: settings_frame(tables),
-        COMPARISONS: comparison_frame(tables, [one.comparisons for one in summary.tables]),
+        COMPARISONS: comparison_frame(tables, [one.all_comparisons for one in summary.tables]),
     }
     for name, frame in frames.items():
         with whole(folder / name) as partial:
@@ -117,6 +121,7 @@ def _write_tables(summary: "Summary", folder: Path) -> None:
 
 
 def _print_table(one: "Compared", shown: "Console") -> None:
+    from pertexp.report.learning_curve import curve_sentences
     from pertexp.report.results import (
         reference_console,
         reference_title,
@@ -129,6 +134,8 @@ def _print_table(one: "Compared", shown: "Console") -> None:
     shown.print(settings_console(one.table))
     for line in verdict_lines(one.table, one.text):
         shown.print(line, highlight=False)
+    for said in (said for curve in one.curves for said in curve_sentences(curve)):
+        shown.print(said.text, highlight=False)
     if one.reference is not None and one.comparisons:
         title = reference_title(one.table, one.reference, one.comparisons)
         shown.print(f"\n{title}", highlight=False, soft_wrap=True)

@@ -11,9 +11,12 @@ import pandas as pd
 
 from pertexp.evaluation.comparison import ScoredRows
 from pertexp.evaluation.results.finding import Refused
+from pertexp.evaluation.results.learning_curve import LearningCurve
+from pertexp.evaluation.results.run import N_TRAIN
 from pertexp.evaluation.results.tables import LabelledSetting, ResultRow, ResultsTable, ResultValue
 from pertexp.evaluation.roles import REPLICATE
 from pertexp.report import figures
+from pertexp.report.learning_curve import ShownCurve, shown_curve
 from pertexp.report.rendering import PAGE, write_html
 from pertexp.report.results import chosen_text, reference_title, selection_text
 from pertexp.report.sentences import interval_text, outcome_words
@@ -75,6 +78,7 @@ class Board:
     tiles: list[Tile]
     ladder: str | None
     sweeps: list[tuple[str, str, str]]
+    curves: list[ShownCurve]
     reference: ReferenceTable | None
     runs: list[Listed]
 
@@ -92,12 +96,13 @@ class Leaderboard:
 
 @dataclass(frozen=True)
 class ShownTable:
-    """A table of settings with what its task says about it, and the comparisons with a reference, if any."""
+    """A table of settings, what its task says about it, comparisons with a reference and learning curves, if any."""
 
     table: ResultsTable[ScoredRows]
     text: SettingsText[ScoredRows]
     reference: str | None = None
     compared: tuple[Comparison, ...] = ()
+    curves: tuple[LearningCurve, ...] = ()
 
 
 def write_leaderboard(out: Path, shown: Sequence[ShownTable], refused: Sequence[Refused], source: str) -> Path:
@@ -137,6 +142,7 @@ def _board(shown: ShownTable, number: int, out: Path) -> Board:
         tiles=text.tiles(table, rows, baseline, primary),
         ladder=_ladder(rows, primary, number, text.chance(table, table.primary)),
         sweeps=_sweeps(table, rows, primary, number),
+        curves=[shown_curve(one, primary, f"size{number}-{at}") for at, one in enumerate(shown.curves)],
         reference=_reference(shown),
         runs=[listed for one in table.settings for listed in _runs(one, table.primary, out)],
     )
@@ -188,7 +194,7 @@ def _sweeps(
     replicate = next((row for row in rows if row.kind == REPLICATE and column.name in row.values), None)
     marks |= {REPLICATE: replicate.values[column.name].mean} if replicate else {}
     found = []
-    for position, key in enumerate(swept):
+    for position, key in enumerate(key for key in swept if key != N_TRAIN):  # which has a figure of its own
         others = [other for other in swept if other != key]
         lines, said = _lines(table, typed, key, others)
         svg = figures.sweep_line(key, lines, column, marks, f"sweep{number}-{position}")

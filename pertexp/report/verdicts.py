@@ -8,7 +8,7 @@ from pertexp.report.tables import FIRST_FAMILY, family_of
 from pertexp.runs.schema import Comparison
 
 # The style of an outcome, as style.css has it.
-_STYLES = {
+STYLES = {
     "better": "better",
     "worse": "worse",
     "not different": "even",
@@ -64,7 +64,7 @@ class Verdict:
 
 def verdict_of(model: str, found: Sequence[Comparison], not_counted: Mapping[str, str]) -> Verdict:
     """Sort comparisons, the primary metric first, by the families of their metrics."""
-    said = [Sentence(sentence(one), _STYLES.get(one.outcome, "other"), family_of(one.metric)) for one in found]
+    said = [Sentence(sentence(one), STYLES.get(one.outcome, "other"), family_of(one.metric)) for one in found]
     if not any(one.basis == "best baseline" for one in found):
         said.insert(0, Sentence(no_baseline(model)))
     lead, *others = said

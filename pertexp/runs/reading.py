@@ -105,6 +105,11 @@ def read_setting(folder: Path) -> tuple[dict[str, Any], list[str], str]:
     return config or {}, words, name_of_data(config, notes)
 
 
+def training_perturbations(folder: Path) -> int | None:
+    """Return how many perturbations a run on a screen was trained on; None where data.json does not say it."""
+    return optional(folder / DATA, lambda path: _values(path).get("training_perturbations"))
+
+
 def task_name(folder: Path) -> str:
     """Read which task a run belongs to; DataError where metrics.json cannot be read or is of another version."""
     return guarded(_metrics_path(folder), lambda path: str(_metrics_values(path).get("task")))
@@ -141,9 +146,13 @@ def _metrics_values(path: Path) -> dict[str, Any]:
 
 def _notes(path: Path) -> dict[str, Any]:
     """Return what data.json of any task notes about the data."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    notes = found.get("notes") if isinstance(found, dict) else None
+    notes = _values(path).get("notes")
     return notes if isinstance(notes, dict) else {}
+
+
+def _values(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
 
 
 def name_of_data(config: dict[str, Any] | None, notes: dict[str, Any]) -> str:

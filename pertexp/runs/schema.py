@@ -507,6 +507,7 @@ class ScreenRecord(DataRecord):
 
     cells: int | None = None
     genes: int | None = None
+    training_perturbations: int | None = None
     units_by_role: dict[str, int] = field(default_factory=dict)
     cells_by_role: dict[str, int] = field(default_factory=dict)
 

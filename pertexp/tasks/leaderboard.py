@@ -8,6 +8,7 @@ from pertexp.config.errors import DataError, RequestError
 from pertexp.evaluation.comparison import ScoredRows
 from pertexp.evaluation.results.choice import Choice
 from pertexp.evaluation.results.finding import Refused, find_runs
+from pertexp.evaluation.results.learning_curve import LearningCurve, learning_curves
 from pertexp.evaluation.results.settings import gather
 from pertexp.evaluation.results.tables import ResultsTable, tables_of
 from pertexp.report.leaderboard import ShownTable, write_leaderboard
@@ -21,12 +22,18 @@ _MOST_NAMES = 3
 
 @dataclass(frozen=True)
 class Compared:
-    """A table of settings, its comparisons with a reference, and why there are none where one was asked for."""
+    """A table of settings, its learning curves, its comparisons with a reference, and why there are none."""
 
     table: ResultsTable[ScoredRows]
     reference: str | None = None
     comparisons: tuple[Comparison, ...] = ()
     refused: str = ""
+    curves: tuple[LearningCurve, ...] = ()
+
+    @property
+    def all_comparisons(self) -> list[Comparison]:
+        """Those with the reference, then those of the learning curves."""
+        return [*self.comparisons, *(found for curve in self.curves for found in curve.comparisons)]
 
     @property
     def text(self) -> SettingsText[ScoredRows]:
@@ -44,7 +51,7 @@ class Summary:
 
     def write_page(self, out: Path) -> Path:
         """Write the page; its path."""
-        shown = [ShownTable(one.table, one.text, one.reference, one.comparisons) for one in self.tables]
+        shown = [ShownTable(one.table, one.text, one.reference, one.comparisons, one.curves) for one in self.tables]
         return write_leaderboard(out, shown, self.refused, self.source)
 
 
@@ -71,9 +78,10 @@ def summary_of(paths: Sequence[Path], choice: Choice | None = None, reference: s
 
 
 def _compared(table: ResultsTable[ScoredRows], reference: str | None) -> Compared:
+    curves = learning_curves(table)
     if reference is None:
-        return Compared(table)
+        return Compared(table, curves=curves)
     try:
-        return Compared(table, reference, tuple(table.with_reference(reference)))
+        return Compared(table, reference, tuple(table.with_reference(reference)), curves=curves)
     except (RequestError, DataError) as fault:
-        return Compared(table, reference, refused=str(fault))
+        return Compared(table, reference, refused=str(fault), curves=curves)

@@ -243,6 +243,23 @@ def test_the_ablation_is_a_multirun_over_every_choice_there_is(composed):
     assert names[0] == "nothing"
 
 
+def test_the_learning_curve_is_a_multirun_over_doubled_numbers_and_all(composed):
+    swept = composed("experiment=learning_curve", "data=papalexi").hydra
+    assert swept.mode.name == "MULTIRUN"
+    *numbers, last = swept.sweeper.params["data.split.n_train"].split(",")
+    assert last == "null"
+    assert [int(one) for one in numbers] == [8 * 2**step for step in range(len(numbers))]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CONF / "data" / "split" / "screens").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_split_of_screens_can_train_on_a_part(path, composed):
+    config = composed(f"data/split={path.stem}", "++data.split.path=my.csv", "data.split.n_train=8")
+    assert config.data.split.n_train == 8
+    assert "n_train: null" in path.read_text()
+
+
 def test_several_loggers_at_once(composed):
     made = build_group(composed("logger=[csv,tensorboard,wandb]").logger, "logger")
     assert [type(logger).__name__ for logger in made.values()] == ["CSVLogger", "TensorBoardLogger", "WandbLogger"]

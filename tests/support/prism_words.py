@@ -18,6 +18,7 @@ PRISM = (
     "model.invariant_width=6",
     "model.environment_width=5",
     "~evaluation.baselines.kmer_boosting",
+    "~evaluation.baselines.kmer_logistic",
     "~callbacks.progress",
     "+trainer.enable_progress_bar=false",
     "evaluation.n_resamples=30",

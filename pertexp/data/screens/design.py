@@ -179,7 +179,8 @@ class Design:
 
     def record(self) -> ScreenRecord:
         """Return what the data are, for the record of a run."""
-        roles = self.split.roles()["role"].value_counts().to_dict()
+        rows = self.split.roles()
+        roles = rows["role"].value_counts().to_dict()
         return ScreenRecord(
             task="screens",
             split_hash=self.split.hash,
@@ -187,6 +188,7 @@ class Design:
             notes=plain(self.notes),
             cells=self.screen.n_cells,
             genes=self.screen.n_genes,
+            training_perturbations=int(rows.loc[rows["role"] == "train", "perturbation"].nunique()),
             units_by_role={str(role): int(count) for role, count in roles.items()},
             cells_by_role={str(role): int((self.role == role).sum()) for role in sorted(set(self.role))},
         )

@@ -7,6 +7,7 @@ its folds. Equal units and an equal seed give an equal table, whatever the order
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -26,10 +27,24 @@ from pertexp.data.screens.split_table import (
     listed,
     refuse_double_rows,
 )
+from pertexp.data.screens.training_subset import S, Split, TrainingSubset, excluding_the_rest
 from pertexp.data.split_files import fold_numbers, read_rows
 
 Roles = dict[str, str]
 T = TypeVar("T")
+
+
+def _on_a_subset(split: Split[S]) -> Split[S]:
+    """Let a split train on `n_train` perturbations alone, where it is asked to."""
+
+    @wraps(split)
+    def limited(self: S, units: pd.DataFrame) -> SplitTable:
+        found = split(self, units)
+        if self.n_train is None:
+            return found
+        return _finish(excluding_the_rest(found.table, self.n_train, self.seed), found.fold, found.controls)
+
+    return limited
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,7 @@ class ControlsHeldOut:
 
 
 @dataclass(frozen=True)
-class UnseenPerturbation(ControlsHeldOut):
+class UnseenPerturbation(TrainingSubset, ControlsHeldOut):
     """K-fold over perturbations: each, in all contexts, is the test set of exactly one fold.
 
     A held-out gene is unseen in every form: where the single `A` is tested, training and validation
@@ -52,6 +67,7 @@ class UnseenPerturbation(ControlsHeldOut):
     seed: int = 0
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError with fewer perturbations than folds."""
         units = _distinct(units)
@@ -64,7 +80,7 @@ class UnseenPerturbation(ControlsHeldOut):
 
 
 @dataclass(frozen=True)
-class Combination(ControlsHeldOut):
+class Combination(TrainingSubset, ControlsHeldOut):
     """K-fold over combinations; singles are trained on, validation units are drawn from the other combinations.
 
     `seen=None` hides nothing: every combination is tested once and the `seen` column says what it met.
@@ -80,6 +96,7 @@ class Combination(ControlsHeldOut):
     seed: int = 0
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError without (enough) combinations that fit `seen`."""
         units = _distinct(units)
@@ -146,7 +163,7 @@ class Combination(ControlsHeldOut):
 
 
 @dataclass(frozen=True)
-class LeaveContextOut(ControlsHeldOut):
+class LeaveContextOut(TrainingSubset, ControlsHeldOut):
     """One fold per context (sorted): its perturbed units are the test set, all others train.
 
     Control cells of the held-out context keep the role `control`: they are an input at prediction time, as in
@@ -160,6 +177,7 @@ class LeaveContextOut(ControlsHeldOut):
     seed: int = 0
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError with fewer than two contexts or an unknown one."""
         units = _distinct(units)
@@ -192,7 +210,7 @@ class LeaveContextOut(ControlsHeldOut):
 
 
 @dataclass(frozen=True)
-class DoubleHoldOut(ControlsHeldOut):
+class DoubleHoldOut(TrainingSubset, ControlsHeldOut):
     """Perturbation fold × context: test = held-out perturbations in the held-out context.
 
     Training units are other perturbations in other contexts; all else is excluded. Fold number = context
@@ -206,6 +224,7 @@ class DoubleHoldOut(ControlsHeldOut):
     seed: int = 0
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError with one context, or fewer perturbations than folds in one."""
         units = _distinct(units)
@@ -232,7 +251,7 @@ class DoubleHoldOut(ControlsHeldOut):
 
 
 @dataclass(frozen=True)
-class GearsSimulation(ControlsHeldOut):
+class GearsSimulation(TrainingSubset, ControlsHeldOut):
     """The simulation split of GEARS: a share of the perturbed genes is known, all that touches another gene is tested.
 
     Tested are singles of unknown genes, combinations with 0 or 1 known genes, and a share of those with 2. Validation
@@ -250,6 +269,7 @@ class GearsSimulation(ControlsHeldOut):
     seed: int = 1
     fold: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; RequestError where a fraction is none."""
         for name in ("train_gene_fraction", "seen2_train_fraction", "val_fraction"):
@@ -280,18 +300,21 @@ class GearsSimulation(ControlsHeldOut):
 
 
 @dataclass(frozen=True)
-class UserTable(ControlsHeldOut):
+class UserTable(TrainingSubset, ControlsHeldOut):
     """The user's own table: `perturbation`, `role`, and where wanted `context` and `fold`.
 
     Without `context` a row holds for all contexts, without `fold` for fold 0. Names are read as sets (`B+A`
     and `A+B+ctrl` are `A+B`). Controls without a row are `control`; perturbed units without one are refused,
-    or `excluded` with `missing="exclude"`. Rows of held-out controls are passed over: `controls` draws them.
+    or `excluded` with `missing="exclude"`. Rows of held-out controls are passed over: `controls` draws them. `seed`
+    draws nothing but the perturbations that `n_train` keeps.
     """
 
     path: str
     fold: int = 0
     missing: Literal["refuse", "exclude"] = "refuse"
+    seed: int = 0
 
+    @_on_a_subset
     def __call__(self, units: pd.DataFrame) -> SplitTable:
         """Split the units; DataError where the file or its rows do not fit the data."""
         units = _distinct(units)

@@ -1,14 +1,14 @@
 """One finished run for the results layer: its scored units and its configuration."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pertexp.evaluation.results.results import Results
-from pertexp.runs.reading import at, read_setting
+from pertexp.runs.reading import at, read_setting, training_perturbations
 from pertexp.runs.schema import RunMetrics
 
 FOLDS = ("data.split.fold", "data.split.line")  # what is tested where: pooled
@@ -16,6 +16,7 @@ SEED = "seed"
 SPLIT_SEED = "data.split.seed"
 SEEDS = (SEED, SPLIT_SEED, "data.split.controls.seed")  # averaged
 REPEATS = (*FOLDS, *SEEDS)
+N_TRAIN = "data.split.n_train"  # training perturbations of a fold, at most: what is scored stays the same
 # What never changes a number: runs that differ in these alone are repeats of one setting.
 _NOISE = ("print_config", "tags", "logger", "paths", "repeat", "ckpt_path", "hydra", "callbacks.progress",
           "trainer.enable_progress_bar", "trainer.logger", "experiment")  # fmt: skip
@@ -85,14 +86,26 @@ class Run:
         """Equal for runs that are folds and seeds of one setting; of its own where no configuration is on record."""
         if not self.config:
             return f"{self.model} {self.folder}"
-        return _text([self.model, self.data_name, _without(self.config, "")])
+        return _text([self.model, self.data_name, _without(self.config, "", REPEATS)])
 
     @cached_property
     def data_key(self) -> str:
         """Equal for runs that are scored on the same data."""
         node = at(self.config, "data")
         data = {key: value for key, value in node.items() if key not in _INPUTS} if isinstance(node, dict) else {}
-        return _text([self.metrics.task, self.data_name, _without(data, "data."), self.metrics.scale])
+        scored = _without(data, "data.", (*REPEATS, N_TRAIN))
+        return _text([self.metrics.task, self.data_name, scored, self.metrics.scale])
+
+    @property
+    def most_trained(self) -> int | None:
+        """Training perturbations that it was allowed, None where it was not limited."""
+        found = at(self.config, *N_TRAIN.split("."))
+        return None if found is None else int(found)
+
+    @cached_property
+    def trained(self) -> int | None:
+        """Training perturbations that it had; None where they are not on record."""
+        return training_perturbations(self.folder)
 
 
 def run_of(folder: Path, read: Reader) -> Run:
@@ -105,14 +118,14 @@ def _is_noise(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in _NOISE)
 
 
-def _without(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Return a configuration without folds, seeds, and what changes no number."""
+def _without(tree: dict[str, Any], prefix: str, aside: Collection[str]) -> dict[str, Any]:
+    """Return a configuration without some keys, and without what changes no number."""
     kept: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if name in REPEATS or _is_noise(name):
+        if name in aside or _is_noise(name):
             continue
-        kept[str(key)] = _without(value, f"{name}.") if isinstance(value, dict) else value
+        kept[str(key)] = _without(value, f"{name}.", aside) if isinstance(value, dict) else value
     return kept
 
 

@@ -1,5 +1,6 @@
 """Sort runs into settings: folds are pooled, seeds averaged unit by unit."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ from pertexp.config.errors import DataError
 from pertexp.evaluation.results.choice import Choice, Chosen, chosen_runs
 from pertexp.evaluation.results.finding import Refused
 from pertexp.evaluation.results.results import Results
-from pertexp.evaluation.results.run import REPEATS, Reader, Run, run_of
+from pertexp.evaluation.results.run import N_TRAIN, REPEATS, Reader, Run, run_of
 from pertexp.metrics.registry import METRICS
 from pertexp.runs.schema import METRICS_FILE
 
@@ -69,6 +70,26 @@ class Setting:
         return self.runs[0].data_key, first, self.results.units
 
     @cached_property
+    def trained(self) -> tuple[int, ...]:
+        """Training perturbations of its runs, each number once, ascending; empty where they are not on record."""
+        return tuple(sorted({run.trained for run in self.runs if run.trained is not None}))
+
+    @property
+    def most_trained(self) -> int | None:
+        """Training perturbations that its runs were allowed, None where they were not limited."""
+        return self.runs[0].most_trained
+
+    @property
+    def limit(self) -> float:
+        """The same as a number: infinite where they were not limited."""
+        return math.inf if self.most_trained is None else self.most_trained
+
+    @property
+    def trained_on_all(self) -> bool:
+        """Whether they were limited, but to more training perturbations than any fold has."""
+        return math.isfinite(self.limit) and bool(self.trained) and max(self.trained) < self.limit
+
+    @cached_property
     def families(self) -> list[str]:
         """Families of its metrics, in order."""
         return list(dict.fromkeys(METRICS[name].family for name in self.results.metrics if name in METRICS))
@@ -114,7 +135,8 @@ def gather(folders: Iterable[Path], read: Reader, choice: Choice | None = None) 
         setting, unpooled = _pooled(members, chosen)
         refused += unpooled
         settings += [setting] if setting is not None else []
-    return Gathered(settings, refused)
+    settings, repeating = _each_once(settings)
+    return Gathered(settings, refused + repeating)
 
 
 def _read(folders: Iterable[Path], read: Reader) -> tuple[list[Run], list[Refused]]:
@@ -161,6 +183,29 @@ def _pooled(runs: Sequence[Run], chosen: tuple[Chosen, ...]) -> tuple[Setting | 
     averaged = found[0] if len(found) == 1 else type(found[0]).averaged(found)
     counted = [run for of_seed, _ in kept for run in of_seed]
     return Setting(counted, averaged, [part.means() for part in found], chosen), refused
+
+
+def _each_once(settings: Sequence[Setting]) -> tuple[list[Setting], list[Refused]]:
+    """Leave out settings that were allowed more training perturbations than there are, where another had them all."""
+    complete = [one for one in settings if math.isinf(one.limit) or one.trained_on_all]
+    whole = {_but_for_n_train(one): one for one in sorted(complete, key=lambda one: one.limit)}
+    left = [one for one in complete if one.trained_on_all and whole[_but_for_n_train(one)] is not one]
+    refused = [Refused(run.folder, _repeats(one, whole[_but_for_n_train(one)])) for one in left for run in one.runs]
+    return [one for one in settings if one not in left], refused
+
+
+def _repeats(one: Setting, same: Setting) -> str:
+    allowed = "null" if same.most_trained is None else same.most_trained
+    return (
+        f"not counted: {N_TRAIN}={one.most_trained} keeps all of the {max(one.trained)} training perturbations, as "
+        f"{N_TRAIN}={allowed} does"
+    )
+
+
+def _but_for_n_train(setting: Setting) -> object:
+    """Equal for settings that differ in the number of training perturbations alone."""
+    typed = tuple(sorted((key, value) for key, value in setting.overrides.items() if key != N_TRAIN))
+    return setting.table_key, setting.model, setting.n_seeds, typed
 
 
 def _complete(

@@ -180,10 +180,11 @@ class ResultsTable(Generic[S]):
             rest = _without(base.overrides, key)
             others = [one for one in self.settings if one is not base and _without(one.overrides, key) == rest]
             if others:
-                found += self._compared(base, others)
+                found += self.compared(base, others)
         return found
 
-    def _compared(self, base: LabelledSetting[S], others: Sequence[LabelledSetting[S]]) -> list[Comparison]:
+    def compared(self, base: LabelledSetting[S], others: Sequence[LabelledSetting[S]]) -> list[Comparison]:
+        """Compare some of its settings with another of them; DataError where they were scored on other units."""
         results = {one.label: one.setting.results for one in [base, *others]}
         scores = type(base.setting.results).side_by_side(results).scores(self.primary)
         return [compare(scores, one.label, base.label, self.primary, "setting") for one in others]

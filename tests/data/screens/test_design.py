@@ -25,6 +25,7 @@ SPLITS = {
     "combination": Combination(seen=1, folds=2, val_fraction=0.2),
     "leave_context_out": LeaveContextOut(val_fraction=0.2),
     "double": DoubleHoldOut(val_fraction=0.2),
+    "subset": UnseenPerturbation(val_fraction=0.2, n_train=6),
 }
 
 
@@ -102,7 +103,9 @@ def changed(one, other):
 HELD_OUT = [(split, role) for split in SPLITS for role in ("test", "val", "held_out_control")]
 
 
-@pytest.mark.parametrize(("split", "role"), [*HELD_OUT, ("combination", "excluded"), ("double", "excluded")])
+@pytest.mark.parametrize(
+    ("split", "role"), [*HELD_OUT, *((split, "excluded") for split in ("combination", "double", "subset"))]
+)
 def test_rows_held_out_change_nothing_that_is_learnt(screen, cycle_list, split, role):
     """Bit for bit: genes chosen, depths, phases, profiles, embeddings, θ, control means, the closed form."""
     chosen = options(split=SPLITS[split], n_top_genes=40, phase_genes=cycle_list)
@@ -177,6 +180,14 @@ def test_training_units_have_the_profiles_of_their_cells(screen):
         unit = training.units.perturbation[row], training.units.context[row]
         cells = (screen.perturbation == unit[0]) & (screen.context == unit[1])
         assert np.allclose(training.values[row], np.log1p(dense[cells].sum(axis=0) / size[cells].sum()))
+
+
+def test_the_record_counts_training_perturbations_once_in_all_contexts(screen):
+    design = build_design(screen, options(split=SPLITS["subset"]))
+    record = design.record()
+    assert record.training_perturbations == 6
+    assert record.units_by_role["train"] == len(design.training.units) == 12
+    assert record.units_by_role["excluded"] > 0
 
 
 def test_small_groups_are_left_out_and_listed(screen, caplog):

@@ -6,52 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scored_runs import UNITS, write_run
 
 from pertexp.config.errors import RequestError
-from pertexp.evaluation.comparison import verdict
 from pertexp.evaluation.results.choice import Choice
 from pertexp.evaluation.results.settings import Gathered, gather
 from pertexp.evaluation.results.tables import ResultsTable, tables_of
-from pertexp.evaluation.screens.measuring import Measured
-from pertexp.evaluation.screens.scoring import Scores
 from pertexp.report.results import selection_text, settings_frame
 from pertexp.report.sentences import verdict_sentences
-from pertexp.runs.documents import dumped, validated
-from pertexp.runs.record import write_text
+from pertexp.runs.documents import validated
 from pertexp.runs.schema import METRICS_FILE, ScreenMetrics
 from pertexp.tasks.registry import read_results
-
-UNITS = [f"p{number}" for number in range(16)]
-
-
-def write_run(
-    folder: Path, typed: dict, values: np.ndarray, *, fold: int = 0, units=UNITS, validation=None, config=None
-) -> None:
-    """A finished run of model m with these values `[U]` of mse, beside a baseline b of value 0.5 everywhere."""
-    folder.mkdir(parents=True)
-    (folder / "config").mkdir()
-    tree: dict = {"model": {"name": "m", "_target_": "m"}, "data": {"name": "d"}, "loss": {"name": "nb"}, "seed": 0}
-    tree |= config or {}
-    for key, value in typed.items():
-        node = tree
-        *path, last = key.split(".")
-        for part in path:
-            node = node.setdefault(part, {})
-        node[last] = value
-    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(tree))
-    (folder / "config" / "overrides.yaml").write_text(
-        yaml.safe_dump([f"{key}={value}" for key, value in typed.items()])
-    )
-    table = pd.DataFrame({"perturbation": units, "context": "c", "fold": fold, "seen": 0, "metric": "mse"})
-    parts = [table.assign(model="m", value=values), table.assign(model="b", value=0.5)]
-    per_unit = pd.concat(parts)[["model", "metric", "perturbation", "context", "fold", "seen", "value"]]
-    trust = pd.DataFrame(columns=["metric", "perturbation", "context", "fold", "seen", "drf", "bds"])
-    scores = Scores.of(Measured(per_unit, trust, "log1p"), "mse", 200)
-    metrics = scores.metrics_of("m", verdict(scores, scores.roles("m")), "profile")
-    scores.write_units(folder)
-    write_text(
-        folder / METRICS_FILE, dumped(metrics).replace('"validation": {}', f'"validation": {validation or "{}"}')
-    )
 
 
 def gathered(root: Path, choice: Choice | None = None) -> Gathered:
