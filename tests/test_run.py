@@ -150,7 +150,7 @@ def test_the_composed_configuration_is_printed_unless_it_is_not_wanted():
 
 @pytest.mark.parametrize(
     ("debug", "steps"),
-    [("fast", None), ("overfit", 150), ("profile", 18), ("limit", 9)],
+    [("fast", None), ("overfit", 150), ("profile", 20), ("limit", 9)],
 )
 def test_every_debug_choice_runs(debug, steps):
     tiny = [word for word in TINY if not word.startswith("trainer.max_epochs")]

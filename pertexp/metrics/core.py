@@ -369,7 +369,7 @@ _AGAINST_CONTROL = (
     Metric("pearson_delta", pearson_delta, 1.0, -1.0, _CONTROL, missing=_NO_REFERENCE, level="headline"),
     Metric("pearson_delta_top20", pearson_delta_top20, 1.0, -1.0, _CONTROL, needs_de=True, missing=_NO_CELLS),
     Metric("discrimination_cosine", discrimination_cosine, 1.0, 0.0, _CONTROL, missing=_NO_RANK, level="headline"),
-    Metric("discrimination_cosine_t", discrimination_cosine_t, 1.0, 0.0, _CONTROL, missing=_NO_RANK),
+    Metric("discrimination_cosine_t", discrimination_cosine_t, 1.0, 0.0, _CONTROL, missing=_NO_RANK, level="detail"),
     Metric("de_overlap", de_overlap, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),
     Metric("de_direction", de_direction, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),
     Metric("de_auprc", de_auprc, 1.0, 0.0, _CONTROL, needs_de=True, missing=_NO_GENES),

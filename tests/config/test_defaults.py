@@ -30,7 +30,7 @@ CHOSEN = {
     "data/simulated_screen.yaml": {"name"},
     "evaluation/impact.yaml": {"link"},
     "evaluation/pairs.yaml": {"both_strands"},
-    "evaluation/screens.yaml": {"link"},
+    "evaluation/screens.yaml": {"link", "trained"},
 }
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 

@@ -128,9 +128,9 @@ def stepped(model, rows) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def test_nbglm_ends_a_step_with_the_proximal_step_of_l1(counted):
-    model = fitted_nbglm(counted, regularization={"l1": 1e-3})
+    model = fitted_nbglm(counted, regularization={"l1": 5e-3})
     adam, length = stepped(model, rows_of(counted))["K"]
-    expected = np.sign(adam) * np.maximum(np.abs(adam) - 1e-3 * length, 0)
+    expected = np.sign(adam) * np.maximum(np.abs(adam) - 5e-3 * length, 0)
     found = array(model.network.factors["K"])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert 0 < (found == 0).sum() < found.size

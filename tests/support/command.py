@@ -19,7 +19,7 @@ TINY = (
     "data.simulator.n_perturbations=15",
     "data.simulator.n_combinations=0",
     "data.simulator.cells_per_perturbation=20",
-    "data.simulator.n_controls=60",
+    "data.simulator.n_controls=120",
     "trainer.max_epochs=2",
     "~callbacks.progress",
     "+trainer.enable_progress_bar=false",

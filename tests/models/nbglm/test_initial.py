@@ -19,7 +19,7 @@ def design():
 
 def controls(design, context=None, phase=None):
     screen = design.screen
-    chosen = screen.perturbation == 0
+    chosen = design.role == "control"
     chosen &= True if context is None else screen.context == context
     return chosen & (True if phase is None else screen.phase == phase)
 

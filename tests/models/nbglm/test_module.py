@@ -409,7 +409,7 @@ def test_without_size_factors_depth_is_ignored_everywhere(data):
     units = data.design.units("test")
     shallow = model.sample(units, np.ones(len(units)), seed=0)
     np.testing.assert_array_equal(model.sample(units, np.full(len(units), 9.0), seed=0), shallow)
-    control = data.design.screen.expression[data.design.screen.perturbation == 0].astype(np.float64)
+    control = data.design.screen.expression[data.design.role == "control"].astype(np.float64)
     plain = facts_of(data.design, np.ones(data.design.screen.n_cells), 0.0, cell_cycle=False)
     np.testing.assert_allclose(plain.log_control_mean[0].exp(), np.asarray(control.mean(axis=0)).ravel(), rtol=1e-6)
 
@@ -462,7 +462,7 @@ def test_a_run_writes_sampled_cells_where_it_was_asked_to(tmp_path):
     assert (values >= 0).all()
     assert (values == np.round(values)).all()
     for index, context in enumerate(design.screen.contexts):
-        own = (design.screen.perturbation == 0) & (design.screen.context == index)
+        own = (design.role == "control") & (design.screen.context == index)
         drawn = cells.obs.loc[cells.obs["context"] == context, "size_factor"]
         assert np.isin(drawn, design.size_factor[own]).all()
         assert drawn.nunique() > 20
