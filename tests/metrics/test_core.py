@@ -318,3 +318,20 @@ def test_a_prediction_far_off_does_not_blur_the_ranks_of_the_others():
     others = np.arange(6) != 3
     np.testing.assert_array_equal(found[others], values("discrimination_l2", scored)[others])
     assert found[3] == 0.5
+
+
+@pytest.mark.parametrize("scale", [1e-180, 1e180])
+@pytest.mark.parametrize("name", PEARSON)
+def test_effects_whose_squares_leave_the_range_of_floats_are_compared(name, scale):
+    scored = view(n=5, noise=3.0)
+    tables = ("prediction", "truth", "control", "train_mean")
+    scaled = replace(scored, **{table: scale * getattr(scored, table) for table in tables})
+    np.testing.assert_allclose(values(name, scaled), values(name, scored), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", PEARSON)
+def test_a_gene_panel_without_any_expression_has_no_correlation(name):
+    scored = view(n=4, contexts=1)
+    nothing = np.zeros_like(scored.truth)
+    empty = replace(scored, truth=nothing, prediction=nothing, control=nothing, train_mean=nothing)
+    np.testing.assert_array_equal(values(name, empty), -1.0)
