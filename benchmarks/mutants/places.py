@@ -142,7 +142,7 @@ def _matters(leaf: Node, operator: str) -> bool:
     for node in _around(leaf):
         if _is_type(node, inner) or _is_message(node) or node.type in ("decorator", "assert_stmt"):
             return False
-        if _is_asserting(node) or _is_of_blocks(node):
+        if _is_asserting(node) or _is_of_blocks(node) or _is_for_an_error(node):
             return False
         inner = node
     return True
@@ -158,6 +158,14 @@ def _is_of_blocks(node: Node) -> bool:
         return False
     names = set(re.findall(r"[A-Za-z_]+", node.get_code(include_prefix=False)))
     return not names.isdisjoint(UNSEEN)
+
+
+def _is_for_an_error(node: Node) -> bool:
+    """Whether a statement is followed by `raise`: all that it can change is what an error says."""
+    if node.type != "simple_stmt" or node.parent.type != "suite":
+        return False
+    rest = node.parent.children[node.parent.children.index(node) + 1 :]
+    return any(after.type == "simple_stmt" and after.children[0].type == "raise_stmt" for after in rest)
 
 
 def _is_binary(leaf: Node) -> bool:

@@ -61,7 +61,8 @@ def test_types_messages_and_assertions_stay_as_they_are(tmp_path):
             """Return 1 + 1."""
             assert a > 1
             log.warning("%d of them", a + 1)
-            raise ValueError(f"{a + 1} is not above 2")
+            first = [a][0] + 1
+            raise ValueError(f"{a + 1} is not above {first}")
 
         def g(a):
             return f"{a + 1} of them"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm, t
 
-from pertexp.evaluation.bootstrap import Interval, bootstrap_mean, bootstrap_median, paired_difference
+from pertexp.evaluation.bootstrap import ClusterBootstrap, Interval, bootstrap_mean, bootstrap_median, paired_difference
 
 
 def names(n):
@@ -133,3 +133,11 @@ def test_the_interval_of_a_median_is_that_of_rows_copied(n):
 @pytest.mark.parametrize(("low", "high", "apart"), [(0.0, 1.0, False), (-1.0, 0.0, False), (0.1, 1.0, True)])
 def test_an_interval_that_ends_at_zero_holds_it(low, high, apart):
     assert Interval(0.5, low, high, 9, 9, 0).excludes_zero == apart
+
+
+def test_two_thousand_resamples_are_drawn_unless_said_otherwise():
+    values = np.random.default_rng(0).normal(size=9)
+    names = np.arange(9).astype(str)
+    assert bootstrap_mean(values, names) == bootstrap_mean(values, names, n_resamples=2000)
+    assert bootstrap_mean(values, names) != bootstrap_mean(values, names, n_resamples=2001)
+    assert ClusterBootstrap(np.arange(9)).n_resamples == 2000
