@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,9 @@ from benchmarks.mutants.operators import OPERATORS, Node, Span
 COMPOUND = ("if_stmt", "for_stmt", "while_stmt", "with_stmt", "try_stmt", "funcdef", "classdef")
 FUNCTIONS = ("funcdef", "lambdef")
 SILENT = ("logger.", "log.", "warnings.warn", "print(", "cast(", "TypeVar(", "NewType(", "super().__init__()")
-UNSEEN = ("__all__", "BLOCK", "_BLOCK", "_CHUNK")  # how much is computed at once changes no result
+# How much is computed at once changes no result.
+UNSEEN = ("__all__", "BLOCK", "_BLOCK", "_CHUNK", "ROWS_AT_ONCE", "SETS_AT_ONCE")
+ASSERTING = ("strict",)  # arguments that only refuse what cannot occur, as an assertion does
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,30 @@ def _matters(leaf: Node, operator: str) -> bool:
     for node in _around(leaf):
         if _is_type(node, inner) or _is_message(node) or node.type in ("decorator", "assert_stmt"):
             return False
-        if node.type == "expr_stmt" and node.get_first_leaf().value in UNSEEN:
+        if _is_asserting(node) or _is_of_blocks(node) or _is_for_an_error(node):
             return False
         inner = node
     return True
+
+
+def _is_asserting(node: Node) -> bool:
+    return bool(node.type == "argument" and node.children[0].get_code(include_prefix=False) in ASSERTING)
+
+
+def _is_of_blocks(node: Node) -> bool:
+    """Whether a statement says how much is computed at once: it names, or uses, one of these constants."""
+    if node.type != "expr_stmt":
+        return False
+    names = set(re.findall(r"[A-Za-z_]+", node.get_code(include_prefix=False)))
+    return not names.isdisjoint(UNSEEN)
+
+
+def _is_for_an_error(node: Node) -> bool:
+    """Whether a statement is followed by `raise`: all that it can change is what an error says."""
+    if node.type != "simple_stmt" or node.parent.type != "suite":
+        return False
+    rest = node.parent.children[node.parent.children.index(node) + 1 :]
+    return any(after.type == "simple_stmt" and after.children[0].type == "raise_stmt" for after in rest)
 
 
 def _is_binary(leaf: Node) -> bool:

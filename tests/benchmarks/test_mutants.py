@@ -51,6 +51,8 @@ def test_types_messages_and_assertions_stay_as_they_are(tmp_path):
         """Module of 1 + 1."""
         __all__ = ["f", "g"][:2]
         BLOCK = 2**10
+        size = max(1, BLOCK // 3)
+        pairs = zip(x, x, strict=True)
         Kind = int | None
         x: "list[int] | None" = None
 
@@ -59,7 +61,8 @@ def test_types_messages_and_assertions_stay_as_they_are(tmp_path):
             """Return 1 + 1."""
             assert a > 1
             log.warning("%d of them", a + 1)
-            raise ValueError(f"{a + 1} is not above 2")
+            first = [a][0] + 1
+            raise ValueError(f"{a + 1} is not above {first}")
 
         def g(a):
             return f"{a + 1} of them"

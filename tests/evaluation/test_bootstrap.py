@@ -306,3 +306,11 @@ def test_an_interval_ends_at_the_bounds_of_its_statistic_in_either_order():
     assert wide.within(0.0, np.inf) == wide.within(np.inf, 0.0) == wide
     none = Interval(mean=0.9, low=np.nan, high=np.nan, n=1, n_clusters=1, n_left_out=0)
     assert np.isnan([none.within(0.0, 1.0).low, none.within(0.0, 1.0).high]).all()
+
+
+def test_two_thousand_resamples_are_drawn_unless_said_otherwise():
+    values = np.random.default_rng(0).normal(size=9)
+    names = np.arange(9).astype(str)
+    assert bootstrap_mean(values, names) == bootstrap_mean(values, names, n_resamples=2000)
+    assert bootstrap_mean(values, names) != bootstrap_mean(values, names, n_resamples=2001)
+    assert ClusterBootstrap(np.arange(9)).n_resamples == 2000

@@ -192,3 +192,8 @@ def test_a_count_loss_is_a_mean_over_cells_without_terms_of_theta_alone_where_th
         given = count_prediction(theta_fixed=theta_fixed)
         values = compute(given.counts, given.log_mu, given.theta, given.cells).double()
         assert float(counts.nb.batch_loss(given)) == pytest.approx(float(values.sum() / (21 * 5)), rel=1e-6)
+
+
+def test_a_dispersion_is_learned_unless_said_otherwise():
+    ones = torch.ones(1)
+    assert CountPrediction(ones, ones, ones, ones).theta_fixed is False

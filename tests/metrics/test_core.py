@@ -427,3 +427,21 @@ def test_the_noise_of_a_shared_control_mean_is_no_score():
                      shared_control=(fitted + held_out) / 2)  # fmt: skip
     assert values("pearson_delta_shared_control", scored).mean() > 0.6
     assert abs(values("pearson_delta", scored).mean()) < 0.1
+
+
+@pytest.mark.parametrize("scale", [1e-180, 1e180])
+@pytest.mark.parametrize("name", PEARSON)
+def test_effects_whose_squares_leave_the_range_of_floats_are_compared(name, scale):
+    scored = view(n=5, noise=3.0)
+    tables = ("prediction", "truth", "control", "held_out_control", "shared_control", "train_mean")
+    scaled = replace(scored, **{table: scale * getattr(scored, table) for table in tables})
+    np.testing.assert_allclose(values(name, scaled), values(name, scored), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", PEARSON)
+def test_a_gene_panel_without_any_expression_has_no_correlation(name):
+    scored = view(n=4, contexts=1)
+    nothing = np.zeros_like(scored.truth)
+    tables = ("prediction", "truth", "control", "held_out_control", "shared_control", "train_mean")
+    empty = replace(scored, **dict.fromkeys(tables, nothing))
+    np.testing.assert_array_equal(values(name, empty), -1.0)

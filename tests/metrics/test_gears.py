@@ -100,3 +100,8 @@ def test_where_nothing_moves_there_is_nothing_to_divide_by_and_the_worst_correla
         assert GEARS[name].function(LogView(side(moved), side(still))).tolist() == [-1.0]
         assert GEARS[name].function(LogView(side(still), side(moved))).tolist() == [-1.0]
         assert GEARS[name].function(LogView(side(moved), side(2 * moved))) == pytest.approx(1.0)
+
+
+def test_a_gene_that_is_not_predicted_to_move_moves_in_no_direction():
+    still = replace(VIEW.prediction, mean=np.tile(VIEW.truth.control, (UNITS, 1)))
+    assert (GEARS["gears/opposite_direction_top20_non_dropout"].function(LogView(VIEW.truth, still)) == 0).all()

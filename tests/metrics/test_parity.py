@@ -1,6 +1,7 @@
 """The preset families against the packages whose names they bear: frozen values, and the packages where installed."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -120,3 +121,23 @@ def test_the_unbiased_error_is_met_with_its_jackknife_terms(vcc_sides, arm):
     np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
     total = {row["metric"]: row["mean"] for row in FROZEN[arm]["vcc2026"]["aggregate"]}
     assert ours.mean() == pytest.approx(total["expr_mse_unbiased_capped_norm"], rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "metric"), [("l1", "cityblock"), ("l2", "euclidean"), ("cosine", "cosine")])
+def test_the_own_gene_takes_no_part_in_discrimination(name, metric):
+    """Deleted for every candidate in turn, as cell-eval does; own genes fall and rise, and dwarf the others."""
+    rng = np.random.default_rng(0)
+    true, predicted = rng.normal(size=(2, 9, 12))
+    own = np.array([3, 5, -1, 0, 11, 2, 2, 7, 9])
+    rows = np.flatnonzero(own >= 0)
+    true[rows, own[rows]] = 9 * rng.normal(size=rows.size)
+    predicted[rows, own[rows]] = 9 * rng.normal(size=rows.size)
+    expected = []
+    for row, gene in enumerate(own):
+        keep = np.arange(12) != gene
+        distance = cdist(predicted[row : row + 1, keep], true[:, keep], metric)[0]
+        expected.append(1 - (distance < distance[row]).sum() / 9)
+    view = cell_eval.CellEvalView(SimpleNamespace(effect=true), SimpleNamespace(effect=predicted), own)
+    found = cell_eval.CELL_EVAL[f"cell_eval/discrimination_score_{name}"].function(view)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert 0 < found.min() < found.max()

@@ -321,3 +321,20 @@ def test_the_record_of_pairs_says_where_they_are_from(tmp_path):
     assert found["bengi"]["sha256"] == hashlib.sha256((tmp_path / "places.tsv").read_bytes()).hexdigest()
     assert (found["bengi"]["assay"], found["bengi"]["promoter_flanks"]) == ("HiC", [1000, 1000])
     assert not {"assay", "promoter_flanks"} & set(found["bed"])
+
+
+def test_builds_are_told_by_the_lengths_that_ucsc_gives():
+    assert LENGTHS["hg19"] == {
+        "chr1": 249250621,
+        "chr2": 243199373,
+        "chr21": 48129895,
+        "chr22": 51304566,
+        "chrX": 155270560,
+    }
+    assert LENGTHS["hg38"] == {
+        "chr1": 248956422,
+        "chr2": 242193529,
+        "chr21": 46709983,
+        "chr22": 50818468,
+        "chrX": 156040895,
+    }

@@ -321,3 +321,10 @@ def test_a_killed_run_resumes_in_mid_epoch_with_the_batches_that_were_left(tmp_p
     killed_after = len(whole) // 2 + 3
     assert fit(tmp_path / f"step={killed_after}.ckpt") == whole[killed_after:]
     assert len({str(rows) for rows in whole}) == len(whole)
+
+
+def test_without_pairs_there_is_no_step():
+    nothing = np.array([], dtype=np.int64)
+    empty = CellBatchSampler(nothing, nothing, nothing, batch_size=8, support_size=5, seed=1)
+    assert empty.n_steps == len(empty) == 0
+    assert list(empty) == []

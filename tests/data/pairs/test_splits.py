@@ -13,7 +13,7 @@ from pair_data import little_pairs
 from pertexp.config.errors import DataError, RequestError
 from pertexp.data.pairs.pairs import Elements
 from pertexp.data.pairs.split_table import ROLES, TEST, touching
-from pertexp.data.pairs.splits import HUMAN, Chromosome, Line, LineAndChromosome, PairsTable, Random
+from pertexp.data.pairs.splits import HUMAN, Chromosome, Line, LineAndChromosome, PairsTable, Random, _whole_groups
 from pertexp.data.pairs.tokens import TokenStore
 
 PAIRS = little_pairs()
@@ -227,3 +227,14 @@ def test_one_line_cannot_be_held_out():
     for builder in (LineAndChromosome(), Line()):
         with pytest.raises(DataError, match="type data/split=chromosome"):
             builder(little_pairs(n_lines=1))
+
+
+@pytest.mark.parametrize(("n_groups", "fraction", "drawn"), [(3, 0.5, 2), (3, 0.49, 1), (2, 0.25, 1), (2, 0.24, 0)])
+def test_a_chromosome_is_drawn_while_exactly_half_of_it_fits(n_groups, fraction, drawn):
+    names = np.unique(PAIRS.chromosome)[:n_groups]
+    rows = np.concatenate([np.flatnonzero(PAIRS.chromosome == name)[:4] for name in names])
+    assert rows.size == 4 * n_groups
+    marked = _whole_groups(PAIRS.take(rows), np.ones(rows.size, dtype=bool), fraction, [0])
+    held = [marked[PAIRS.chromosome[rows] == name] for name in names]
+    assert all(own.all() or not own.any() for own in held)
+    assert sum(own.any() for own in held) == drawn
