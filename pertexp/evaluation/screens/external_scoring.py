@@ -30,6 +30,10 @@ from pertexp.metrics.output import OutputName
 log = logging.getLogger(__name__)
 
 FEWEST_TO_TRAIN_ON = 2
+UNKNOWN_CONTROLS = (
+    "{}: it may have been fitted on control cells that are held out here, so that its scores against them may hold the "
+    "noise of shared controls"
+)
 
 
 def score_external(
@@ -78,7 +82,8 @@ def score_external(
     parts = [measure(one.frame, one.cells, evaluation.families) for one in scored]
     scores = Scores.of(pooled(parts), evaluation.primary, evaluation.n_resamples, evaluation.seed)
     frame = concatenate([one.frame for one in scored])
-    return ScoredScreenRun.of(external.name, frame, scores, evaluation.notes), scored[0].design
+    notes = [*evaluation.notes, UNKNOWN_CONTROLS.format(external.name)]
+    return ScoredScreenRun.of(external.name, frame, scores, notes), scored[0].design
 
 
 class _OnFold(NamedTuple):
