@@ -67,7 +67,7 @@ def test_a_run_says_what_it_was(ran):
     assert "tags=[first,tiny]" in environment["command"]
     data = json.loads((ran.folder / "data.json").read_text())
     assert data["genes"] == 30
-    assert data["cells"] == sum(data["cells_by_role"].values()) == 15 * 20 + 60
+    assert data["cells"] == sum(data["cells_by_role"].values()) == 15 * 20 + 120
     assert "[first, tiny]" in (ran.folder / "pertexp.log").read_text()
 
 

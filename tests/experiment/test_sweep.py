@@ -37,8 +37,10 @@ def table_of(done: Ran) -> pd.DataFrame:
     return pd.read_csv(done.folder)
 
 
-def correlation(prediction: np.ndarray, truth: np.ndarray, control: np.ndarray) -> np.ndarray:
-    pairs = zip(prediction - control, truth - control, strict=True)
+def correlation(found: anndata.AnnData) -> np.ndarray:
+    """Of predicted effects, against fitted controls, with true ones, against held-out controls."""
+    true = found.layers["truth"] - found.layers["held_out_control"]
+    pairs = zip(found.X - found.layers["control"], true, strict=True)
     return np.array([np.corrcoef(a, b)[0, 1] for a, b in pairs])
 
 
@@ -82,7 +84,7 @@ def test_folds_are_pooled_before_they_are_averaged(grid, pooled):
         for seed in ("0", "1"):
             found = pooled[rank, seed]
             mse.append(((found.X - found.layers["truth"]) ** 2).mean())
-            pearson.append(correlation(found.X, found.layers["truth"], found.layers["control"]).mean())
+            pearson.append(correlation(found).mean())
         row = table.loc[float(rank)]
         assert row["mse"] == pytest.approx(np.mean(mse), rel=1e-12)
         assert row["mse_sd"] == pytest.approx(abs(mse[0] - mse[1]) / np.sqrt(2), rel=1e-9)
@@ -95,8 +97,8 @@ def test_best_first_and_every_baseline_once(grid):
     own = table[table["role"] == "model"]
     assert own["pearson_delta"].is_monotonic_decreasing
     baselines = OmegaConf.load(CONF / "evaluation" / "screens.yaml").baselines
-    assert list(table["role"]) == ["model"] * 2 + ["baseline"] * len(baselines) + ["replicate"]
-    assert list(table["model"][2:]) == [*baselines, "replicate"]
+    assert list(table["role"]) == ["model"] * 2 + ["baseline"] * len(baselines) + ["truth", "replicate"]
+    assert list(table["model"][2:]) == [*baselines, "truth", "replicate"]
     assert table["model.rank"][2:].isna().all()
 
 
@@ -158,7 +160,7 @@ def compared(folder: Path, reference: str) -> Compared:
 def test_settings_are_compared_with_the_reference_unit_by_unit(grid, pooled):
     def per_unit(rank: str, seed: str) -> pd.Series:
         found = pooled[rank, seed]
-        values = correlation(found.X, found.layers["truth"], found.layers["control"])
+        values = correlation(found)
         return pd.Series(values, index=found.obs["perturbation"].astype(str))
 
     gaps = [per_unit("8", seed) - per_unit("32", seed) for seed in ("0", "1")]  # by the names of the perturbations

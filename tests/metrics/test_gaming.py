@@ -29,14 +29,19 @@ def planted(seed=0, signal=1.0, noise=1.0):
         prediction=control + guess,
         truth=control + effect,
         control=control,
+        held_out_control=control,
+        shared_control=control,
         train_mean=control + effect.mean(axis=0),
         de_score=tested,
         de_fdr=np.where(tested > 3, 0.01, 0.5),
+        shared_de_score=tested,
+        shared_de_fdr=np.where(tested > 3, 0.01, 0.5),
         rest_score=tested,
         context=np.zeros(N, dtype=int),
         fold=np.zeros(N, dtype=int),
         own_target=own,
         panel_target=own.any(axis=0),
+        counted=np.ones_like(own),
     )
 
 

@@ -75,6 +75,12 @@ BOUNDS = {
     "calibration_error": (0.0, 1.0),
     "brier": (0.0, 1.0),
 }
+# Of each effect metric of core: with shared controls, and with or without the perturbed genes.
+AGAINST_CONTROL = ("pearson_delta_top20", "discrimination_cosine", "discrimination_cosine_t", "de_overlap", "de_direction",
+                   "de_auprc", "discrimination_l2", "discrimination_l2_t")  # fmt: skip
+VARIANTS = {f"{name}_{suffix}": name for name in AGAINST_CONTROL for suffix in ("shared_control", "with_targets")}
+VARIANTS |= {f"pearson_delta_{suffix}": "pearson_delta" for suffix in ("shared_control", "without_targets")}
+VARIANTS |= {"pearson_delta_mean_without_targets": "pearson_delta_mean"}
 HEADLINES = {
     "pearson_delta", "pearson_delta_mean", "mse", "discrimination_cosine", "cell_eval/overlap_at_N",
     "cell_eval/discrimination_score_l1", "cell_eval/mae", "vcc2026/pds_cosine",
@@ -94,17 +100,20 @@ WITHOUT_TESTS = {
 
 
 def test_best_and_worst_of_every_metric():
-    assert {name: (row.best, row.worst) for name, row in METRICS.items()} == BOUNDS
+    variants = {name: BOUNDS[plain] for name, plain in VARIANTS.items()}
+    assert {name: (row.best, row.worst) for name, row in METRICS.items()} == BOUNDS | variants
 
 
 def test_what_a_verdict_is_about_and_what_needs_tested_genes():
     assert {name for name, row in METRICS.items() if row.level == "headline"} == HEADLINES
-    assert {name for name, row in METRICS.items() if not row.needs_de} == WITHOUT_TESTS
+    variants = {name for name, plain in VARIANTS.items() if plain in WITHOUT_TESTS}
+    assert {name for name, row in METRICS.items() if not row.needs_de} == WITHOUT_TESTS | variants
     of_pairs = {"auprc", "auroc", "f1", "precision", "recall", "calibration_error", "brier"}
     negatives = {name: row.negative for name, row in METRICS.items() if row.negative != "train_mean"}
     of_impacts = {name for name in METRICS if name.startswith("impact/")}
     expected = dict.fromkeys(of_pairs, "prevalence") | dict.fromkeys(of_impacts, "mean_impact")
-    assert negatives == expected | {"pearson_delta_mean": "no_change"}
+    of_means = ("pearson_delta_mean", "pearson_delta_mean_without_targets")
+    assert negatives == expected | dict.fromkeys(of_means, "no_change")
     ends = {name: row.clamp for name, row in METRICS.items() if row.clamp != (-np.inf, np.inf)}
     assert ends == {"vcc2026/expr_mse_unbiased_capped_norm": (0.0, 1.0), "vcc2026/lfc_nmae": (-6.0, np.inf)}
 
