@@ -76,8 +76,8 @@ BOUNDS = {
     "brier": (0.0, 1.0),
 }
 # Of each effect metric of core: with shared controls, and with or without the perturbed genes.
-AGAINST_CONTROL = ("pearson_delta_top20", "discrimination_cosine", "discrimination_cosine_t", "de_overlap", "de_direction",
-                   "de_auprc", "discrimination_l2", "discrimination_l2_t")  # fmt: skip
+RANKED = tuple(f"discrimination_{kind}{side}" for kind in ("cosine", "l2") for side in ("", "_t"))
+AGAINST_CONTROL = ("pearson_delta_top20", *RANKED, "de_overlap", "de_direction", "de_auprc")
 VARIANTS = {f"{name}_{suffix}": name for name in AGAINST_CONTROL for suffix in ("shared_control", "with_targets")}
 VARIANTS |= {f"pearson_delta_{suffix}": "pearson_delta" for suffix in ("shared_control", "without_targets")}
 VARIANTS |= {"pearson_delta_mean_without_targets": "pearson_delta_mean"}
