@@ -290,9 +290,12 @@ def discrimination_cosine_t(view: Scored) -> np.ndarray:
 
 
 def mse_top20(view: Scored) -> np.ndarray:
-    """Average the squared error on the 20 genes of highest |t|, without own targets; NaN where none was tested."""
-    tested = ~np.isnan(view.de_score).any(axis=1)
-    weights = top_weights(view.de_score, ~view.own_target & tested[:, None], TOP_GENES)
+    """Average the squared error on the 20 genes of highest |t|, without own targets; NaN where none was tested.
+
+    |t| is against all control cells: it only says which genes, and the error is none of an effect.
+    """
+    tested = ~np.isnan(view.shared_de_score).any(axis=1)
+    weights = top_weights(view.shared_de_score, ~view.own_target & tested[:, None], TOP_GENES)
     error = (weights * (view.prediction - view.truth) ** 2).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-300)
     return np.where(tested, error, np.nan)
 
@@ -361,7 +364,8 @@ def de_auprc(view: Scored) -> np.ndarray:
 
 _CONTROL, _MEAN = "effect against control", "effect against training mean"
 _NO_REFERENCE = "no control cells held out, as a context has fewer than 20"
-_NO_CELLS = f"no cells to test for differential expression, or {_NO_REFERENCE}"
+_UNTESTED = "no cells to test for differential expression"
+_NO_CELLS = f"{_UNTESTED}, or {_NO_REFERENCE}"
 _NO_GENES = f"no gene is significant in truth, or {_NO_REFERENCE}"
 _FEW = f"fewer than {MIN_CANDIDATES} candidates in one fold and context"
 _NO_RANK = f"{_FEW}, or {_NO_REFERENCE}"
@@ -383,7 +387,7 @@ _OF_PROFILES = (
     Metric("mse", mse, 0.0, np.inf, "profile", level="headline"),
     Metric("wmse", wmse, 0.0, np.inf, "profile", needs_de=True, missing="no cells of other perturbations"),
     Metric("mae", mae, 0.0, np.inf, "profile", level="detail"),
-    Metric("mse_top20", mse_top20, 0.0, np.inf, "profile", needs_de=True, missing=_NO_CELLS, level="detail"),
+    Metric("mse_top20", mse_top20, 0.0, np.inf, "profile", needs_de=True, missing=_UNTESTED, level="detail"),
     Metric("centroid_accuracy", centroid_accuracy, 1.0, 0.0, "profile", missing=_FEW, level="detail"),
 )
 COUNTS_TARGETS = frozenset({"pearson_delta", "pearson_delta_mean"})  # their variant leaves them out

@@ -445,3 +445,14 @@ def test_a_gene_panel_without_any_expression_has_no_correlation(name):
     tables = ("prediction", "truth", "control", "held_out_control", "shared_control", "train_mean")
     empty = replace(scored, **dict.fromkeys(tables, nothing))
     np.testing.assert_array_equal(values(name, empty), -1.0)
+
+
+def test_the_error_of_the_top_genes_needs_no_held_out_controls():
+    """Tests against all control cells choose the genes."""
+    scored = apart()
+    nothing = np.full_like(scored.truth, np.nan)
+    found = values("mse_top20", replace(scored, held_out_control=nothing, de_score=nothing, de_fdr=nothing))
+    score = np.where(scored.own_target, -1.0, scored.shared_de_score)
+    top = np.argsort(-score, axis=1)[:, :TOP_GENES]
+    error = np.take_along_axis((scored.prediction - scored.truth) ** 2, top, axis=1)
+    np.testing.assert_allclose(found, error.mean(axis=1), rtol=1e-12)
