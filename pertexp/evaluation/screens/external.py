@@ -13,6 +13,7 @@ from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import SCALE_NAMES, GroupSums, Units, profiles
 from pertexp.data.screens.reading import H5adFile
 from pertexp.data.screens.screen import CONTROL, Screen
+from pertexp.evaluation.screens.no_effect import without_noise
 from pertexp.metrics.cells import Cells
 from pertexp.metrics.output import OutputName
 
@@ -74,7 +75,13 @@ class OnDesign:
         return np.array([bool(rows.size) for rows in self._rows()])
 
     def predictions(self) -> np.ndarray:
-        """Return `[U, G]` profiles; NaN rows where a unit is not predicted."""
+        """Return `[U, G]` profiles, means of control cells without rounding; NaN rows where a unit is not predicted."""
+        predicted = self._profiles()
+        if self.external.scale == "impact":
+            return predicted
+        return without_noise(predicted, self._units(), self.design)
+
+    def _profiles(self) -> np.ndarray:
         screen = self._screen()
         rows = self._rows()
         if self.external.scale not in OF_CELLS:
