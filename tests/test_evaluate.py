@@ -265,3 +265,32 @@ def test_a_split_that_is_typed_is_used_and_the_one_that_was_used_is_on_record(tm
 def test_a_checkpoint_takes_no_other_data(word):
     done = evaluate("ckpt=somewhere", word)
     assert (done.code, f"but {word} was given too" in done.err) == (2, True)
+
+
+def noisy_logs(tmp_path, lowest):
+    """Log1p cells as a regression gives them: values of 0 are around it, one of them far below."""
+    words = logs_at(tmp_path, 1e4, keep_control=True)
+    path = next(word.removeprefix("pred=") for word in words if word.startswith("pred="))
+    tool = anndata.read_h5ad(path)
+    dense = np.asarray(tool.X.todense()) if sp.issparse(tool.X) else np.asarray(tool.X)
+    zero = np.argwhere(dense == 0)[:2]
+    dense[tuple(zero[0])], dense[tuple(zero[1])] = -0.01, lowest
+    tool.X = dense
+    tool.write_h5ad(path)
+    return (*words, "pred_depth=1e4"), str(tool.var_names[zero[1][1]])
+
+
+def test_logs_slightly_below_zero_are_clipped_and_it_is_said(tmp_path):
+    plain = evaluate(*logs_at(tmp_path, 1e4, True), "pred_depth=1e4")
+    words, _ = noisy_logs(tmp_path, -0.3)
+    clipped = evaluate(*words)
+    assert clipped.code == 0, clipped.err
+    assert rows(clipped.folder)[0] == rows(plain.folder)[0]
+    assert "2 of 5400 predicted values are below 0, down to -0.3, and are taken for 0" in clipped.out
+
+
+def test_a_gene_far_below_zero_is_named(tmp_path):
+    words, gene = noisy_logs(tmp_path, -0.6)
+    refused = evaluate(*words)
+    assert refused.code == 2
+    assert f"holds -0.6 for {gene} (1 values below -0.5)" in refused.err

@@ -12,6 +12,7 @@ from pertexp.config.errors import DataError, MismatchError, RequestError, neares
 from pertexp.data.screens.design import Design
 from pertexp.data.screens.profiles import SCALE_NAMES, GroupSums, Units, profiles
 from pertexp.data.screens.reading import H5adFile
+from pertexp.data.screens.scale import verify_scale
 from pertexp.data.screens.screen import CONTROL, Screen
 from pertexp.evaluation.screens.no_effect import without_noise
 from pertexp.metrics.cells import Cells
@@ -29,6 +30,7 @@ PREDICTED: dict[PredictionScale, OutputName] = {
 }
 OF_CELLS: frozenset[PredictionScale] = frozenset({"counts", "log1p"})
 DEPTH_TOLERANCE = 1.33
+LOWEST_LOG = -0.5  # of a predicted log1p value that a regression may give for 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,10 +239,11 @@ def read_external(
         Where counts are compared with logs.
     """
     known = _declared(path, scale, truth, _Wanted(wanted, choices or {}))
-    read_as = known if known in OF_CELLS else "log2fc"  # any numbers
+    read_as = "counts" if known == "counts" else "log2fc"  # any numbers
     options = {**columns, "path": path, "scale": read_as, "recover_counts": False, "depth_key": None, "where": None}
     try:
         screen = H5adFile(**options).read(require_control=False)
+        screen = _as_logs(screen, path) if known == "log1p" else screen
     except DataError as fault:
         said = str(fault).replace("data.scale=log2fc for fold changes", "pred_scale=profile for mean profiles")
         said = said.replace("data.scale", "pred_scale")
@@ -249,6 +252,36 @@ def read_external(
         screen = replace(screen, scale=truth.scale)
     _refuse_scale(known, truth)
     return ExternalPrediction(name or Path(path).stem, _on_genes_of(truth, screen, shared), known)
+
+
+def _as_logs(screen: Screen, path: str) -> Screen:
+    """Return predicted log1p values; those slightly below 0, as a regression gives them, are clipped.
+
+    Raises
+    ------
+    DataError
+        Where values lie further below 0, naming the gene of the lowest one, or are no log1p of counts otherwise.
+    """
+    values = screen.expression.data
+    below = np.flatnonzero(values < 0)
+    if below.size:
+        lowest = below[np.argmin(values[below])]
+        if values[lowest] < LOWEST_LOG:
+            gene, n = screen.genes[screen.expression.indices[lowest]], int((values < LOWEST_LOG).sum())
+            raise DataError(
+                f"{path} holds {values[lowest]:.4g} for {gene} ({n} values below {LOWEST_LOG:g}), where log1p values "
+                "are 0 or more: bring all genes to log1p of depth-normalised counts (no z-scores, no differences), or "
+                "type pred_scale=profile for mean profiles on the scale of the truth."
+            )
+        log.warning(
+            "%d of %d predicted values are below 0, down to %.3g, and are taken for 0.",
+            below.size, screen.expression.shape[0] * screen.n_genes, values[lowest],
+        )  # fmt: skip
+    logs = screen.expression.copy()
+    logs.data = np.maximum(values, 0.0)
+    logs.eliminate_zeros()
+    verify_scale(logs.data, "log1p", path)
+    return replace(screen, expression=logs, scale="log1p")
 
 
 class _Wanted(NamedTuple):
