@@ -163,6 +163,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path):
     assert not trap.exists()
 
 
+@pytest.mark.medium
 def test_a_truncated_or_foreign_checkpoint_is_refused(tmp_path):
     torch.save({"state_dict": {"x": torch.ones(1000)}}, tmp_path / "whole.ckpt")
     content = (tmp_path / "whole.ckpt").read_bytes()
@@ -205,6 +206,7 @@ def test_the_door_leaves_the_environment_as_it_was():
     assert "HYDRA_FULL_ERROR" not in os.environ
 
 
+@pytest.mark.medium
 def test_ctrl_c_is_one_line_and_leaves_a_checkpoint_to_go_on_from(outputs):
     killer = [
         "+callbacks.stop._target_=killing.Interrupt",

@@ -196,6 +196,7 @@ def test_every_file_composes_and_builds(file, composed):
     GROUPS[group](composed(*choice, *NEEDS.get(file, []), *small))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("group", choices_by_task.GROUPS)
 def test_a_name_is_one_choice_whatever_its_task(group, composed):
     """What is typed does not name the task, so no two tasks may use a name."""

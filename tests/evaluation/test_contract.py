@@ -53,6 +53,7 @@ def test_a_profile_has_a_scale():
 SHORT = ("model=unit_stand_in", "trainer.max_epochs=1", f"hydra.searchpath=[file://{ROOT / 'tests' / 'conf'}]")
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("outputs")
 def test_a_profile_on_another_scale_than_the_truth_is_refused_and_what_is_said_helps(monkeypatch):
     monkeypatch.setattr(UnitModel, "predicts", Profile("mean_of_log1p"))
@@ -151,6 +152,7 @@ def test_an_impact_is_not_scored_as_a_profile(tmp_path, monkeypatch):
             read_external(str(path), None, {}, scale, None, shared=False)
 
 
+@pytest.mark.medium
 def test_predictions_say_what_they_are(tmp_path, monkeypatch):
     import anndata
     from command import of

@@ -34,6 +34,7 @@ def drawn(seed: int, n: int, levels: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return probability, label, probability >= 0.4
 
 
+@pytest.mark.medium
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 60), levels=st.sampled_from([1, 3, 10, 10_000]))
 def test_equal_to_scikit_learn_with_weights_and_ties(seed, n, levels):

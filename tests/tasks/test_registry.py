@@ -36,6 +36,7 @@ def ran(*words: str) -> Ran:
     return done
 
 
+@pytest.mark.medium
 def test_it_runs_repeats_and_resumes():
     done = ran()
     assert "toy beats nothing on mse: difference -" in done.out
@@ -66,6 +67,7 @@ def test_a_section_is_added_to_the_pages_of_a_task():
         register_section("toys", own)
 
 
+@pytest.mark.medium
 def test_it_predicts_and_is_scored_from_its_checkpoint():
     done = ran()
     out = done.folder / "new.csv"
@@ -80,6 +82,7 @@ def test_it_predicts_and_is_scored_from_its_checkpoint():
     assert first["aggregate"] == second["aggregate"]
 
 
+@pytest.mark.medium
 def test_it_sweeps_and_is_reported():
     done = command("-m", *WORDS, "optimizer.lr=0.001,0.1", "data.split.fold=0,1", "seed=0,1",
                    "hydra.callbacks.sweep_table.reference='optimizer.lr=0.1'")  # fmt: skip

@@ -281,6 +281,7 @@ class RatesOfCommand(Callback):
         self.seen[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
 
 
+@pytest.mark.medium
 def test_a_killed_run_goes_on_with_its_learning_rate(tmp_path, monkeypatch):
     """Where it counts steps; test_gears and test_batch_layouts do the same where it counts epochs."""
     monkeypatch.setenv("PERTEXP_OUTPUTS", str(tmp_path))

@@ -382,6 +382,7 @@ def reference(tmp_path_factory):
     return done.folder, diary
 
 
+@pytest.mark.medium
 def test_a_run_interrupted_in_every_stage_ends_with_equal_bits(reference, outputs):
     folder, diary = reference
     killed = interrupted(outputs, "batch_start", 4, *WORDS)  # three of five steps of the first stage are done
@@ -402,6 +403,7 @@ def test_resuming_with_another_plan_is_refused_by_name(reference):
     assert "last.ckpt was trained with stages.plan.warm_up.epochs=1, and this run has 2" in refused.err
 
 
+@pytest.mark.medium
 def test_a_run_begins_from_the_weights_of_another(reference, outputs):
     folder = shutil.copytree(reference[0], outputs / "before")
     start = f"+callbacks.start._target_={__name__}.Start"

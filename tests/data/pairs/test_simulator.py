@@ -170,6 +170,7 @@ def counts_of_kmers(pairs, elements, k=4):
     return table[place]
 
 
+@pytest.mark.medium
 def test_a_kmer_model_stays_far_below_the_ceiling(pairs):
     boosting = pytest.importorskip("sklearn.ensemble").HistGradientBoostingClassifier(max_iter=60, random_state=0)
     features = np.hstack([counts_of_kmers(pairs, side) for side in (pairs.enhancer, pairs.promoter)])

@@ -149,6 +149,7 @@ ONE_GRAPH = (
 )  # fmt: skip
 
 
+@pytest.mark.medium
 def test_one_step_an_epoch_is_trained_stopped_early_killed_and_resumed(outputs):
     whole, diary = run(*ONE_GRAPH)
     assert whole.code == 0, whole.err

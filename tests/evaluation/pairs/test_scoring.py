@@ -204,6 +204,7 @@ def test_few_chromosomes_are_resampled_by_pairs_and_marked_so():
     assert wide.over == "over 8 chromosomes"
 
 
+@pytest.mark.medium
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     truth = norm.cdf(1.5 / np.sqrt(2))  # that 1.5 plus one normal value exceeds another
     held = []
@@ -406,6 +407,7 @@ def over_seeds(frames, **options) -> PairScores:
     return PairScores(pd.concat([one.assign(**{REPEAT: n}) for n, one in enumerate(frames)]), **options)
 
 
+@pytest.mark.medium
 def test_over_seeds_every_value_is_the_mean_and_intervals_share_their_resamples():
     frames = seeds()
     parts = [PairScores(frame, n_resamples=60, seed=3) for frame in frames]
@@ -437,6 +439,7 @@ def test_seeds_may_list_their_models_in_any_order():
     pd.testing.assert_frame_equal(a.aggregate, b.aggregate)
 
 
+@pytest.mark.medium
 def test_a_model_of_one_seed_is_compared_with_one_of_three():
     frames = seeds(3)
     own = [of(frame, "m").assign(model="three") for frame in frames]

@@ -377,6 +377,7 @@ def test_other_precisions_train_too(words, outputs):
     assert (done.code, "Traceback" in done.err) == (0, False), done.err
 
 
+@pytest.mark.medium
 def test_signs_are_typed_as_they_are_read(outputs):
     done = command(*TINY_GEARS, "model.signs.knock_out=_KO", "trainer.max_epochs=1")
     assert done.code == 0, done.err
