@@ -60,16 +60,7 @@ def ladder(rows: Sequence[Row], column: Column, name: str = "ladder", chance: fl
                 axes.plot([value.low, value.high], [height, height], color=colour, linewidth=2.2, alpha=0.55)
             fill: Any = "none" if row.kind == "masked" else "full"
             axes.plot([value.mean], [height], _MARKERS[row.kind], color=colour, markersize=6.5, fillstyle=fill)
-        axes.set_yticks(range(len(ordered)), [shortened(row.short, 28) for row in ordered])
-        for row, tick in zip(ordered, axes.get_yticklabels(), strict=True):
-            tick.set_color(INK if row.kind == "model" else MUTED)
-            tick.set_fontweight("bold" if row.kind == "model" else "normal")
-        axes.set_ylim(-0.6, len(ordered) - 0.4)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x", color=LINE, linewidth=0.6, alpha=0.7)
-        axes.set_axisbelow(True)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        _name_rows(axes, ordered)
         bars = "; bar: 95 % interval" if any(math.isfinite(row.values[column.name].low) for row in ordered) else ""
         bars += "; dashed: chance" if chance is not None else ""
         better = "higher is better" if column.higher_is_better else "lower is better"
@@ -81,11 +72,26 @@ def ladder(rows: Sequence[Row], column: Column, name: str = "ladder", chance: fl
     return drawn(name, said, paint, height=0.75 + 0.26 * len(ordered))
 
 
+def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:
+    """Write the names of rows that lie one above the other, that of the model in bold."""
+    axes.set_yticks(range(len(rows)), [shortened(row.short, 28) for row in rows])
+    for row, tick in zip(rows, axes.get_yticklabels(), strict=True):
+        tick.set_color(INK if row.kind == "model" else MUTED)
+        tick.set_fontweight("bold" if row.kind == "model" else "normal")
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=LINE, linewidth=0.6, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
 def two_controls(rows: Sequence[Row], held_out: Column, shared: Column) -> str:
     """Return every row on a metric with all controls on both sides (open) and with held-out ones (filled)."""
     names = (held_out.name, shared.name)
-    defined = [row for row in rows if all(math.isfinite(row.values[name].mean) for name in names if name in row.values)]
-    defined = [row for row in defined if all(name in row.values for name in names)]
+    defined = [
+        row for row in rows if all(name in row.values and math.isfinite(row.values[name].mean) for name in names)
+    ]
     ordered = sorted(defined, key=lambda row: row.values[held_out.name].mean)
 
     def paint(axes: Axes) -> None:
@@ -95,13 +101,7 @@ def two_controls(rows: Sequence[Row], held_out: Column, shared: Column) -> str:
             axes.plot([own, both], [height, height], color=colour, linewidth=1.6, alpha=0.55)
             axes.plot([both], [height], "o", color=colour, markersize=6.5, fillstyle="none")
             axes.plot([own], [height], "o", color=colour, markersize=6.5)
-        axes.set_yticks(range(len(ordered)), [shortened(row.short, 28) for row in ordered])
-        axes.set_ylim(-0.6, len(ordered) - 0.4)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x", color=LINE, linewidth=0.6, alpha=0.7)
-        axes.set_axisbelow(True)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        _name_rows(axes, ordered)
         axes.figure.supxlabel(f"{held_out.name}; ● held-out controls, ○ shared controls", fontsize=9, color=MUTED)
 
     said = f"{held_out.name} with held-out and with shared controls: " + "; ".join(
